@@ -1,0 +1,47 @@
+# `make help` lists what there is. Every target sets up what it needs.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# Extras that `make setup` installs; a runtime pod needs only `mlserver`.
+EXTRAS := dagster,demo,dev,etcd,mlserver
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format protos bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | sort
+
+setup: $(VENV)/.ready ## create .venv with the `shoal` command and all extras
+
+$(VENV)/.ready: pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing; install Python 3.11 or pass PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[$(EXTRAS)]'
+	@touch $@
+
+demo: setup ## serve forty real models from two pods and update one under load (ARGS=--keep leaves it running)
+	$(BIN)/python examples/demo/demo.py $(ARGS)
+
+test: setup ## run every test (ARGS="-k name" selects)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## ruff, mypy --strict, import-linter, and that generated code is current
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python protos/generate.py --check
+
+format: setup ## let ruff format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+protos: setup ## generate code from protos/
+	$(BIN)/python protos/generate.py
+
+bench: setup ## measure, print one table (needs h2load, Debian: nghttp2-client)
+	$(BIN)/python -m bench $(ARGS)
+
+clean: ## remove .venv and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Shoal's control plane: decides which model runs where, and tells the gateway."""

@@ -1,0 +1,1 @@
+"""Reconciles declared resources into pods and into the mesh, and writes their status."""

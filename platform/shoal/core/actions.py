@@ -1,0 +1,115 @@
+"""What the core asks for. The actions of one step are carried out in order; `Persist` is finished before the next starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from shoal.core.types import EndpointName, PodId, RevisionId, RouteCopy, RouteKey, Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Make an endpoint's revisions durable (None: forget it) before anything later in this step is done."""
+
+    name: EndpointName
+    active: RevisionId | None
+    target: RevisionId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load a revision on a pod. Answered by `LoadSucceeded` or `LoadFailed`."""
+
+    pod: PodId
+    revision: RevisionId
+
+
+@dataclass(frozen=True, slots=True)
+class CancelLoad:
+    """Give up a load under way; an `Unload` follows in the same step, as `mmesh.ModelRuntime` asks."""
+
+    pod: PodId
+    revision: RevisionId
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRoutes:
+    """Make the gateways route so. A key that maps to nothing (empty) has no copies left.
+
+    `version` grows with every publication; answered by `RoutesAcknowledged`.
+    """
+
+    version: int
+    changes: Mapping[RouteKey, tuple[RouteCopy, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Wait until nothing is in flight to a copy no route names any more. Answered by `Drained`."""
+
+    pod: PodId
+    revision: RevisionId
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Unload a revision from a pod. Answered by `UnloadSucceeded` or `UnloadFailed`."""
+
+    pod: PodId
+    revision: RevisionId
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A waiting request may go to this copy."""
+
+    pod: PodId
+    revision: RevisionId
+
+
+class RejectCode(Enum):
+    """How a request that cannot be served is answered, by gRPC status name."""
+
+    NOT_FOUND = "NOT_FOUND"
+    INTERNAL = "INTERNAL"
+    UNAVAILABLE = "UNAVAILABLE"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A waiting request cannot be served."""
+
+    code: RejectCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to one `RequestWaiting`."""
+
+    ticket: Ticket
+    result: Forward | Reject
+
+
+@dataclass(frozen=True, slots=True)
+class PodDrained:
+    """Nothing leads to a draining pod any more; it may stop."""
+
+    pod: PodId
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The views of these endpoints and revisions may have changed: report their status."""
+
+    endpoints: frozenset[EndpointName]
+    revisions: frozenset[RevisionId]
+
+
+Action: TypeAlias = (
+    Persist | Load | CancelLoad | PublishRoutes | Drain | Unload | Answer | PodDrained | Changed
+)

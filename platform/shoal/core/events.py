@@ -1,0 +1,222 @@
+"""What the core is told. Every event is handed to `Core.handle` with the time it happened at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from shoal.core.types import EndpointName, LoadedCopy, ModelSpec, PodId, PodSpec, RevisionId, RouteKey, Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class PodReported:
+    """A pod's adapter answers, for the first time or anew, and says what is loaded.
+
+    `loaded` is the whole truth at that moment, save for loads and unloads this core has under way there.
+    `incarnation` changes when the model server was started anew; then everything of before is gone, whatever was under way.
+    """
+
+    pod: PodSpec
+    loaded: tuple[LoadedCopy, ...] = ()
+    incarnation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PodLeft:
+    """A pod is gone, or its model server is: nothing on it answers."""
+
+    pod: PodId
+
+
+@dataclass(frozen=True, slots=True)
+class PodDraining:
+    """A pod will be stopped: move what is in use elsewhere first. Answered by `PodDrained`."""
+
+    pod: PodId
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDeclared:
+    """A revision exists, or its spec changed. `last_used` places a new one in the order of eviction."""
+
+    model: ModelSpec
+    last_used: float = 0.0
+    load: bool = False
+    """Load it now if that evicts nothing used more recently; otherwise on request."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRemoved:
+    """A revision shall be served no more: its copies are unloaded, its waiting requests answered NOT_FOUND."""
+
+    revision: RevisionId
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointDeclared:
+    """An endpoint shall lead to `target`, which is declared already.
+
+    `active` is only given when an endpoint is restored after a restart: the revision that served before.
+    `force` switches at once, ready or not.
+    """
+
+    name: EndpointName
+    target: RevisionId
+    active: RevisionId | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRemoved:
+    """An endpoint is no more. Its revisions stay until `ModelRemoved`."""
+
+    name: EndpointName
+
+
+@dataclass(frozen=True, slots=True)
+class RequestWaiting:
+    """A request has no route and waits. Answered by exactly one `Answer`, unless abandoned first."""
+
+    ticket: Ticket
+    key: RouteKey
+    exclude: frozenset[PodId] = field(default=frozenset())
+    """Pods this request was forwarded to already, in vain."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAbandoned:
+    """The client left or its deadline passed. The load goes on."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureLoaded:
+    """Load a revision although no request waits for it. `last_used` 0 means now; it never moves backwards."""
+
+    revision: RevisionId
+    last_used: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadRequested:
+    """Evict every copy of a revision now. It stays declared and is loaded again when asked for."""
+
+    revision: RevisionId
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionUsage:
+    """Use of one revision since the last report, over all pods."""
+
+    revision: RevisionId
+    requests: int
+    in_flight: int = 0
+    errors: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReported:
+    """What the gateways counted in `interval` seconds. Only revisions that were used are named."""
+
+    interval: float
+    usage: tuple[RevisionUsage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSucceeded:
+    """The adapter answered a load."""
+
+    pod: PodId
+    revision: RevisionId
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """The adapter refused or failed a load, or could not be reached, or the load timed out."""
+
+    pod: PodId
+    revision: RevisionId
+    message: str
+    counts: bool = True
+    """False when the pod, not the model, is to blame: not remembered as a failure of the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadSucceeded:
+    """The adapter answered an unload: the bytes are free."""
+
+    pod: PodId
+    revision: RevisionId
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadFailed:
+    """An unload failed; the core asks again later and counts the bytes as used until then."""
+
+    pod: PodId
+    revision: RevisionId
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SizeMeasured:
+    """A loaded copy turned out to use another number of bytes."""
+
+    pod: PodId
+    revision: RevisionId
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyMissing:
+    """A pod answered that it does not have a copy we routed to: it is gone from there."""
+
+    pod: PodId
+    revision: RevisionId
+
+
+@dataclass(frozen=True, slots=True)
+class RoutesAcknowledged:
+    """Every connected gateway runs with routes of at least `version`."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """No request is in flight to a withdrawn copy any more (answer to `Drain`)."""
+
+    pod: PodId
+    revision: RevisionId
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed. The core acts on everything that is due."""
+
+
+Event: TypeAlias = (
+    PodReported
+    | PodLeft
+    | PodDraining
+    | ModelDeclared
+    | ModelRemoved
+    | EndpointDeclared
+    | EndpointRemoved
+    | RequestWaiting
+    | RequestAbandoned
+    | EnsureLoaded
+    | UnloadRequested
+    | UsageReported
+    | LoadSucceeded
+    | LoadFailed
+    | UnloadSucceeded
+    | UnloadFailed
+    | SizeMeasured
+    | CopyMissing
+    | RoutesAcknowledged
+    | Drained
+    | Tick
+)

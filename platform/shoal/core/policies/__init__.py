@@ -1,0 +1,1 @@
+"""Which pod, what to evict, how many copies: one function each."""

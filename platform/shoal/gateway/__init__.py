@@ -1,0 +1,1 @@
+"""Envoy: its configuration, its routes and what it reports."""

@@ -1,0 +1,57 @@
+"""What the mesh tells the gateways and hears from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from shoal.core.events import RevisionUsage
+from shoal.core.types import RouteKey
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One copy a route leads to: the model server that holds it. `weight` divides requests between revisions."""
+
+    revision: str
+    host: str
+    grpc_port: int
+    http_port: int | None
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayCallbacks:
+    """How gateways are heard. Called on the event loop."""
+
+    acknowledged: Callable[[int], None]
+    """Every connected gateway runs with routes of at least this version."""
+    usage: Callable[[float, tuple[RevisionUsage, ...]], None]
+    """What the gateways counted in so many seconds."""
+
+
+class Gateways(Protocol):
+    """The route table and the gateways that follow it."""
+
+    async def start(self) -> None:
+        """Serve xDS and load reports. Call it only when the route table is complete: gateways drop what it lacks."""
+
+    async def stop(self) -> None:
+        """Stop serving; gateways go on with what they have."""
+
+    def publish(self, version: int, changes: Mapping[RouteKey, tuple[Upstream, ...]]) -> None:
+        """Change routes; an empty tuple removes one. Acknowledged through the callback, at once if nobody is connected."""
+
+    def want_http(self, key: RouteKey) -> None:
+        """A standard V2 REST request came for this key: route such requests directly from now on.
+
+        Such routes cost memory of their own, so only keys that are asked for have them; the least recently wanted go first.
+        """
+
+    def want_revision(self, revision: str) -> None:
+        """A request named this revision itself (`mm-model-id`): route such requests directly from now on."""
+
+    @property
+    def connected(self) -> int:
+        """How many gateways are connected."""

@@ -1,0 +1,93 @@
+"""What the controller and the management API ask of the mesh: the seam between declared state and decisions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from shoal.core.types import EndpointView, PodId, RevisionId, RuntimeName, Unplaceable
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """`mmesh.ModelInfo`: what a runtime pod needs to load a model. `key` may hold secrets and is never logged."""
+
+    type: str
+    path: str = ""
+    key: str = ""
+
+    def __repr__(self) -> str:
+        return f"ModelInfo(type={self.type!r}, path={self.path!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """An InferenceService as the mesh needs it: a stable name and the one revision it shall serve."""
+
+    name: str
+    revision: RevisionId
+    info: ModelInfo
+    runtime: RuntimeName | None
+    unplaceable: Unplaceable | None = None
+    min_copies: int = 0
+    max_copies: int = 0
+    owner: str = "isvc"
+
+
+@dataclass(frozen=True, slots=True)
+class PodEndpoint:
+    """Where a runtime pod is reached. `http_port` is None where the model server has no HTTP endpoint."""
+
+    id: PodId
+    runtime: RuntimeName
+    host: str
+    management_port: int
+    grpc_port: int
+    http_port: int | None = None
+
+
+RuntimeChooser: TypeAlias = Callable[[str], RuntimeName | Unplaceable]
+"""Chooses the runtime for a model type string of `mmesh.ModelInfo`, such as `mt:sklearn:0|pv:grpc-v2` or `rt:triton-2.x`."""
+
+
+class NameTakenError(Exception):
+    """The endpoint's name is used by another owner, for example an alias set through `mmesh.ModelMesh`."""
+
+
+class MeshApi(Protocol):
+    """What the mesh offers to the controller. Everything is called on the mesh's event loop."""
+
+    async def declare(self, declaration: Declaration) -> None:
+        """Serve this from now on; durable when it returns. Declaring the same again changes nothing.
+
+        Raises:
+            NameTakenError: another owner has this name.
+        """
+
+    async def undeclare(self, name: str, owner: str = "isvc") -> None:
+        """Serve this no more. Unknown names are fine."""
+
+    def endpoint(self, name: str) -> EndpointView | None:
+        """How an endpoint stands now."""
+
+    def runtime_of(self, revision: RevisionId) -> RuntimeName | None:
+        """The runtime chosen for a revision."""
+
+    def changes(self) -> AsyncIterator[frozenset[str]]:
+        """Names of endpoints whose view changed, collected since the last time."""
+
+    def set_runtimes(self, choose: RuntimeChooser) -> None:
+        """How to choose runtimes for models registered by clients, whenever runtimes change."""
+
+    def pod_found(self, pod: PodEndpoint) -> None:
+        """A pod exists at this address (again, or anew); the mesh connects to its adapter and keeps trying."""
+
+    def pod_stopping(self, pod: PodId) -> None:
+        """A pod is being deleted: empty it, then release it."""
+
+    def pod_gone(self, pod: PodId) -> None:
+        """A pod is no more."""
+
+    def synced(self) -> None:
+        """Everything that was declared when the controller started has been handed over."""

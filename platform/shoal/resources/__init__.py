@@ -1,0 +1,1 @@
+"""Declared resources: manifests in, validated values out. No I/O."""
