@@ -1,0 +1,115 @@
+"""The pod's artifacts: one folder a model, made whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from shoal_runtime.storage.config import StorageConfig, resolve
+from shoal_runtime.storage.directories import open_directory
+from shoal_runtime.storage.errors import InvalidStorageError
+from shoal_runtime.storage.paths import clean, folder_name, local_names, model_id_of, tree_bytes
+from shoal_runtime.storage.settings import StorageSettings
+from shoal_runtime.storage.types import PulledModel, PullRequest
+
+
+class ArtifactStore:
+    """Pulls models to `<root_dir>/<model id>/<base name>` and removes them.
+
+    Calls for one model wait for each other; calls for different models run side by side. Nothing loaded is touched
+    when a store is made on a directory that an earlier process left: `known()` tells what is there.
+    """
+
+    def __init__(self, settings: StorageSettings) -> None:
+        self._settings = settings
+        self._root = settings.root_dir
+        self._cache_dir = settings.cache_dir or settings.root_dir / "_cache"
+        self._staging = self._cache_dir / "staging"
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._root.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self._staging, ignore_errors=True)
+        self._staging.mkdir(parents=True)
+
+    def known(self) -> set[str]:
+        """Ids of the models that have files here."""
+        return {model_id_of(entry.name) for entry in self._root.iterdir() if not entry.name.startswith("_")}
+
+    async def pull(self, request: PullRequest) -> PulledModel:
+        """Have the model's files on disk; what an earlier pull of it left is replaced. Cancelling leaves no trace.
+
+        Raises:
+            StorageError: of the kind that tells who can mend it.
+        """
+        folder = folder_name(request.model_id)
+        model_path = clean(request.model_path, "storage.path")
+        schema_path = None if request.key.schema_path is None else clean(request.key.schema_path, "storage.schemaPath")
+        if schema_path == "":
+            raise InvalidStorageError("storage.schemaPath must name a file")
+        config = resolve(request.key, self._settings.config_dir)
+        async with self._alone(folder), self._scratch() as scratch:
+            new = scratch / "new"
+            new.mkdir()
+            model, schema = await self._fill(new, config, model_path, schema_path)
+            size = await asyncio.to_thread(tree_bytes, new / model, self._settings.max_files)
+            self._put_away(folder, scratch)
+            new.rename(self._root / folder)
+        final = self._root / folder
+        return PulledModel(final / model, None if schema is None else final / schema, size)
+
+    async def remove(self, model_id: str) -> None:
+        """Delete the model's files, if there are any."""
+        folder = folder_name(model_id)
+        async with self._alone(folder), self._scratch() as scratch:
+            self._put_away(folder, scratch)
+
+    async def purge(self) -> None:
+        """Delete the files of every model."""
+        for model_id in self.known():
+            await self.remove(model_id)
+
+    async def _fill(
+        self, staging: Path, config: StorageConfig, model_path: str, schema_path: str | None
+    ) -> tuple[str, str | None]:
+        """Put model and schema into `staging`; the names they got."""
+        model, schema = local_names(model_path, schema_path)
+        directory = open_directory(config, self._settings)
+        limit = self._settings.max_files
+        target = await asyncio.to_thread(directory.find, model_path, limit)
+        (staging / model).symlink_to(target)
+        if schema is not None and schema_path is not None:
+            (staging / schema).symlink_to(await asyncio.to_thread(directory.find, schema_path, limit))
+        return model, schema
+
+    def _put_away(self, folder: str, scratch: Path) -> None:
+        """Move a model's folder into `scratch`, so that it vanishes at once and whole."""
+        final = self._root / folder
+        if final.is_symlink() or final.exists():
+            final.rename(scratch / "old")
+
+    @asynccontextmanager
+    async def _scratch(self) -> AsyncIterator[Path]:
+        """A folder that is gone afterwards, however its use ends."""
+        scratch = self._staging / uuid.uuid4().hex
+        scratch.mkdir()
+        try:
+            yield scratch
+        finally:
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
+
+    @asynccontextmanager
+    async def _alone(self, folder: str) -> AsyncIterator[None]:
+        lock, users = self._locks.get(folder, (asyncio.Lock(), 0))
+        self._locks[folder] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks[folder]
+            if users == 1:
+                del self._locks[folder]
+            else:
+                self._locks[folder] = (lock, users - 1)
