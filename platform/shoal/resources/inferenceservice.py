@@ -1,7 +1,7 @@
 """InferenceService: a stable endpoint name and the model behind it.
 
-The manifest is KServe's. Fields that matter for ModelMesh mode are typed; the others KServe has are accepted, and `warn`
-names those that are set in vain.
+The manifest is KServe's. Fields that matter for ModelMesh mode are typed; the others KServe has are accepted, and
+`warn` names those that are set in vain.
 """
 
 from __future__ import annotations
@@ -227,9 +227,9 @@ class ModelStatus(Shape):
     model_config = ConfigDict(extra="allow")
 
     transition_status: str = Field("", description="UpToDate, InProgress, BlockedByFailedLoad or InvalidSpec.")
-    states: ModelStates = Field(default_factory=ModelStates)
-    copies: ModelCopies = Field(default_factory=ModelCopies)
-    last_failure_info: FailureInfo = Field(default_factory=FailureInfo)
+    states: ModelStates = Field(default_factory=lambda: ModelStates.model_validate({}))
+    copies: ModelCopies = Field(default_factory=lambda: ModelCopies.model_validate({}))
+    last_failure_info: FailureInfo = Field(default_factory=lambda: FailureInfo.model_validate({}))
 
 
 class Condition(Shape):
@@ -251,7 +251,7 @@ class InferenceServiceStatus(Shape):
 
     url: str = Field("", description="Address of the gateway's gRPC endpoint within the cluster.")
     conditions: list[Condition] = Field(default_factory=list)
-    model_status: ModelStatus = Field(default_factory=ModelStatus)
+    model_status: ModelStatus = Field(default_factory=lambda: ModelStatus.model_validate({}))
     model_revision_name: str = Field("", description="The revision that serves.")
     serving_runtime_name: str = Field("", description="The ServingRuntime chosen for it.")
     cluster_serving_runtime_name: str = ""
@@ -265,7 +265,7 @@ class InferenceService(Shape):
     kind: str = "InferenceService"
     metadata: Metadata = Field(default_factory=Metadata)
     spec: InferenceServiceSpec
-    status: InferenceServiceStatus = Field(default_factory=InferenceServiceStatus)
+    status: InferenceServiceStatus = Field(default_factory=lambda: InferenceServiceStatus.model_validate({}))
 
     @property
     def name(self) -> str:
@@ -389,7 +389,7 @@ def _parts(service: InferenceService, problems: list[FieldProblem]) -> SourcePar
 def _from_block(
     block: FrameworkSpec, path: str, form: str, version: str | None, runtime: str | None, notes: Mapping[str, str]
 ) -> SourceParts:
-    storage = block.storage or StorageSpec()
+    storage = block.storage or StorageSpec.model_validate({})
     return SourceParts(
         block=path,
         format=form,

@@ -1,8 +1,8 @@
 """Reading ServingRuntimes, and what a multi-model one must and must not say beyond its shape.
 
 The rules are ModelMesh Serving's (`validateServingRuntimeSpec` and its webhook), which checked most of them only while
-reconciling and reported them only in its log. Two are added: `grpcEndpoint` is required (upstream crashed without it), and
-data endpoints must be ports, because the gateway is outside the pod.
+reconciling and reported them only in its log. Two are added: `grpcEndpoint` is required (upstream crashed without it),
+and data endpoints must be ports, because the gateway is outside the pod.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """OpenAPI v3 schemas from the models, in the structural style that Kubernetes CRDs ask for.
 
-No `$ref`, no `anyOf` with null, no `additionalProperties: false`: the API server prunes or refuses unknown fields itself.
+No `$ref`, no `anyOf` with null, no `additionalProperties: false`: the API server treats unknown fields itself.
 No defaults either: stored objects stay as their authors wrote them.
 """
 
