@@ -1,0 +1,64 @@
+"""What a new instance declares for itself: the built-in runtimes, the mesh's settings, an empty storage Secret."""
+
+from __future__ import annotations
+
+import yaml
+
+from shoal.cluster.api import APPLY_PATCH, CONFIG_MAPS, SECRETS, KubeClient, Object, Resource
+from shoal.cluster.errors import ApiError
+from shoal.cluster.settings import ClusterSettings
+from shoal.resources.builtin import BUILT_IN_RUNTIMES, builtin_runtime
+from shoal.resources.settings import CONFIG_KEY, FACTORY_CONFIG
+
+SERVING_RUNTIMES = Resource("serving.kserve.io", "v1alpha1", "servingruntimes", "ServingRuntime")
+STORAGE_SECRET = "storage-config"
+_MANAGER = "shoal-up"
+
+
+async def apply_factory(client: KubeClient, settings: ClusterSettings) -> None:
+    """Apply all of it; what users added to these objects stays, what `shoal up` was told wins.
+
+    Raises:
+        ApiError: the API refused one.
+        ApiUnreachableError: it does not answer.
+    """
+    await _apply(client, settings.namespace, CONFIG_MAPS, _config_map(settings))
+    for name in BUILT_IN_RUNTIMES:
+        manifest = builtin_runtime(name, memory=settings.pod_memory)
+        await _apply(client, settings.namespace, SERVING_RUNTIMES, manifest)
+    secret: Object = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": STORAGE_SECRET, "namespace": settings.namespace},
+        "type": "Opaque",
+    }
+    try:
+        await client.create(SECRETS, settings.namespace, secret)
+    except ApiError as error:
+        if error.code != 409:
+            raise
+
+
+def _config_map(settings: ClusterSettings) -> Object:
+    config = {
+        "podsPerRuntime": settings.pods_per_runtime,
+        "inferenceServicePort": settings.grpc_port,
+        "restProxy": {"port": settings.rest_port},
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": FACTORY_CONFIG},
+        "data": {CONFIG_KEY: yaml.safe_dump(config, sort_keys=False)},
+    }
+
+
+async def _apply(client: KubeClient, namespace: str, resource: Resource, manifest: Object) -> None:
+    manifest["metadata"]["namespace"] = namespace
+    await client.request(
+        "PATCH",
+        resource.path(namespace, manifest["metadata"]["name"]),
+        params={"fieldManager": _MANAGER, "force": "true"},
+        body=manifest,
+        content_type=APPLY_PATCH,
+    )

@@ -1,0 +1,117 @@
+"""Keeps one part of the control plane running: started, watched until ready, started again with back-off."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from shoal.cluster import process
+from shoal.cluster.backoff import Backoff, BackoffPolicy
+from shoal.cluster.errors import ClusterError
+from shoal.cluster.kubelet.runner import tail
+from shoal.cluster.parts import Part
+from shoal.cluster.report import PartReport, PartState
+
+log = logging.getLogger(__name__)
+_PROBE_SECONDS = 0.1
+_TRIM_SECONDS = 10.0
+
+
+class Keeper:
+    """Runs one part. `changed` is called whenever `report` changes."""
+
+    def __init__(
+        self, part: Part, log_path: Path, cwd: Path, env: Mapping[str, str], changed: Callable[[], None]
+    ) -> None:
+        self.part = part
+        self.report = PartReport()
+        self._log = log_path
+        self._cwd = cwd
+        self._env = env
+        self._changed = changed
+        self._backoff = Backoff(BackoffPolicy(first=0.2, most=10.0, healthy_after=30.0))
+        self._child: process.Child | None = None
+        self._ready = asyncio.Event()
+        self._failed_starts = 0
+
+    async def run(self) -> None:
+        """Keep it running until cancelled; then use `stop`."""
+        while True:
+            code, ran_for = await self._run_once()
+            self._ready.clear()
+            self._backoff = self._backoff.ended(ran_for)
+            why = f"ended with {_how(code)}: {tail(self._log) or 'its log is empty'}"
+            log.warning("%s %s; next start in %g s", self.part.name, why, self._backoff.delay)
+            self._set(PartState.BACKING_OFF, why, None)
+            self.report.restarts += 1
+            await asyncio.sleep(self._backoff.delay)
+
+    async def _run_once(self) -> tuple[int, float]:
+        started = time.monotonic()
+        try:
+            command = process.Command(self.part.command(), self._env, self._cwd, self._log)
+            self._child = await process.start(command)
+        except OSError as error:
+            log.error("cannot run %s: %s", self.part.name, error)  # noqa: TRY400
+            return 127, 0.0
+        self._set(PartState.STARTING, "", self._child.pid)
+        watching = asyncio.create_task(self._watch())
+        try:
+            code = await self._child.wait()
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+        if not self._ready.is_set():
+            self._failed_starts += 1
+        return code, time.monotonic() - started
+
+    async def _watch(self) -> None:
+        """Probe until ready, then only keep the log bounded: what hangs later is for its own watchdogs to end."""
+        pid = self.report.pid
+        while (missing := await self.part.ready()) is not None:
+            if missing != self.report.message:
+                self._set(PartState.STARTING, missing, pid)
+            await asyncio.sleep(_PROBE_SECONDS)
+        self._failed_starts = 0
+        self._ready.set()
+        self._set(PartState.READY, "", pid)
+        while True:
+            await asyncio.sleep(_TRIM_SECONDS)
+            process.trim_log(self._log)
+
+    def _set(self, state: PartState, message: str, pid: int | None) -> None:
+        self.report.state, self.report.message, self.report.pid = state, message, pid
+        self._changed()
+
+    async def wait_ready(self, timeout: float, most_failures: int = 3) -> None:
+        """Wait until the part is ready.
+
+        Raises:
+            ClusterError: it ended `most_failures` times before it was ready, or took longer than `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while not self._ready.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ready.wait(), 0.2)
+            if self._failed_starts >= most_failures:
+                raise ClusterError(f"the {self.part.title} does not start: it {self._last_words()}; see {self._log}")
+            if time.monotonic() > deadline:
+                words = self.report.message or "it says nothing"
+                raise ClusterError(f"the {self.part.title} is not ready after {timeout:g} s: {words}; see {self._log}")
+
+    def _last_words(self) -> str:
+        return self.report.message or f"ended; last line of its log: {tail(self._log)}"
+
+    async def stop(self, grace: float) -> None:
+        """End it: SIGTERM, SIGKILL after `grace` seconds."""
+        if self._child is not None:
+            await self._child.stop(grace)
+
+
+def _how(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,123 @@
+"""The parts of the control plane: how each is run and how it shows that it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import httpx
+
+from shoal.cluster.api import KubeClient, read_kubeconfig
+from shoal.cluster.errors import ApiError, ApiUnreachableError
+from shoal.cluster.network import Subnet
+from shoal.cluster.settings import (
+    ACTIVATOR_GRPC_PORT,
+    ACTIVATOR_HTTP_PORT,
+    ADMIN_PORT,
+    API_PORT,
+    MANAGEMENT_PORT,
+    XDS_PORT,
+    ClusterSettings,
+)
+from shoal.gateway.bootstrap import command as gateway_command
+from shoal.gateway.settings import Address, GatewaySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process of the control plane. `ready` says None, or what is still missing."""
+
+    name: str
+    title: str
+    command: Callable[[], Sequence[str]]
+    ready: Callable[[], Awaitable[str | None]]
+
+
+def api_server(settings: ClusterSettings, subnet: Subnet) -> Part:
+    """The embedded Kubernetes API."""
+    host = subnet.control_plane
+
+    def command() -> Sequence[str]:
+        flags = ["--state-dir", str(settings.state_dir), "--host", host, "--port", str(API_PORT)]
+        return [sys.executable, "-m", "shoal.apiserver", *flags]
+
+    async def ready() -> str | None:
+        try:
+            credentials = read_kubeconfig(settings.layout.kubeconfig)
+            if credentials.server != f"https://{host}:{API_PORT}":
+                return "its kubeconfig is of an earlier start"
+            async with KubeClient(credentials, timeout=2.0) as client:
+                await client.request("GET", "/readyz")
+        except (ApiError, ApiUnreachableError) as error:
+            return str(error)
+        return None
+
+    return Part("apiserver", "Kubernetes API", command, ready)
+
+
+def mesh(settings: ClusterSettings, subnet: Subnet) -> Part:
+    """Controller and mesh, one process."""
+    host = subnet.control_plane
+
+    def command() -> Sequence[str]:
+        return [
+            *(sys.executable, "-m", "shoal.controller", "--kubeconfig", str(settings.layout.kubeconfig)),
+            *("--namespace", settings.namespace, "--registry", f"sqlite:{settings.state_dir / 'registry.db'}"),
+            *("--host", host, "--xds-port", str(XDS_PORT), "--activator-grpc-port", str(ACTIVATOR_GRPC_PORT)),
+            *("--activator-http-port", str(ACTIVATOR_HTTP_PORT), "--management-port", str(MANAGEMENT_PORT)),
+            *("--admin-port", str(ADMIN_PORT)),
+        ]
+
+    async def ready() -> str | None:
+        return await _http_ready(f"http://{host}:{ADMIN_PORT}/readyz")
+
+    return Part("mesh", "mesh and controller", command, ready)
+
+
+def gateway(settings: ClusterSettings, subnet: Subnet) -> Part:
+    """Envoy."""
+    own, control = settings.gateway_host, subnet.control_plane
+
+    def command() -> Sequence[str]:
+        gateway_settings = GatewaySettings(
+            grpc=Address(host=own, port=settings.grpc_port),
+            rest=Address(host=own, port=settings.rest_port),
+            xds=Address(host=control, port=XDS_PORT),
+            activator_grpc=Address(host=control, port=ACTIVATOR_GRPC_PORT),
+            activator_http=Address(host=control, port=ACTIVATOR_HTTP_PORT),
+            management=Address(host=control, port=MANAGEMENT_PORT),
+        )
+        return gateway_command(gateway_settings, settings.layout.gateway)
+
+    async def ready() -> str | None:
+        for port in (settings.grpc_port, settings.rest_port):
+            why = await _listens(own, port)
+            if why is not None:
+                return why
+        return None
+
+    return Part("gateway", "gateway", command, ready)
+
+
+async def _http_ready(url: str) -> str | None:
+    try:
+        async with httpx.AsyncClient(timeout=2.0, trust_env=False) as client:
+            response = await client.get(url)
+    except httpx.HTTPError as error:
+        return f"{url} does not answer ({error or type(error).__name__})"
+    return None if response.is_success else f"{url} answered {response.status_code}: {response.text.strip()[:200]}"
+
+
+async def _listens(host: str, port: int) -> str | None:
+    try:
+        async with asyncio.timeout(2.0):
+            _, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError):
+        return f"nothing listens on {host}:{port} yet"
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return None

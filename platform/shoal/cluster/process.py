@@ -1,0 +1,140 @@
+"""Local processes: started in a group of their own, ended with the supervisor, ended by id, their output kept bounded.
+
+Every process gets SIGKILL from the kernel when the supervisor dies (PR_SET_PDEATHSIG). Its own children do not, so all
+carry `SHOAL_INSTANCE` in their environment, by which the next start finds and ends what was left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+INSTANCE_VARIABLE = "SHOAL_INSTANCE"
+LOG_BYTES = 10 * 1024 * 1024
+"""A log longer than this is moved to `<name>.log.1`, of which there is one."""
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run. `env` is the whole environment."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: Path
+    log: Path
+
+
+@dataclass(slots=True)
+class Child:
+    """A started process."""
+
+    process: asyncio.subprocess.Process
+    started: float
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        """Its pid, which is also its group's."""
+        return self.process.pid
+
+    async def wait(self) -> int:
+        """Wait until it ends: the exit code; minus the signal's number if a signal ended it."""
+        code = await self.process.wait()
+        # What it started itself must not outlive it: it would keep its ports.
+        signal_group(self.pid, signal.SIGKILL)
+        return code
+
+    async def stop(self, grace: float) -> None:
+        """SIGTERM to the group, then SIGKILL after `grace` seconds."""
+        if self.process.returncode is None:
+            signal_group(self.pid, signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self.process.wait()), grace)
+        signal_group(self.pid, signal.SIGKILL)
+        await self.process.wait()
+
+
+async def start(command: Command) -> Child:
+    """Start a process; its output is appended to its log.
+
+    Call it on the main thread: the kernel ends the process when the thread that started it ends.
+
+    Raises:
+        OSError: the program cannot be run or the log cannot be written.
+    """
+    command.log.parent.mkdir(parents=True, exist_ok=True)
+    with command.log.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            *command.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=command.cwd,
+            env=dict(command.env),
+            start_new_session=True,
+            preexec_fn=_die_with(os.getpid()),
+        )
+    return Child(process, time.time(), command.log)
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    def prepare() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the line above
+            os._exit(1)
+
+    return prepare
+
+
+def signal_group(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process group that may be gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def trim_log(path: Path, limit: int = LOG_BYTES) -> bool:
+    """Move a log's text to `<path>.1` if it is longer than `limit` bytes; the process goes on writing to the same file.
+
+    Lines written between copying and cutting are lost; that is the price of not passing all output through Python.
+    """
+    try:
+        if path.stat().st_size <= limit:
+            return False
+        shutil.copyfile(path, path.with_name(path.name + ".1"))
+        os.truncate(path, 0)
+    except OSError:
+        return False
+    return True
+
+
+def leftovers(instance: str) -> list[int]:
+    """Processes of this user that carry the instance's mark: what a killed supervisor left behind."""
+    mark = f"{INSTANCE_VARIABLE}={instance}".encode()
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+def end_leftovers(instance: str) -> int:
+    """SIGKILL to everything `leftovers` finds: how many there were."""
+    pids = leftovers(instance)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    return len(pids)

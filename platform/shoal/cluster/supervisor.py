@@ -1,0 +1,188 @@
+"""The supervisor of an embedded instance: starts its parts in order, keeps them and the pods running, ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+
+from shoal.cluster import lock, process
+from shoal.cluster.api import DEPLOYMENTS, KubeClient, read_kubeconfig
+from shoal.cluster.errors import ApiError, ApiUnreachableError, ClusterError
+from shoal.cluster.factory import apply_factory
+from shoal.cluster.keeper import Keeper
+from shoal.cluster.kubelet.host import base_env
+from shoal.cluster.kubelet.kubelet import Kubelet
+from shoal.cluster.network import Subnet, choose_subnet, require_port
+from shoal.cluster.parts import Part, api_server, gateway, mesh
+from shoal.cluster.report import Addresses, PartReport, PartState, Phase, Report, write_report
+from shoal.cluster.settings import ADMIN_PORT, API_PORT, CONTROL_PORTS, ClusterSettings
+from shoal.resources.shape import parse_quantity
+
+log = logging.getLogger(__name__)
+START_SECONDS = 60.0
+"""A part that is not ready by then fails the start."""
+_PARTS_GRACE = 8.0
+_PODS_POLL = 0.2
+_LEAST_FREE_BYTES = 64 * 1024 * 1024
+
+Observer = Callable[[Report], None]
+
+
+class Supervisor:
+    """Runs one instance. `observe` is called with every change of the report."""
+
+    def __init__(self, settings: ClusterSettings, observe: Observer | None = None) -> None:
+        self._settings = settings
+        self._layout = settings.layout
+        self._observe = observe or (lambda _: None)
+        self._report: Report | None = None
+
+    async def run(self) -> None:
+        """Start everything and work until cancelled.
+
+        Raises:
+            ClusterError: the instance cannot start; what was started is ended again.
+        """
+        prepare_state_dir(self._settings)
+        with lock.held(self._layout.lock):
+            process.end_leftovers(str(self._layout.root))
+            require_port(self._settings.gateway_host, self._settings.grpc_port, "--grpc-port")
+            require_port(self._settings.gateway_host, self._settings.rest_port, "--rest-port")
+            subnet = choose_subnet(self._layout.root, CONTROL_PORTS)
+            self._settings.save()
+            self._report = self._first_report(subnet)
+            try:
+                await self._run(subnet)
+            except ClusterError as error:
+                self._phase(Phase.FAILED, str(error))
+                raise
+            finally:
+                if self._report.phase != Phase.FAILED:
+                    self._layout.status.unlink(missing_ok=True)
+
+    async def _run(self, subnet: Subnet) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._phase_stopping)
+            api = await stack.enter_async_context(self._kept(api_server(self._settings, subnet)))
+            await api.wait_ready(START_SECONDS)
+            client = await stack.enter_async_context(KubeClient(read_kubeconfig(self._layout.kubeconfig)))
+            await self._apply_factory(client)
+            controller = await stack.enter_async_context(self._kept(mesh(self._settings, subnet)))
+            await stack.enter_async_context(self._kubelet(client, subnet))
+            entrance = await stack.enter_async_context(self._kept(gateway(self._settings, subnet)))
+            await controller.wait_ready(START_SECONDS)
+            await entrance.wait_ready(START_SECONDS)
+            self._phase(Phase.READY)
+            await self._follow_pods(client)
+
+    async def _apply_factory(self, client: KubeClient) -> None:
+        try:
+            await apply_factory(client, self._settings)
+        except (ApiError, ApiUnreachableError) as error:
+            raise ClusterError(f"the built-in runtimes cannot be declared: {error}") from error
+
+    @contextlib.asynccontextmanager
+    async def _kept(self, part: Part) -> AsyncIterator[Keeper]:
+        keeper = Keeper(
+            part,
+            self._layout.log_of(part.name),
+            self._layout.root,
+            base_env(str(self._layout.root)),
+            lambda: self._part_changed(part.name, keeper.report),
+        )
+        task = asyncio.create_task(keeper.run(), name=part.name)
+        try:
+            yield keeper
+        finally:
+            task.cancel()
+            await keeper.stop(_PARTS_GRACE)
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    @contextlib.asynccontextmanager
+    async def _kubelet(self, client: KubeClient, subnet: Subnet) -> AsyncIterator[None]:
+        kubelet = Kubelet(client, self._layout, subnet, self._settings.namespace)
+        task = asyncio.create_task(kubelet.run(), name="kubelet")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _follow_pods(self, client: KubeClient) -> None:
+        """Keep the `pods` part of the report current, for ever."""
+        while True:
+            with contextlib.suppress(ApiError, ApiUnreachableError):
+                deployments, _ = await client.list(DEPLOYMENTS, self._settings.namespace)
+                wanted = sum(int(d["spec"].get("replicas", 1)) for d in deployments)
+                ready = sum(int((d.get("status") or {}).get("readyReplicas") or 0) for d in deployments)
+                state = PartState.READY if ready >= wanted else PartState.STARTING
+                self._part_changed("pods", PartReport(state=state, message=f"{ready}/{wanted}"))
+            settled = self._report is not None and self._report.parts["pods"].state is PartState.READY
+            await asyncio.sleep(2.0 if settled else _PODS_POLL)
+
+    # --- the report ------------------------------------------------------------------------------------------------
+
+    def _first_report(self, subnet: Subnet) -> Report:
+        settings = self._settings
+        host = settings.gateway_host
+        return Report(
+            pid=os.getpid(),
+            namespace=settings.namespace,
+            addresses=Addresses(
+                grpc=f"{host}:{settings.grpc_port}",
+                rest=f"http://{host}:{settings.rest_port}",
+                api=f"https://{subnet.control_plane}:{API_PORT}",
+                admin=f"http://{subnet.control_plane}:{ADMIN_PORT}",
+            ),
+            parts={name: PartReport() for name in ("apiserver", "mesh", "gateway", "pods")},
+        )
+
+    def _part_changed(self, name: str, report: PartReport) -> None:
+        if self._report is not None and self._report.parts.get(name) != report:
+            self._report.parts[name] = report.model_copy()
+            self._tell()
+
+    def _phase(self, phase: Phase, message: str = "") -> None:
+        if self._report is not None:
+            self._report.phase, self._report.message = phase, message
+            self._tell()
+
+    def _phase_stopping(self) -> None:
+        self._phase(Phase.STOPPING)
+
+    def _tell(self) -> None:
+        if self._report is not None:
+            write_report(self._layout.status, self._report)
+            self._observe(self._report)
+
+
+def prepare_state_dir(settings: ClusterSettings) -> None:
+    """Check the options that only this machine can judge, and make the directories.
+
+    Raises:
+        ClusterError: naming the option to change.
+    """
+    try:
+        parse_quantity(settings.pod_memory)
+    except ValueError as error:
+        raise ClusterError(f"--pod-memory: {error}") from None
+    root = settings.state_dir
+    try:
+        settings.layout.create()
+        free = os.statvfs(root)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        fix = "free some space or choose" if full else "choose"
+        raise ClusterError(
+            f"cannot write {error.filename or root}: {error.strerror}; {fix} another --state-dir"
+        ) from None
+    if not os.access(root, os.W_OK | os.X_OK):
+        raise ClusterError(f"{root} is not writable for this user; choose another --state-dir")
+    if free.f_bavail * free.f_frsize < _LEAST_FREE_BYTES:
+        raise ClusterError(f"the disk of {root} is full: free some space or choose another --state-dir")
