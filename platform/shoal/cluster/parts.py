@@ -23,6 +23,7 @@ from shoal.cluster.settings import (
     ClusterSettings,
 )
 from shoal.gateway.bootstrap import command as gateway_command
+from shoal.gateway.bootstrap import write_bootstrap
 from shoal.gateway.settings import Address, GatewaySettings
 
 
@@ -90,7 +91,9 @@ def gateway(settings: ClusterSettings, subnet: Subnet) -> Part:
             activator_http=Address(host=control, port=ACTIVATOR_HTTP_PORT),
             management=Address(host=control, port=MANAGEMENT_PORT),
         )
-        return gateway_command(gateway_settings, settings.layout.gateway)
+        path = settings.layout.gateway / "envoy.json"
+        write_bootstrap(gateway_settings, path)
+        return gateway_command(gateway_settings, path)
 
     async def ready() -> str | None:
         for port in (settings.grpc_port, settings.rest_port):

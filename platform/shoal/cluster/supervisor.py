@@ -1,4 +1,4 @@
-"""The supervisor of an embedded instance: starts its parts in order, keeps them and the pods running, ends them in order."""
+"""The supervisor of an embedded instance: starts its parts in order, keeps them running, ends them in order."""
 
 from __future__ import annotations
 
@@ -105,14 +105,21 @@ class Supervisor:
 
     @contextlib.asynccontextmanager
     async def _kubelet(self, client: KubeClient, subnet: Subnet) -> AsyncIterator[None]:
-        kubelet = Kubelet(client, self._layout, subnet, self._settings.namespace)
-        task = asyncio.create_task(kubelet.run(), name="kubelet")
+        task = asyncio.create_task(self._keep_kubelet(client, subnet), name="kubelet")
         try:
             yield
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+    async def _keep_kubelet(self, client: KubeClient, subnet: Subnet) -> None:
+        while True:
+            try:
+                await Kubelet(client, self._layout, subnet, self._settings.namespace).run()
+            except Exception:
+                log.exception("the kubelet failed and is started anew")
+                await asyncio.sleep(1.0)
 
     async def _follow_pods(self, client: KubeClient) -> None:
         """Keep the `pods` part of the report current, for ever."""
