@@ -1,0 +1,189 @@
+"""Serves the route table to gateways (delta xDS) and hears from them what is used (LRS)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import grpc
+from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
+from envoy.service.load_stats.v3 import lrs_pb2, lrs_pb2_grpc
+
+from shoal.core.types import RouteKey
+from shoal.gateway.api import GatewayCallbacks, Upstream
+from shoal.gateway.clusters import CLUSTER_TYPE
+from shoal.gateway.follower import Follower
+from shoal.gateway.settings import MIB, GatewaySettings
+from shoal.gateway.table import RouteTable
+from shoal.gateway.usage import read_report
+
+logger = logging.getLogger(__name__)
+
+_MAX_RECEIVE = 64 * MIB
+"""A gateway that reconnects names all clusters it has, and load reports name all clusters there are."""
+
+
+class GatewayControl(ads_pb2_grpc.AggregatedDiscoveryServiceServicer, lrs_pb2_grpc.LoadReportingServiceServicer):
+    """The `Gateways` of the mesh. All methods are to be called on one event loop."""
+
+    def __init__(self, settings: GatewaySettings, callbacks: GatewayCallbacks) -> None:
+        self._settings = settings
+        self._callbacks = callbacks
+        self._table = RouteTable(settings)
+        self._version = 0
+        self._reported = -1
+        self._streams: dict[Follower, asyncio.Event] = {}
+        self._server: grpc.aio.Server | None = None
+        self.refusals = 0
+        """How often a gateway refused a change; 0 unless gateway and mesh do not fit together."""
+        self.last_refusal: str | None = None
+
+    @property
+    def connected(self) -> int:
+        """How many gateways are connected."""
+        return len(self._streams)
+
+    async def start(self) -> None:
+        """Serve xDS and load reports.
+
+        Raises:
+            OSError: the address is taken.
+        """
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", _MAX_RECEIVE),
+                ("grpc.so_reuseport", 0),
+                ("grpc.keepalive_time_ms", 5_000),
+                ("grpc.keepalive_timeout_ms", 5_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+            ]
+        )
+        ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(self, server)
+        lrs_pb2_grpc.add_LoadReportingServiceServicer_to_server(self, server)
+        address = f"{self._settings.xds.host}:{self._settings.xds.port}"
+        try:
+            server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot serve gateways at {address}: {error}") from error
+        await server.start()
+        self._server = server
+
+    async def stop(self) -> None:
+        """Stop serving; gateways go on with what they have."""
+        if self._server is not None:
+            await self._server.stop(grace=0)
+            self._server = None
+
+    def publish(self, version: int, changes: Mapping[RouteKey, tuple[Upstream, ...]]) -> None:
+        """Change routes; an empty tuple removes one. The acknowledgement never comes before this returns."""
+        self._version = version
+        self._changed(self._table.publish(changes))
+
+    def want_http(self, key: RouteKey) -> None:
+        """Route standard V2 REST requests for this key directly from now on."""
+        self._changed(self._table.want_http(key))
+
+    def want_revision(self, revision: str) -> None:
+        """Route requests that name this revision itself directly from now on."""
+        self._changed(self._table.want_revision(revision))
+
+    def _changed(self, names: set[str]) -> None:
+        for follower, wake in self._streams.items():
+            follower.changed(names, self._version)
+            wake.set()
+        if not self._streams:
+            self._report_soon()
+
+    def _report_soon(self) -> None:
+        asyncio.get_running_loop().call_soon(self._report_acknowledged)
+
+    def _report_acknowledged(self) -> None:
+        version = min((f.accepted for f in self._streams), default=self._version)
+        if version > self._reported:
+            self._reported = version
+            self._callbacks.acknowledged(version)
+
+    # --- delta xDS ---------------------------------------------------------------------------------------------------
+
+    async def DeltaAggregatedResources(  # noqa: N802
+        self,
+        request_iterator: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> None:
+        """One gateway's stream: it lives until the gateway leaves or does not answer in time."""
+        hello = await anext(aiter(request_iterator), None)
+        if hello is None:
+            return
+        if hello.type_url != CLUSTER_TYPE:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"only {CLUSTER_TYPE} is served here")
+        follower = Follower(self._table, self._version, hello.initial_resource_versions)
+        wake = asyncio.Event()
+        wake.set()
+        self._streams[follower] = wake
+        logger.info("gateway %s connected with %d routes", hello.node.id, len(hello.initial_resource_versions))
+        reader = asyncio.ensure_future(self._read(follower, request_iterator, wake))
+        try:
+            await self._write(follower, context, wake, reader)
+        finally:
+            reader.cancel()
+            del self._streams[follower]
+            logger.info("gateway %s disconnected", hello.node.id)
+            self._report_soon()
+
+    async def _read(
+        self, follower: Follower, requests: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest], wake: asyncio.Event
+    ) -> None:
+        async for request in requests:
+            refusal = follower.answered(request.response_nonce, request.error_detail.message)
+            if refusal:
+                self.refusals += 1
+                self.last_refusal = refusal
+                logger.error("%s", refusal)
+            wake.set()
+
+    async def _write(
+        self,
+        follower: Follower,
+        context: grpc.aio.ServicerContext[Any, Any],
+        wake: asyncio.Event,
+        reader: asyncio.Future[None],
+    ) -> None:
+        clock = asyncio.get_running_loop().time
+        reader.add_done_callback(lambda _: wake.set())
+        while not reader.done():
+            try:
+                async with asyncio.timeout(self._settings.ack_timeout / 2):
+                    await wake.wait()
+            except TimeoutError:
+                if follower.overdue(clock(), self._settings.ack_timeout):
+                    logger.error("gateway does not acknowledge; cutting it off")  # noqa: TRY400
+                    return
+                continue
+            wake.clear()
+            response = follower.next_response(clock())
+            self._report_acknowledged()
+            if response is not None:
+                await context.write(response)
+
+    # --- LRS ---------------------------------------------------------------------------------------------------------
+
+    async def StreamLoadStats(  # noqa: N802
+        self,
+        request_iterator: AsyncIterator[lrs_pb2.LoadStatsRequest],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> None:
+        """One gateway's load reports."""
+        requests = aiter(request_iterator)
+        if await anext(requests, None) is None:
+            return
+        order = lrs_pb2.LoadStatsResponse(send_all_clusters=True)
+        order.load_reporting_interval.FromNanoseconds(int(self._settings.usage_interval * 1e9))
+        await context.write(order)
+        async for report in requests:
+            usage = read_report(report)
+            for cluster in usage.clusters:
+                self._table.used(cluster)
+            if usage.revisions:
+                self._callbacks.usage(usage.interval or self._settings.usage_interval, usage.revisions)

@@ -1,0 +1,278 @@
+"""What the gateway listens on: the gRPC port and the REST port, each with its filters and its route table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shoal.gateway import names
+from shoal.gateway.scripts import script
+from shoal.gateway.settings import Address, GatewaySettings
+
+_TYPE = "type.googleapis.com/envoy.extensions"
+_SERVICE = "/inference.GRPCInferenceService/"
+_MESH_METHODS = (
+    "ServerLive",
+    "ServerReady",
+    "ServerMetadata",
+    "ModelReady",
+    "RepositoryIndex",
+    "RepositoryModelLoad",
+    "RepositoryModelUnload",
+)
+_MESH_SERVICES = (
+    "mmesh.ModelMesh",
+    "com.ibm.watson.tas.proto.TasRuntime",
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+)
+LUA = "shoal.lua"
+
+
+def grpc_listener(settings: GatewaySettings) -> dict[str, Any]:
+    """The port for gRPC: inference by name, and the mesh's management API."""
+    own = [{"match": {"prefix": f"/{service}/", "grpc": {}}} for service in _MESH_SERVICES]
+    own += [{"match": {"path": _SERVICE + method, "grpc": {}}} for method in _MESH_METHODS]
+    to_mesh = {"route": {"cluster": names.MANAGEMENT, **_route_limits(settings)}, **_lua_off()}
+    routes = [
+        *({**match, **to_mesh} for match in own),
+        {"match": {"prefix": "/", "grpc": {}, "headers": [_has_route()]}, "route": _by_name(settings)},
+        # Taken before the script has run, and after it when only the activator can tell where the request belongs.
+        {
+            "match": {"prefix": "/", "grpc": {}},
+            "route": {"cluster": names.ACTIVATOR_GRPC, **_route_limits(settings), "retry_policy": _retries(settings)},
+        },
+        {
+            "match": {"prefix": "/"},
+            "direct_response": {
+                "status": 415,
+                "body": {"inline_string": "this port speaks gRPC only; REST is served on its own port\n"},
+            },
+            **_lua_off(),
+        },
+    ]
+    filters = [_lua(LUA, "grpc"), _router()]
+    replies = _grpc_replies(settings)
+    return _listener("grpc", settings.grpc, settings, routes, filters, replies)
+
+
+def rest_listener(settings: GatewaySettings) -> dict[str, Any]:
+    """The port for REST."""
+    routes: list[dict[str, Any]] = [{"match": {"prefix": "/"}, "route": _by_name(settings)}]
+    return _listener("rest", settings.rest, settings, routes, [_router()], {})
+
+
+def _listener(
+    name: str,
+    address: Address,
+    settings: GatewaySettings,
+    routes: list[dict[str, Any]],
+    filters: list[dict[str, Any]],
+    local_replies: dict[str, Any],
+) -> dict[str, Any]:
+    manager: dict[str, Any] = {
+        "@type": f"{_TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": name,
+        "codec_type": "AUTO",
+        "server_header_transformation": "PASS_THROUGH",
+        "generate_request_id": False,
+        "skip_xff_append": True,
+        "max_request_headers_kb": settings.max_headers_kib,
+        "stream_idle_timeout": "0s",
+        "request_headers_timeout": "30s",
+        "common_http_protocol_options": {"idle_timeout": "3600s"},
+        "http2_protocol_options": {"max_concurrent_streams": settings.max_streams},
+        "local_reply_config": local_replies,
+        "http_filters": filters,
+        "route_config": {
+            "name": name,
+            "virtual_hosts": [
+                {
+                    "name": name,
+                    "domains": ["*"],
+                    "include_request_attempt_count": True,
+                    "response_headers_to_remove": [names.STATUS_HEADER],
+                    "routes": routes,
+                }
+            ],
+        },
+    }
+    if settings.access_log is not None:
+        manager["access_log"] = [_access_log(settings)]
+    return {
+        "name": name,
+        "per_connection_buffer_limit_bytes": settings.max_message_bytes,
+        "address": {"socket_address": {"address": address.host, "port_value": address.port}},
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+
+
+def _has_route() -> dict[str, Any]:
+    return {"name": names.ROUTE_HEADER, "present_match": True}
+
+
+def _route_limits(settings: GatewaySettings) -> dict[str, Any]:
+    """A client's own deadline counts as it is; requests without one get the gateway's."""
+    return {
+        "timeout": "0s",
+        "max_stream_duration": {
+            "max_stream_duration": f"{settings.request_timeout}s",
+            "grpc_timeout_header_max": "0s",
+        },
+    }
+
+
+def _by_name(settings: GatewaySettings) -> dict[str, Any]:
+    return {
+        **_route_limits(settings),
+        "retry_policy": _retries(settings),
+        "inline_cluster_specifier_plugin": {
+            "extension": {
+                "name": "envoy.router.cluster_specifier_plugin.lua",
+                "typed_config": {
+                    "@type": f"{_TYPE}.router.cluster_specifiers.lua.v3.LuaConfig",
+                    "default_cluster": names.ACTIVATOR_GRPC,
+                    "source_code": {"inline_string": script("cluster")},
+                },
+            }
+        },
+    }
+
+
+def _retries(settings: GatewaySettings) -> dict[str, Any]:
+    """A copy that died, is unreachable or lost its model: the activator takes over; it is asked until it is reachable."""
+    return {
+        "retry_on": "connect-failure,refused-stream,reset,retriable-headers",
+        "num_retries": settings.retries,
+        "retry_back_off": {"base_interval": "0.025s", "max_interval": "4s"},
+        "retry_priority": {
+            "name": "envoy.retry_priorities.previous_priorities",
+            "typed_config": {
+                "@type": f"{_TYPE}.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+                "update_frequency": 1,
+            },
+        },
+        "retriable_headers": [
+            # NOT_FOUND: the copy lost the model. UNAVAILABLE: its server is going. Never what the activator answers.
+            {
+                "name": names.STATUS_HEADER,
+                "string_match": {"safe_regex": {"regex": r"[^ -][^ ]* (?:(?:5|14) .*|\S+ (?:404|503))"}},
+            }
+        ],
+    }
+
+
+def _lua(name: str, source: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "typed_config": {
+            "@type": f"{_TYPE}.filters.http.lua.v3.Lua",
+            "default_source_code": {"inline_string": script(source)},
+            "clear_route_cache": False,
+        },
+    }
+
+
+def _lua_off() -> dict[str, Any]:
+    return {"typed_per_filter_config": {LUA: {"@type": f"{_TYPE}.filters.http.lua.v3.LuaPerRoute", "disabled": True}}}
+
+
+def _router() -> dict[str, Any]:
+    """The router, with what happens to each attempt once its copy is known."""
+    revision = f"%UPSTREAM_METADATA({names.METADATA}:{names.REVISION})%"
+    overwrite = "OVERWRITE_IF_EXISTS_OR_ADD"
+    mutations = {
+        "request_mutations": [
+            {"remove": names.ROUTE_HEADER},
+            {"remove": names.REVISION_HEADER},
+            *(
+                {"append": {"header": {"key": key, "value": revision}, "append_action": overwrite}}
+                for key in (names.REVISION_HEADER, "mm-model-id")
+            ),
+        ],
+        "response_mutations": [
+            {
+                "append": {
+                    "header": {
+                        "key": names.STATUS_HEADER,
+                        "value": f"{revision} %RESP(grpc-status)% %RESP(:status)%",
+                    },
+                    "append_action": overwrite,
+                }
+            }
+        ],
+    }
+    return {
+        "name": "envoy.filters.http.router",
+        "typed_config": {
+            "@type": f"{_TYPE}.filters.http.router.v3.Router",
+            "suppress_envoy_headers": True,
+            "upstream_http_filters": [
+                {
+                    "name": "envoy.filters.http.header_mutation",
+                    "typed_config": {
+                        "@type": f"{_TYPE}.filters.http.header_mutation.v3.HeaderMutation",
+                        "mutations": mutations,
+                    },
+                },
+                _lua("shoal.upstream", "upstream"),
+                {
+                    "name": "envoy.filters.http.upstream_codec",
+                    "typed_config": {"@type": f"{_TYPE}.filters.http.upstream_codec.v3.UpstreamCodec"},
+                },
+            ],
+        },
+    }
+
+
+def _grpc_replies(settings: GatewaySettings) -> dict[str, Any]:
+    """What Envoy itself refuses, in the words of gRPC."""
+
+    def mapper(code: int, grpc_status: int, text: str) -> dict[str, Any]:
+        return {
+            "filter": {
+                "status_code_filter": {
+                    "comparison": {"op": "EQ", "value": {"default_value": code, "runtime_key": f"shoal.{code}"}}
+                }
+            },
+            "headers_to_add": [
+                {
+                    "header": {"key": "grpc-status", "value": str(grpc_status)},
+                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                }
+            ],
+            "body": {"inline_string": text},
+        }
+
+    return {
+        "mappers": [
+            mapper(413, 8, f"the message is larger than {settings.max_message_bytes} bytes, the limit of this gateway"),
+            mapper(504, 4, "the deadline passed"),
+        ]
+    }
+
+
+def _access_log(settings: GatewaySettings) -> dict[str, Any]:
+    fields = {
+        "time": "%START_TIME%",
+        "path": "%REQ(:PATH)%",
+        "endpoint": "%REQ(mm-vmodel-id)%",
+        "upstream": "%UPSTREAM_HOST%",
+        "status": "%RESPONSE_CODE%",
+        "grpc_status": "%GRPC_STATUS%",
+        "details": "%RESPONSE_CODE_DETAILS%",
+        "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+        "milliseconds": "%DURATION%",
+        "received": "%BYTES_RECEIVED%",
+        "sent": "%BYTES_SENT%",
+    }
+    return {
+        "name": "envoy.access_loggers.file",
+        "typed_config": {
+            "@type": f"{_TYPE}.access_loggers.file.v3.FileAccessLog",
+            "path": str(settings.access_log),
+            "log_format": {"json_format": fields},
+        },
+    }

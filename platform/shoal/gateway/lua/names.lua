@@ -1,0 +1,118 @@
+-- Names of clusters and headers: the gateway's half of names.py.
+local M = {}
+
+local UNSAFE = "[^%w._~-]"
+
+local function percent(char)
+  return string.format("%%%02X", string.byte(char))
+end
+
+-- A name as it stands in cluster names: all but URL-safe characters percent-encoded.
+function M.escape(name)
+  if not string.find(name, UNSAFE) then return name end
+  return (string.gsub(name, UNSAFE, percent))
+end
+
+-- Percent-decoding, as in URL paths. Returns nil when a percent sign is not followed by two hex digits.
+function M.unescape(text)
+  if not string.find(text, "%", 1, true) then return text end
+  local bad = false
+  local decoded = string.gsub(text, "%%(.?.?)", function(hex)
+    if not string.find(hex, "^%x%x$") then bad = true return "" end
+    return string.char(tonumber(hex, 16))
+  end)
+  if bad then return nil end
+  return decoded
+end
+
+-- Text as it may stand in the grpc-message header (gRPC over HTTP/2: percent-encoded UTF-8).
+function M.escape_message(text)
+  return (string.gsub(text, "[^\32-\36\38-\126]", percent))
+end
+
+local ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+local VALUES = {}
+for i = 1, 64 do VALUES[string.byte(ALPHABET, i)] = i - 1 end
+
+-- Base64 (RFC 4648), padding optional as gRPC allows for `-bin` headers. Returns nil when it is not base64.
+function M.base64_decode(text)
+  text = string.gsub(text, "=+$", "")
+  if #text % 4 == 1 then return nil end
+  local out, buffer, bits = {}, 0, 0
+  for i = 1, #text do
+    local value = VALUES[string.byte(text, i)]
+    if not value then return nil end
+    buffer = buffer * 64 + value
+    bits = bits + 6
+    if bits >= 8 then
+      bits = bits - 8
+      local unit = 2 ^ bits
+      out[#out + 1] = string.char(math.floor(buffer / unit))
+      buffer = buffer % unit
+    end
+  end
+  return table.concat(out)
+end
+
+function M.base64_encode(text)
+  local out = {}
+  for i = 1, #text, 3 do
+    local a, b, c = string.byte(text, i, i + 2)
+    local group = a * 65536 + (b or 0) * 256 + (c or 0)
+    for place = 3, 0, -1 do
+      local present = place >= 2 or (place == 1 and b) or (place == 0 and c)
+      local index = math.floor(group / 64 ^ place) % 64 + 1
+      out[#out + 1] = present and string.sub(ALPHABET, index, index) or "="
+    end
+  end
+  return table.concat(out)
+end
+
+-- Whether a name can stand in a text header.
+function M.is_header_safe(name)
+  return not string.find(name, "[^\33-\126]")
+end
+
+local BOTH = "must include only one of model id and vmodel id"
+
+local function from_binary(headers, header)
+  local encoded = headers:get(header)
+  if not encoded then return nil end
+  local name = M.base64_decode(encoded)
+  if not name or name == "" then return nil, header .. " must be the base64 of a name in UTF-8" end
+  return name
+end
+
+local function one_of(headers, text, binary)
+  local name = headers:get(text)
+  if name == "" then return nil, text .. " is empty" end
+  if name then return name end
+  return from_binary(headers, binary)
+end
+
+-- The name a request's headers give: name, is_revision, error. All nil when they give none.
+function M.from_headers(headers)
+  local endpoint, bad = one_of(headers, "mm-vmodel-id", "mm-vmodel-id-bin")
+  if bad then return nil, nil, bad end
+  local revision
+  revision, bad = one_of(headers, "mm-model-id", "mm-model-id-bin")
+  if bad then return nil, nil, bad end
+  if not revision then
+    revision = headers:get("tas-model-id")
+    if revision == "" then return nil, nil, "tas-model-id is empty" end
+  end
+  if endpoint and revision then return nil, nil, BOTH end
+  if revision then return revision, true end
+  return endpoint, false
+end
+
+-- Tell the rest of the way which endpoint the request names; for names the client did not put into a header.
+function M.set_endpoint(headers, name)
+  if M.is_header_safe(name) then
+    headers:replace("mm-vmodel-id", name)
+  else
+    headers:replace("mm-vmodel-id-bin", M.base64_encode(name))
+  end
+end
+
+return M

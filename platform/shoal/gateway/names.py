@@ -1,0 +1,55 @@
+"""How clusters, headers and metadata are named on both sides of xDS; `lua/names.lua` is the gateway's half of it."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+from shoal.core.types import RouteKey
+
+METADATA = "shoal"
+"""Namespace of endpoint metadata."""
+REVISION = "revision"
+"""Metadata key: the revision a copy holds, as the gateway writes it into requests."""
+
+ROUTE_HEADER = "x-shoal-route"
+"""Cluster a request is meant for; set by the gateway, never sent on."""
+REVISION_HEADER = "x-shoal-revision"
+"""Revision of the copy that was picked; absent on the way to the activator."""
+STATUS_HEADER = "x-shoal-status"
+"""How a copy answered (`copy GRPC-STATUS HTTP-STATUS`); what the retry policy looks at, never sent to clients."""
+ATTEMPT_HEADER = "x-envoy-attempt-count"
+"""Above 1 on requests that failed on a copy before they came to the activator."""
+
+ACTIVATOR_GRPC = "shoal:activator-grpc"
+ACTIVATOR_HTTP = "shoal:activator-http"
+MANAGEMENT = "shoal:management"
+XDS = "shoal:xds"
+
+_UNSAFE = re.compile(rb"[^A-Za-z0-9._~-]")
+
+
+class RouteKind(Enum):
+    """What a cluster carries; the value is the prefix of its name."""
+
+    GRPC = ""
+    GRPC_REVISION = "revision:"
+    HTTP = "http:"
+    HTTP_REVISION = "http-revision:"
+
+
+def escape(name: str) -> str:
+    """A name with all but URL-safe characters percent-encoded, so that it fits a header and never looks like a prefix."""
+    return _UNSAFE.sub(lambda m: b"%%%02X" % m[0][0], name.encode()).decode("ascii")
+
+
+def grpc_cluster(key: RouteKey) -> str:
+    """Name of the cluster that carries gRPC for a key."""
+    kind = RouteKind.GRPC_REVISION if key.is_revision else RouteKind.GRPC
+    return kind.value + escape(key.name)
+
+
+def http_cluster(key: RouteKey) -> str:
+    """Name of the cluster that carries standard V2 REST for a key."""
+    kind = RouteKind.HTTP_REVISION if key.is_revision else RouteKind.HTTP
+    return kind.value + escape(key.name)

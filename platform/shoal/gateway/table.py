@@ -1,0 +1,115 @@
+"""The route table: which clusters every gateway shall have, decided without I/O."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from shoal.core.types import RouteKey
+from shoal.gateway.api import Upstream
+from shoal.gateway.clusters import ClusterBuilder
+from shoal.gateway.names import RouteKind, grpc_cluster, http_cluster
+from shoal.gateway.settings import GatewaySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One cluster that gateways shall have."""
+
+    name: str
+    upstreams: tuple[Upstream, ...]
+    builder: ClusterBuilder
+
+    @property
+    def version(self) -> str:
+        """Changes with the content and only with it."""
+        return self.builder.version(self.upstreams)
+
+    def serialize(self) -> bytes:
+        """The Envoy cluster."""
+        return self.builder.build(self.name, self.upstreams)
+
+
+class RouteTable:
+    """Copies of every key; gRPC clusters of all endpoints, other clusters only of keys that were asked for."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._grpc = ClusterBuilder(settings, http=False)
+        self._http = ClusterBuilder(settings, http=True)
+        self._upstreams: dict[RouteKey, tuple[Upstream, ...]] = {}
+        self._routes: dict[str, Route] = {}
+        self._wanted_http: OrderedDict[RouteKey, None] = OrderedDict()
+        self._wanted_revisions: OrderedDict[RouteKey, None] = OrderedDict()
+        self._max_http = settings.max_http_routes
+        self._max_revisions = settings.max_revision_routes
+        self._on_demand: dict[str, RouteKey] = {}
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._routes.values())
+
+    def __len__(self) -> int:
+        return len(self._routes)
+
+    def get(self, name: str) -> Route | None:
+        """The route of this name; None when gateways shall not have it."""
+        return self._routes.get(name)
+
+    def publish(self, changes: Mapping[RouteKey, tuple[Upstream, ...]]) -> set[str]:
+        """Take over changed copies; names of the clusters that changed."""
+        for key, upstreams in changes.items():
+            if upstreams:
+                self._upstreams[key] = upstreams
+            else:
+                self._upstreams.pop(key, None)
+        return self._refresh(changes)
+
+    def want_http(self, key: RouteKey) -> set[str]:
+        """Have an HTTP cluster for this key from now on."""
+        return self._want(self._wanted_http, self._max_http, key)
+
+    def want_revision(self, revision: str) -> set[str]:
+        """Have a gRPC cluster for this revision from now on."""
+        return self._want(self._wanted_revisions, self._max_revisions, RouteKey(revision, is_revision=True))
+
+    def used(self, name: str) -> None:
+        """This cluster carried requests: if it is one made on demand, it goes later."""
+        key = self._on_demand.get(name)
+        if key is None:
+            return
+        wanted = self._wanted_http if name.startswith("http") else self._wanted_revisions
+        if key in wanted:
+            wanted.move_to_end(key)
+
+    def _want(self, wanted: OrderedDict[RouteKey, None], limit: int, key: RouteKey) -> set[str]:
+        if key in wanted:
+            wanted.move_to_end(key)
+            return set()
+        wanted[key] = None
+        affected = [key]
+        while len(wanted) > limit:
+            affected.append(wanted.popitem(last=False)[0])
+        return self._refresh(affected)
+
+    def _refresh(self, keys: Iterable[RouteKey]) -> set[str]:
+        changed = set()
+        for key in keys:
+            upstreams = self._upstreams.get(key, ())
+            direct = upstreams if not key.is_revision or key in self._wanted_revisions else ()
+            reachable = tuple(u for u in upstreams if u.http_port is not None) if key in self._wanted_http else ()
+            changed |= self._set(grpc_cluster(key), key, direct, self._grpc)
+            changed |= self._set(http_cluster(key), key, reachable, self._http)
+        return changed
+
+    def _set(self, name: str, key: RouteKey, upstreams: tuple[Upstream, ...], builder: ClusterBuilder) -> set[str]:
+        old = self._routes.get(name)
+        if (old.upstreams if old else ()) == upstreams:
+            return set()
+        if upstreams:
+            self._routes[name] = Route(name, upstreams, builder)
+            if name.startswith((RouteKind.HTTP.value, RouteKind.GRPC_REVISION.value, RouteKind.HTTP_REVISION.value)):
+                self._on_demand[name] = key
+        else:
+            self._routes.pop(name, None)
+            self._on_demand.pop(name, None)
+        return {name}

@@ -1,0 +1,233 @@
+"""Real servers for the gateway's tests: Envoy, model servers that say what they were asked, and an activator."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from shoal_protos import inference as oip
+
+from shoal.core.events import RevisionUsage
+from shoal.core.types import RouteKey
+from shoal.gateway.api import GatewayCallbacks, Upstream
+from shoal.gateway.bootstrap import command, write_bootstrap
+from shoal.gateway.control import GatewayControl
+from shoal.gateway.settings import Address, GatewaySettings
+
+HOST = f"127.90.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
+
+
+def free_address() -> Address:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return Address(host=HOST, port=probe.getsockname()[1])
+
+
+async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until the condition holds; fail after so many seconds."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@dataclass
+class Heard:
+    """What control told the mesh."""
+
+    acknowledged: list[int] = field(default_factory=list)
+    usage: list[tuple[RevisionUsage, ...]] = field(default_factory=list)
+
+    @property
+    def callbacks(self) -> GatewayCallbacks:
+        return GatewayCallbacks(self.acknowledged.append, lambda _, usage: self.usage.append(usage))
+
+    def used(self, revision: str) -> int:
+        return sum(u.requests for usage in self.usage for u in usage if u.revision == revision)
+
+
+class ModelServer:
+    """Answers for the revisions it has with the name it was asked for, and remembers metadata."""
+
+    def __init__(self, *revisions: str, name: str = "server") -> None:
+        self.name = name
+        self.revisions = set(revisions)
+        self.address = free_address()
+        self.metadata: list[dict[str, str | bytes]] = []
+        self.requests: list[Any] = []
+        self.hold: asyncio.Event | None = None
+        self.fail: grpc.StatusCode | None = None
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        self._server = grpc.aio.server(options=[*options, ("grpc.so_reuseport", 0)])
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(oip.SERVICE, self._methods()),))
+        self._server.add_insecure_port(f"{self.address.host}:{self.address.port}")
+        await self._server.start()
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.stop(0)
+
+    def upstream(self, revision: str, weight: int = 1, http_port: int | None = None) -> Upstream:
+        return Upstream(revision, self.address.host, self.address.port, http_port, weight)
+
+    def _methods(self) -> dict[str, grpc.RpcMethodHandler]:
+        unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
+        return {
+            method: kind(
+                getattr(self, method),
+                request_deserializer=getattr(oip, f"{message}Request").FromString,
+                response_serializer=getattr(oip, f"{message}Response").SerializeToString,
+            )
+            for method, message, kind in (
+                ("ModelInfer", "ModelInfer", unary),
+                ("ModelMetadata", "ModelMetadata", unary),
+                ("ServerLive", "ServerLive", unary),
+                ("ModelStreamInfer", "ModelInfer", stream),
+            )
+        }
+
+    async def _check(self, name: str, context: grpc.aio.ServicerContext) -> None:
+        self.metadata.append(dict(context.invocation_metadata()))
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.fail is not None:
+            await context.abort(self.fail, "told to fail")
+        if name not in self.revisions:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"{self.name} has no {name}")
+
+    async def ModelInfer(self, request, context):  # noqa: N802
+        await self._check(request.model_name, context)
+        self.requests.append(request)
+        return oip.ModelInferResponse(model_name=request.model_name, id=request.id, model_version=self.name)
+
+    async def ModelMetadata(self, request, context):  # noqa: N802
+        await self._check(request.name, context)
+        return oip.ModelMetadataResponse(name=request.name, platform=self.name)
+
+    async def ServerLive(self, request, context):  # noqa: N802
+        return oip.ServerLiveResponse(live=True)
+
+    async def ModelStreamInfer(self, request_iterator, context):  # noqa: N802
+        async for request in request_iterator:
+            await self._check(request.model_name, context)
+            yield oip.ModelInferResponse(model_name=request.model_name, id=request.id, model_version=self.name)
+
+
+class Stub:
+    """Client of the Open Inference Protocol."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        for method in ("ModelInfer", "ModelMetadata", "ServerLive"):
+            call = channel.unary_unary(
+                oip.method_path(method),
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=getattr(oip, f"{method}Response").FromString,
+            )
+            setattr(self, method, call)
+        self.ModelStreamInfer = channel.stream_stream(
+            oip.method_path("ModelStreamInfer"),
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=oip.ModelInferResponse.FromString,
+        )
+
+
+@dataclass
+class Gateway:
+    """An Envoy with its control, and what stands in for the mesh's own servers."""
+
+    settings: GatewaySettings
+    control: GatewayControl
+    heard: Heard
+    activator: ModelServer
+    folder: Path
+    process: asyncio.subprocess.Process | None = None
+    _versions: itertools.count = field(default_factory=lambda: itertools.count(1))
+
+    async def start_process(self) -> None:
+        path = self.folder / "envoy.json"
+        write_bootstrap(self.settings, path)
+        with (self.folder / "envoy.log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(*command(self.settings, path), stdout=log, stderr=log)
+        await until(lambda: self.control.connected and self.heard.acknowledged)
+        async with asyncio.timeout(20):
+            while True:
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection(self.settings.rest.host, self.settings.rest.port)
+                    writer.close()
+                    return
+                await asyncio.sleep(0.02)
+
+    async def stop_process(self) -> None:
+        if self.process is not None and self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
+
+    def publish(self, changes: dict[str | RouteKey, tuple[Upstream, ...]]) -> int:
+        version = next(self._versions)
+        self.control.publish(version, {k if isinstance(k, RouteKey) else RouteKey(k): v for k, v in changes.items()})
+        return version
+
+    async def route(self, changes: dict[str | RouteKey, tuple[Upstream, ...]]) -> None:
+        """Publish and wait until the gateway runs with it."""
+        version = self.publish(changes)
+        await self.acknowledged(version)
+
+    async def acknowledged(self, version: int) -> None:
+        await until(lambda: self.heard.acknowledged and self.heard.acknowledged[-1] >= version)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "envoy.log").read_text()
+
+    @property
+    def target(self) -> str:
+        return f"{self.settings.grpc.host}:{self.settings.grpc.port}"
+
+    @property
+    def rest(self) -> str:
+        return f"http://{self.settings.rest.host}:{self.settings.rest.port}"
+
+
+def settings_for(activator: Address, http: Address | None = None, **changes: object) -> GatewaySettings:
+    values: dict[str, object] = {
+        "grpc": free_address(),
+        "rest": free_address(),
+        "xds": free_address(),
+        "activator_grpc": activator,
+        "activator_http": http or free_address(),
+        "management": activator,
+        "usage_interval": 0.2,
+    }
+    return GatewaySettings.model_validate(values | changes)
+
+
+@contextlib.asynccontextmanager
+async def running_gateway(http: Address | None = None, **changes: object) -> AsyncIterator[Gateway]:
+    """A gateway with an activator that answers for every name it is given in `activator.revisions`."""
+    activator = ModelServer(name="activator")
+    await activator.start()
+    heard = Heard()
+    settings = settings_for(activator.address, http, **changes)
+    control = GatewayControl(settings, heard.callbacks)
+    with tempfile.TemporaryDirectory() as folder:
+        gateway = Gateway(settings, control, heard, activator, Path(folder))
+        await control.start()
+        try:
+            gateway.publish({})
+            await gateway.start_process()
+            yield gateway
+        finally:
+            await gateway.stop_process()
+            await control.stop()
+            await activator.stop()
