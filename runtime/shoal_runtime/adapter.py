@@ -1,0 +1,211 @@
+"""The adapter's heart: keeps what the model server holds, what is on disk and what the mesh is told the same."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+
+from shoal_runtime import processes
+from shoal_runtime.board import StateBoard, Status
+from shoal_runtime.drivers.base import Artifact, Driver, Loaded
+from shoal_runtime.errors import AdapterError, LoadTimeoutError, NotReadyError, ServerError, UnknownModelError
+from shoal_runtime.journal import Entry, Journal
+from shoal_runtime.lanes import Lanes, uninterrupted
+from shoal_runtime.requests import Declared
+from shoal_runtime.scales import Scales
+from shoal_runtime.settings import AdapterSettings
+from shoal_runtime.storage import ArtifactStore, StorageError
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 0.25
+"""Between two tries to reach a model server that starts."""
+FAILED_RETRY_SECONDS = 2.0
+"""Between two tries to put this pod's disk in order."""
+
+
+class Adapter:
+    """One model server and its models. `run` must be running; everything is called on its event loop."""
+
+    def __init__(self, settings: AdapterSettings, driver: Driver, store: ArtifactStore, scales: Scales) -> None:
+        self._settings = settings
+        self._driver = driver
+        self._store = store
+        self._scales = scales
+        self._journal = Journal(settings.root_dir)
+        self._lanes = Lanes()
+        self._slots = asyncio.Semaphore(settings.loading_concurrency)
+        self._emptying = asyncio.Lock()
+        self.board = StateBoard()
+        self.released = asyncio.Event()
+        """Set once the mesh needs this pod no longer."""
+
+    # --- models ------------------------------------------------------------------------------------------------------
+
+    async def load(self, model: Declared) -> Loaded:
+        """Pulls the model and has it loaded; loading it again replaces it. A failed or cancelled load leaves nothing.
+
+        Raises:
+            AdapterError, StorageError: why it is not loaded.
+        """
+        return await self._lanes.run(model.model_id, lambda: self._load(model))
+
+    async def unload(self, model_id: str) -> None:
+        """When it returns the model is not in memory and not on disk. Unknown models are fine.
+
+        Raises:
+            NotReadyError: the server does not answer; the model goes as soon as it does.
+        """
+        await self._lanes.run(model_id, lambda: self._discard(model_id))
+
+    def predict(self, model: Declared) -> int:
+        """Bytes the model will take, without looking at its storage."""
+        return self._scales.book.predict(model.model_id, model.format, model.disk_bytes)
+
+    async def size(self, model_id: str) -> int:
+        """Bytes a loaded model takes.
+
+        Raises:
+            UnknownModelError: it is not loaded.
+        """
+        counted = self.board.models.get(model_id)
+        if counted is None:
+            raise UnknownModelError(f"model {model_id!r} is not loaded in this pod")
+        return await self._driver.model_bytes(model_id) or counted
+
+    async def _load(self, model: Declared) -> Loaded:
+        self._require_ready()
+        seconds = self.load_timeout_ms / 1000
+        touched = model.model_id in self.board.models
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                pulled = await self._store.pull(model.pull)
+                artifact = model.artifact(pulled)
+                async with self._slots:
+                    touched = True
+                    loaded = await self._serve(artifact)
+            await asyncio.to_thread(self._note, artifact, loaded)
+        except BaseException as error:
+            await uninterrupted(self._clean_up(model.model_id) if touched else self._store.remove(model.model_id))
+            if isinstance(error, TimeoutError) and limit.expired():
+                raise LoadTimeoutError(f"model {model.model_id!r} was not loaded within {seconds:g} s") from None
+            raise
+        self.board.add(model.model_id, loaded.size_bytes)
+        log.info("loaded %s: %d bytes in memory, %d on disk", model.model_id, loaded.size_bytes, artifact.disk_bytes)
+        return loaded
+
+    async def _serve(self, artifact: Artifact) -> Loaded:
+        self._require_ready()
+        self._scales.begin(artifact)
+        try:
+            loaded = await self._driver.load(artifact)
+        except BaseException:
+            self._scales.failed(artifact)
+            raise
+        return replace(loaded, size_bytes=self._scales.finish(artifact, loaded.size_bytes))
+
+    def _note(self, artifact: Artifact, loaded: Loaded) -> None:
+        self._journal.note(Entry(artifact.model_id, loaded.size_bytes, artifact.disk_bytes, artifact.format))
+
+    async def _discard(self, model_id: str) -> None:
+        self.board.drop(model_id)
+        self._journal.strike(model_id)
+        try:
+            await self._driver.unload(model_id)
+        finally:
+            await self._store.remove(model_id)
+
+    async def _clean_up(self, model_id: str) -> None:
+        """After a load that failed, whose error is the one to tell."""
+        try:
+            await self._discard(model_id)
+        except (AdapterError, StorageError, OSError) as error:
+            log.warning("cleaning up after the failed load of %s: %s", model_id, error)
+
+    def _require_ready(self) -> None:
+        if self._emptying.locked():
+            raise NotReadyError("the pod is being emptied")
+        if self.board.view.status is not Status.READY:
+            raise NotReadyError(f"the model server is not ready: {self.board.view.message}")
+
+    # --- the model server --------------------------------------------------------------------------------------------
+
+    @property
+    def load_timeout_ms(self) -> int:
+        """Longest a load may take."""
+        return self.board.view.info.load_timeout_ms or self._settings.load_timeout_ms
+
+    async def run(self) -> None:
+        """Waits for the model server, puts things in order, watches it, and starts over when it is gone. Never ends."""
+        while True:
+            try:
+                info = await self._driver.ready()
+                self.board.set(info=info)
+                await self._recover()
+            except (AdapterError, StorageError) as error:
+                self.board.set(status=Status.STARTING, message=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            except OSError as error:
+                log.exception("this pod's disk cannot be put in order")
+                self.board.set(status=Status.FAILING, message=f"this pod's disk cannot be put in order: {error}")
+                await asyncio.sleep(FAILED_RETRY_SECONDS)
+                continue
+            self.board.set(status=Status.READY, message="")
+            log.info("ready: %s with %d models", info.version, len(self.board.models))
+            why = await self._driver.lost()
+            log.warning("the model server is lost: %s", why)
+            self.board.set(status=Status.STARTING, message=why)
+            await self._lanes.empty()
+
+    async def _recover(self) -> None:
+        """Adopts what the server, the journal and the disk agree on; everything else is unloaded and removed."""
+        port = self._driver.listening_port()
+        process = None
+        if port is not None:
+            process = await asyncio.to_thread(processes.server_process, self._settings.pod_ip, port)
+        entries = await asyncio.to_thread(self._journal.entries)
+        held, files = await self._driver.held(), self._store.known()
+        keep: frozenset[str] = frozenset()
+        strangers = frozenset(files | entries.keys())
+        if held is not None:
+            keep = held.ready & entries.keys() & files
+            strangers = (held.ready | held.other) - keep
+        for model_id in strangers:
+            await self._driver.unload(model_id)
+        for model_id in files - keep:
+            await self._store.remove(model_id)
+        for model_id in entries.keys() - keep:
+            self._journal.strike(model_id)
+        await asyncio.to_thread(self._driver.tidy, keep)
+        server = str(process) if process is not None and held is not None else None
+        same = held is not None and keep == entries.keys()
+        self._scales.server_is(process)
+        self.board.set(incarnation=self._journal.incarnation(server, same=same))
+        self.board.replace_models({model_id: entries[model_id].size_bytes for model_id in keep})
+
+    async def empty(self) -> bool:
+        """Unloads everything, as `mmesh.ModelRuntime/runtimeStatus` promises. False: the server is not ready."""
+        if self.board.view.status is not Status.READY:
+            return False
+        async with self._emptying:
+            await self._lanes.empty()
+            for entry in await asyncio.to_thread(self._journal.entries):
+                self._journal.strike(entry)
+            self.board.replace_models({})
+            try:
+                await self._recover()
+            except (NotReadyError, ServerError) as error:
+                log.warning("emptying the pod: %s", error)
+                return False
+        return True
+
+    async def weigh(self) -> None:
+        """Notes what the server's processes use together."""
+        self.board.set(process_bytes=await self._scales.process_bytes())
+
+    async def close(self) -> None:
+        """Cancels loads under way and closes connections. What is loaded stays, for the next adapter to adopt."""
+        await self._lanes.empty()
+        await self._driver.close()

@@ -1,0 +1,98 @@
+"""What the adapter asks of a model server: the interface each driver implements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a model server says of itself when it is ready. None: it leaves that to the adapter's settings."""
+
+    version: str
+    capacity_bytes: int | None = None
+    loading_concurrency: int | None = None
+    load_timeout_ms: int | None = None
+    default_model_bytes: int | None = None
+    method_id_paths: Mapping[str, Sequence[int]] | None = None
+    allow_any_method: bool = False
+    limit_model_concurrency: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A model to be loaded: its files on this pod's disk and how to read them."""
+
+    model_id: str
+    path: Path
+    """A file or a folder."""
+    disk_bytes: int
+    format: str
+    """Lower-case name of the model format, such as `sklearn`."""
+    model_type: str = ""
+    """`LoadModelRequest.modelType` as it came."""
+    model_key: str = field(default="", repr=False)
+    """`LoadModelRequest.modelKey` as it came. May hold secrets."""
+    schema_path: Path | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    """The `shoal.*` storage parameters, without the prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What the server says of a model it has loaded. Zero: nothing."""
+
+    size_bytes: int = 0
+    max_concurrency: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a server holds: models that answer, and others that are there but do not (half loaded ones)."""
+
+    ready: frozenset[str] = frozenset()
+    other: frozenset[str] = frozenset()
+
+
+class Driver(Protocol):
+    """One model server. Calls on the same model never overlap; the adapter sees to that.
+
+    Every method may raise `NotReadyError` when the server cannot be reached, `ServerError` when it refuses.
+    """
+
+    method_id_paths: Mapping[str, Sequence[int]]
+    """Key: `package.Service/Method`; value: field numbers leading to the model id."""
+
+    async def ready(self) -> ServerInfo:
+        """Returns once asked successfully; whatever is loaded stays loaded if the server can say what that is."""
+
+    async def lost(self) -> str:
+        """Waits until the server is gone, or is another process than before. Returns what happened."""
+
+    async def load(self, artifact: Artifact) -> Loaded:
+        """Makes the model answer requests. Loading it again replaces it.
+
+        Raises:
+            InvalidModelError: the files or settings cannot be loaded by any server of this kind.
+        """
+
+    async def unload(self, model_id: str) -> None:
+        """Makes sure that the model is not loaded, and removes what `load` wrote to disk."""
+
+    async def held(self) -> Held | None:
+        """What the server holds. None: it cannot say."""
+
+    async def model_bytes(self, model_id: str) -> int:
+        """What the server measures for a loaded model. 0: it cannot say."""
+
+    def tidy(self, keep: frozenset[str]) -> None:
+        """Removes from disk what this driver wrote for models other than `keep`."""
+
+    def listening_port(self) -> int | None:
+        """A TCP port the server's process listens on, to find the process by. None: there is none."""
+
+    async def close(self) -> None:
+        """Closes connections."""

@@ -1,0 +1,116 @@
+"""Wraps one model's methods: loads in a thread, counts requests under way, and unloads only when they are done."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+from mlserver.logging import logger
+from mlserver.model import MLModel
+from mlserver.types import InferenceRequest, InferenceResponse
+
+from shoal_runtime.mlserver.workers import Workers, may_leave_loop
+
+_KEPT = frozenset({"_settings", "_inputs_index", "_outputs_index", "ready"})
+"""Attributes MLServer still looks at after an unload."""
+
+
+def drain_seconds() -> float:
+    """Longest an unload waits for requests under way: `SHOAL_DRAIN_SECONDS`, 30 by default.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    text = os.environ.get("SHOAL_DRAIN_SECONDS") or "30"
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        raise ValueError(f"SHOAL_DRAIN_SECONDS={text!r} must be a number of seconds") from None
+
+
+class Guard:
+    """The wrapping of one model. Works for any class, as it replaces methods on the object only."""
+
+    def __init__(self, model: MLModel, workers: Workers, drain: float) -> None:
+        self._model = model
+        self._workers = workers
+        self._drain = drain
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._wrap_load(model)
+        self._wrap_predict(model)
+        self._wrap_stream(model)
+        self._wrap_unload(model)
+
+    def _wrap_load(self, model: MLModel) -> None:
+        load = model.load
+        if may_leave_loop(model):
+            model.load = functools.wraps(load)(functools.partial(self._workers.drive, load))
+
+    def _wrap_predict(self, model: MLModel) -> None:
+        predict = model.predict
+
+        @functools.wraps(predict)
+        async def counted(payload: InferenceRequest) -> InferenceResponse:
+            self._enter()
+            try:
+                return await predict(payload)
+            finally:
+                self._leave()
+
+        model.predict = counted
+
+    def _wrap_stream(self, model: MLModel) -> None:
+        predict_stream = model.predict_stream
+
+        @functools.wraps(predict_stream)
+        async def counted(payloads: AsyncIterator[InferenceRequest]) -> AsyncIterator[InferenceResponse]:
+            self._enter()
+            try:
+                async for response in predict_stream(payloads):
+                    yield response
+            finally:
+                self._leave()
+
+        model.predict_stream = counted
+
+    def _wrap_unload(self, model: MLModel) -> None:
+        unload = model.unload
+
+        @functools.wraps(unload)
+        async def drained() -> Any:
+            idle = await self._drained()
+            try:
+                return await unload()
+            finally:
+                if idle:
+                    _forget(model)
+
+        model.unload = drained
+
+    async def _drained(self) -> bool:
+        try:
+            async with asyncio.timeout(self._drain):
+                await self._idle.wait()
+        except TimeoutError:
+            logger.warning("%d requests to %s outlast its unload", self._running, self._model.name)
+        return self._running == 0
+
+    def _enter(self) -> None:
+        self._running += 1
+        self._idle.clear()
+
+    def _leave(self) -> None:
+        self._running -= 1
+        if not self._running:
+            self._idle.set()
+
+
+def _forget(model: MLModel) -> None:
+    """Drops what the model holds, also where its class kept it after `unload`, and the cycles the wrapping made."""
+    for name in [name for name in vars(model) if name not in _KEPT]:
+        del vars(model)[name]

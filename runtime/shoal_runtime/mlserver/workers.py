@@ -1,0 +1,76 @@
+"""Threads in which models are read from disk, so that the event loop goes on answering."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from mlserver.model import MLModel
+
+T = TypeVar("T")
+
+_SAFE_MODULES = ("mlserver_sklearn.", "mlserver_xgboost.", "mlserver_lightgbm.", "mlserver_mlflow.")
+"""Packages whose `load` only reads files and touches nothing of the event loop."""
+DEFAULT_THREADS = 2
+MAX_THREADS = 64
+
+
+def may_leave_loop(model: MLModel) -> bool:
+    """Whether this model's `load` may run in a thread.
+
+    A custom class says so with the attribute `load_off_loop = True`; others may hold on to the event loop (a client
+    session, a task) and keep running on it.
+    """
+    if getattr(model, "load_off_loop", False):
+        return True
+    return f"{type(model).load.__module__}.".startswith(_SAFE_MODULES)
+
+
+class Workers:
+    """A bounded pool of threads."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="load")
+
+    @classmethod
+    def from_environment(cls) -> Workers:
+        """As many threads as `SHOAL_LOAD_THREADS` says.
+
+        Raises:
+            ValueError: it is no number from 1 to 64.
+        """
+        text = os.environ.get("SHOAL_LOAD_THREADS") or str(DEFAULT_THREADS)
+        if not text.isdecimal() or not 1 <= int(text) <= MAX_THREADS:
+            raise ValueError(f"SHOAL_LOAD_THREADS={text!r} must be a whole number from 1 to {MAX_THREADS}")
+        return cls(int(text))
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Runs a plain function in a thread. A cancelled caller still waits for it: a thread cannot be stopped."""
+        context = contextvars.copy_context()
+        future = asyncio.get_running_loop().run_in_executor(self._pool, context.run, function)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            if not future.cancelled():
+                future.exception()
+            raise
+
+    async def drive(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Runs a coroutine function to its end in a thread, on an event loop of its own."""
+        return await self.call(lambda: _drive(function))
+
+
+def _drive(function: Callable[[], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        return await function()
+
+    loop = asyncio.SelectorEventLoop()
+    try:
+        return loop.run_until_complete(run())
+    finally:
+        loop.close()
