@@ -48,7 +48,7 @@ class PodEndpoint:
 
 
 RuntimeChooser: TypeAlias = Callable[[str], RuntimeName | Unplaceable]
-"""Chooses the runtime for a model type string of `mmesh.ModelInfo`, such as `mt:sklearn:0|pv:grpc-v2` or `rt:triton-2.x`."""
+"""Chooses the runtime for a type string of `mmesh.ModelInfo`, such as `mt:sklearn:0|pv:grpc-v2` or `rt:triton-2.x`."""
 
 
 class NameTakenError(Exception):
@@ -67,6 +67,9 @@ class MeshApi(Protocol):
 
     async def undeclare(self, name: str, owner: str = "isvc") -> None:
         """Serve this no more. Unknown names are fine."""
+
+    def declared(self, owner: str = "isvc") -> frozenset[str]:
+        """Names of all endpoints an owner has, those restored after a restart included."""
 
     def endpoint(self, name: str) -> EndpointView | None:
         """How an endpoint stands now."""

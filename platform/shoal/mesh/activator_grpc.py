@@ -1,0 +1,191 @@
+"""The activator's gRPC side: takes requests for models without a route, of any service, as bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from shoal.core.actions import Forward
+from shoal.core.types import RouteKey
+from shoal.mesh.errors import RequestError
+from shoal.mesh.forwarding import CopyGoneError, Forwarder, PodUnreachableError
+from shoal.mesh.metrics import Metrics
+from shoal.mesh.naming import ID_PATHS, forwarded_headers, key_from_headers, key_from_message
+from shoal.mesh.pods import PodLink
+from shoal.mesh.wire import write_string
+from shoal_protos.inference import SERVICE
+
+log = logging.getLogger(__name__)
+
+_UNARY = frozenset(ID_PATHS) - {f"/{SERVICE}/ModelStreamInfer"}
+
+
+class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Serves every method that no registered service has.
+
+    Args:
+        forwarder: finds copies.
+        want_revision: called for each request that names a revision itself.
+    """
+
+    def __init__(self, forwarder: Forwarder, metrics: Metrics, want_revision: Callable[[str], None]) -> None:
+        self._forwarder = forwarder
+        self._metrics = metrics
+        self._want_revision = want_revision
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        """How a method is handled: known unary ones are retried on other copies, any other is a stream of messages."""
+        method = details.method
+        if method.startswith("/mmesh.ModelRuntime/"):
+            return None  # pods are managed by the mesh alone
+        if method in _UNARY:
+            return grpc.unary_unary_rpc_method_handler(partial(self._unary, method))
+        return grpc.stream_stream_rpc_method_handler(partial(self._stream, method))
+
+    async def _unary(self, method: str, request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        headers = tuple(context.invocation_metadata() or ())
+        with self._metrics.request(method, len(request)) as measured:
+            try:
+                key = self._key(headers) or key_from_message(method, request)
+
+                async def call(link: PodLink, forward: Forward, timeout: float) -> bytes:
+                    return await self._call(method, request, headers, link, forward, timeout, context)
+
+                response = await self._forwarder.run(key, call, context.time_remaining())
+                measured.response_bytes = len(response)
+                return response
+            except RequestError as error:
+                measured.code = error.code.name
+                await context.abort(error.code, error.message)
+            except grpc.aio.AioRpcError as error:
+                measured.code = error.code().name
+                context.set_trailing_metadata(error.trailing_metadata() or ())
+                await context.abort(error.code(), error.details() or "")
+            raise AssertionError("abort raises")
+
+    def _key(self, headers: tuple[tuple[str, str | bytes], ...]) -> RouteKey | None:
+        key = key_from_headers(headers)
+        if key and key.is_revision:
+            self._want_revision(key.name)
+        return key
+
+    async def _call(
+        self,
+        method: str,
+        request: bytes,
+        headers: tuple[tuple[str, str | bytes], ...],
+        link: PodLink,
+        forward: Forward,
+        timeout: float,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> bytes:
+        message = write_string(request, ID_PATHS[method], forward.revision)
+        call = link.inference.unary_unary(method)(
+            message, metadata=forwarded_headers(headers, forward.revision), timeout=timeout
+        )
+        started = time.perf_counter()
+        try:
+            response: bytes = await call
+        except grpc.aio.AioRpcError as error:
+            self._metrics.invoked(method, error.code().name, time.perf_counter() - started)
+            raise translated(error, forward) or error from error
+        self._metrics.invoked(method, "OK", time.perf_counter() - started)
+        context.set_trailing_metadata(await call.trailing_metadata() or ())
+        return response
+
+    async def _stream(
+        self, method: str, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[bytes]:
+        headers = tuple(context.invocation_metadata() or ())
+        with self._metrics.request(method, 0) as measured:
+            try:
+                first = await anext(requests, None)
+                key = self._key(headers) or key_from_message(method, first or b"")
+                link, forward = await self._forwarder.run(key, _chosen, context.time_remaining())
+                call = link.inference.stream_stream(method)(
+                    _rewritten(method, forward, first, requests),
+                    metadata=forwarded_headers(headers, forward.revision),
+                    timeout=context.time_remaining(),
+                )
+                async for response in call:
+                    yield response
+                context.set_trailing_metadata(await call.trailing_metadata() or ())
+            except RequestError as error:
+                measured.code = error.code.name
+                await context.abort(error.code, error.message)
+            except grpc.aio.AioRpcError as error:
+                measured.code = error.code().name
+                await context.abort(error.code(), error.details() or "")
+
+
+async def _chosen(link: PodLink, forward: Forward, _: float) -> tuple[PodLink, Forward]:
+    """A stream is not tried twice: what was sent cannot be sent again. Only its copy is chosen with retries."""
+    if not await link.serving():
+        raise PodUnreachableError(f"pod {forward.pod} does not answer")
+    return link, forward
+
+
+async def _rewritten(
+    method: str, forward: Forward, first: bytes | None, rest: AsyncIterator[bytes]
+) -> AsyncIterator[bytes]:
+    path = ID_PATHS.get(method)
+    if first is not None:
+        yield write_string(first, path, forward.revision) if path else first
+    async for message in rest:
+        yield write_string(message, path, forward.revision) if path else message
+
+
+def translated(error: grpc.aio.AioRpcError, forward: Forward) -> Exception | None:
+    """What a model server's error means for the request: try elsewhere, or None: tell the client.
+
+    The ways in which servers say "I do not have this model" are those ModelMesh knows: NOT_FOUND, Triton's UNAVAILABLE
+    "Request for unknown model", MLServer's INVALID_ARGUMENT "Model ... not found".
+    """
+    code, details = error.code(), error.details() or ""
+    lowered = details.lower()
+    gone = (
+        code is grpc.StatusCode.NOT_FOUND
+        or (code is grpc.StatusCode.UNAVAILABLE and "request for unknown model" in lowered)
+        or (code is grpc.StatusCode.INVALID_ARGUMENT and lowered.startswith("model ") and "not found" in lowered)
+    )
+    if gone:
+        return CopyGoneError(f"pod {forward.pod} does not have {forward.revision}")
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return PodUnreachableError(f"pod {forward.pod}: {details or 'unavailable'}")
+    return None
+
+
+async def serve(
+    handlers: list[grpc.GenericRpcHandler], addresses: list[str], *, max_message: int, limit: int
+) -> grpc.aio.Server:
+    """Start a gRPC server with these handlers on all of these addresses.
+
+    Raises:
+        OSError: an address is taken.
+    """
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", max_message),
+            ("grpc.max_send_message_length", max_message),
+            ("grpc.so_reuseport", 0),
+        ],
+        maximum_concurrent_rpcs=limit,
+    )
+    server.add_generic_rpc_handlers(tuple(handlers))
+    for address in addresses:
+        try:
+            bound = server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: {error}") from error
+        if not bound:
+            raise OSError(f"cannot listen on {address}: the port is taken")
+    await server.start()
+    await asyncio.sleep(0)
+    return server

@@ -1,0 +1,268 @@
+"""The activator's REST side: server-level routes of the V2 protocol, and V2 requests for models without a route."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+import httpx
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from shoal.core.actions import Forward
+from shoal.core.types import RouteKey
+from shoal.mesh.activator_grpc import translated
+from shoal.mesh.errors import RequestError
+from shoal.mesh.forwarding import CopyGoneError, Forwarder, PodUnreachableError
+from shoal.mesh.metrics import Metrics
+from shoal.mesh.naming import key_from_headers
+from shoal.mesh.pods import PodLink
+from shoal.mesh.rest import BINARY_HEADER, BadBodyError, binary_outputs, from_protobuf, parameters_of, to_protobuf
+from shoal.mesh.server_api import ServerApi, vars_of
+from shoal_protos import inference as oip
+
+log = logging.getLogger(__name__)
+
+HTTP_STATUS: Final = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}
+"""REST status for a gRPC status (`google.rpc.Code`); anything else is 500."""
+
+_TO_SERVER: Final = frozenset({"content-type", "content-encoding", BINARY_HEADER, "accept", "accept-encoding"})
+_TO_CLIENT: Final = frozenset({"content-type", "content-encoding", BINARY_HEADER})
+_TIMEOUT_HEADER: Final = "x-request-timeout-seconds"
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class RestActivator:
+    """REST requests that gateways do not route themselves.
+
+    Args:
+        want_http: called with each model that is asked for by standard REST, so that gateways route it from then on.
+        max_message: largest body, in bytes.
+    """
+
+    def __init__(
+        self,
+        server: ServerApi,
+        forwarder: Forwarder,
+        metrics: Metrics,
+        want_http: Callable[[RouteKey], None],
+        *,
+        max_message: int,
+    ) -> None:
+        self._server = server
+        self._forwarder = forwarder
+        self._metrics = metrics
+        self._want_http = want_http
+        self._max_message = max_message
+        # Connections are to pods on the same network; limits are the activator's own.
+        self._client = httpx.AsyncClient(limits=httpx.Limits(max_connections=None), trust_env=False)
+
+    async def close(self) -> None:
+        """Close connections to pods."""
+        await self._client.aclose()
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        model = "/v2/models/{name}"
+        routes = [
+            Route("/v2", _safely(self._metadata), methods=["GET"]),
+            Route("/v2/health/live", _safely(self._live), methods=["GET"]),
+            Route("/v2/health/ready", _safely(self._ready), methods=["GET"]),
+            Route("/v2/repository/index", _safely(self._index), methods=["POST"]),
+            Route("/v2/repository/models/{name}/load", _safely(self._load), methods=["POST"]),
+            Route("/v2/repository/models/{name}/unload", _safely(self._unload), methods=["POST"]),
+        ]
+        for prefix in (model, model + "/versions/{version}"):
+            routes += [
+                Route(f"{prefix}/ready", _safely(self._model_ready), methods=["GET"]),
+                Route(prefix, _safely(self._forward), methods=["GET"]),
+                Route(f"{prefix}/infer", _safely(self._forward), methods=["POST"]),
+                Route(f"{prefix}/generate", _safely(self._forward), methods=["POST"]),
+            ]
+        return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
+
+    # --- server ------------------------------------------------------------------------------------------------------
+
+    async def _metadata(self, _: Request) -> Response:
+        return JSONResponse(self._server.metadata())
+
+    async def _live(self, _: Request) -> Response:
+        return JSONResponse({"live": True})
+
+    async def _ready(self, _: Request) -> Response:
+        ready = self._server.ready()
+        return JSONResponse({"ready": ready}, 200 if ready else 503)
+
+    async def _model_ready(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        ready = self._server.model_ready(name)
+        return JSONResponse({"name": name, "ready": ready}, 200 if ready else 503)
+
+    async def _index(self, request: Request) -> Response:
+        body = await request.body()
+        ready_only = False
+        if body.strip():
+            try:
+                ready_only = bool((await request.json()).get("ready", False))
+            except (ValueError, AttributeError):
+                raise RequestError(
+                    grpc.StatusCode.INVALID_ARGUMENT, 'the body must be a JSON object such as {"ready": true}'
+                ) from None
+        return JSONResponse([vars_of(entry) for entry in self._server.index(ready_only=ready_only)])
+
+    async def _load(self, request: Request) -> Response:
+        await self._server.load(request.path_params["name"])
+        return JSONResponse({})
+
+    async def _unload(self, request: Request) -> Response:
+        await self._server.unload(request.path_params["name"])
+        return JSONResponse({})
+
+    # --- models ------------------------------------------------------------------------------------------------------
+
+    async def _forward(self, request: Request) -> Response:
+        key = key_from_headers(request.headers.items()) or RouteKey(request.path_params["name"])
+        body = await self._body(request)
+        with self._metrics.request(request.url.path.rsplit("/", 1)[-1], len(body)) as measured:
+            try:
+                response = await self._forwarder.run(
+                    key,
+                    lambda link, forward, timeout: self._call(request, body, link, forward, timeout),
+                    _deadline(request),
+                )
+            except RequestError as error:
+                measured.code = error.code.name
+                raise
+            measured.response_bytes = len(response.body)
+            self._want_http(key)
+            return response
+
+    async def _body(self, request: Request) -> bytes:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > self._max_message:
+                raise RequestError(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    f"the body is larger than the limit of {self._max_message} bytes",
+                )
+        return bytes(body)
+
+    async def _call(self, request: Request, body: bytes, link: PodLink, forward: Forward, timeout: float) -> Response:
+        if link.pod.http_port is None:
+            return await self._call_grpc(request, body, link, forward, timeout)
+        rest = request.url.path.split("/", 4)[4:]
+        path = "/".join(["", "v2", "models", forward.revision, *rest])
+        try:
+            answer = await self._client.request(
+                request.method,
+                f"http://{link.pod.host}:{link.pod.http_port}{path}",
+                content=body,
+                headers={name: value for name, value in request.headers.items() if name in _TO_SERVER},
+                timeout=timeout,
+            )
+        except httpx.TimeoutException:
+            raise RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {timeout:.1f}s") from None
+        except httpx.TransportError as error:
+            raise PodUnreachableError(f"pod {forward.pod}: {error or type(error).__name__}") from error
+        if answer.status_code == 404:
+            raise CopyGoneError(f"pod {forward.pod} does not have {forward.revision}")
+        # httpx has undone the content encoding.
+        headers = {
+            name: value for name, value in answer.headers.items() if name in _TO_CLIENT and name != "content-encoding"
+        }
+        return Response(answer.content, answer.status_code, headers)
+
+    async def _call_grpc(
+        self, request: Request, body: bytes, link: PodLink, forward: Forward, timeout: float
+    ) -> Response:
+        if request.method == "GET":
+            return await self._metadata_by_grpc(link, forward, timeout)
+        header = request.headers.get(BINARY_HEADER)
+        try:
+            message = to_protobuf(body, int(header) if header else None, forward.revision)
+        except (BadBodyError, ValueError) as error:
+            raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+        response = await _grpc(link, forward, "ModelInfer", message, timeout)
+        content, header_length = from_protobuf(response, binary_outputs(message))
+        if header_length is None:
+            return Response(content, media_type="application/json")
+        return Response(content, media_type="application/octet-stream", headers={BINARY_HEADER: str(header_length)})
+
+    async def _metadata_by_grpc(self, link: PodLink, forward: Forward, timeout: float) -> Response:
+        request = oip.ModelMetadataRequest(name=forward.revision)
+        found = await _grpc(link, forward, "ModelMetadata", request, timeout)
+        return JSONResponse(
+            {
+                "name": found.name,
+                "versions": list(found.versions),
+                "platform": found.platform,
+                "inputs": [_tensor(tensor) for tensor in found.inputs],
+                "outputs": [_tensor(tensor) for tensor in found.outputs],
+            }
+        )
+
+
+def _tensor(tensor: Any) -> dict[str, Any]:
+    document = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+    parameters = parameters_of(tensor.parameters)
+    return document | ({"parameters": parameters} if parameters else {})
+
+
+async def _grpc(link: PodLink, forward: Forward, method: str, request: Any, timeout: float) -> Any:
+    call = link.inference.unary_unary(
+        oip.method_path(method),
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=getattr(oip, f"{method}Response").FromString,
+    )
+    try:
+        return await call(request, timeout=timeout)
+    except grpc.aio.AioRpcError as error:
+        problem = translated(error, forward)
+        raise problem or RequestError(error.code(), error.details() or "") from error
+
+
+def _deadline(request: Request) -> float | None:
+    value = request.headers.get(_TIMEOUT_HEADER)
+    try:
+        return float(value) if value else None
+    except ValueError:
+        raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, f"header {_TIMEOUT_HEADER}: must be a number") from None
+
+
+def _safely(endpoint: Endpoint) -> Endpoint:
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except RequestError as error:
+            status = HTTP_STATUS.get(error.code, 500)
+            if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than the limit" in error.message:
+                status = 413
+            return JSONResponse({"error": error.message}, status)
+        except TimeoutError:
+            return JSONResponse({"error": "not done in time"}, 504)
+
+    return answer
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return JSONResponse({"error": f"no such route: {request.method} {request.url.path}"}, 404)
+    return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)

@@ -1,0 +1,178 @@
+"""Runs the core: one event at a time in, its actions carried out in order, time handed in as an event."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol, assert_never
+
+from shoal.core.actions import (
+    Action,
+    Answer,
+    CancelLoad,
+    Changed,
+    Drain,
+    Forward,
+    Load,
+    Persist,
+    PodDrained,
+    PublishRoutes,
+    Reject,
+    Unload,
+)
+from shoal.core.core import Core
+from shoal.core.events import Event, RequestAbandoned, RequestWaiting, Tick
+from shoal.core.types import PodId, RevisionId, RouteKey, Ticket
+
+log = logging.getLogger(__name__)
+
+
+class Executor(Protocol):
+    """Carries out what the core asks for. Everything but `persist` only starts the work."""
+
+    async def persist(self, action: Persist) -> None:
+        """Make durable before returning."""
+
+    def load(self, pod: PodId, revision: RevisionId) -> None:
+        """Start a load."""
+
+    def cancel_load(self, pod: PodId, revision: RevisionId) -> None:
+        """Give up a load."""
+
+    def unload(self, pod: PodId, revision: RevisionId) -> None:
+        """Start an unload."""
+
+    def drain(self, pod: PodId, revision: RevisionId) -> None:
+        """Start waiting for requests in flight."""
+
+    def publish(self, action: PublishRoutes) -> None:
+        """Hand routes to the gateways."""
+
+    def pod_drained(self, pod: PodId) -> None:
+        """Let the pod stop."""
+
+    def changed(self, action: Changed) -> None:
+        """Tell whoever shows status."""
+
+
+class Engine:
+    """The core with a clock and a queue.
+
+    Args:
+        core: decides.
+        check_invariants: verify the core's invariants after every event, and log what is broken.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, core: Core, *, check_invariants: bool = False, clock: Callable[[], float] = time.time) -> None:
+        self.core = core
+        self._check = check_invariants
+        self._clock = clock
+        self._events: asyncio.Queue[tuple[Event, asyncio.Future[None] | None]] = asyncio.Queue()
+        self._tickets: dict[Ticket, asyncio.Future[Forward | Reject]] = {}
+        self._next_ticket = 1
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_due = 0.0
+
+    def now(self) -> float:
+        """The time events happen at."""
+        return self._clock()
+
+    def submit(self, event: Event) -> None:
+        """Tell the core; what follows happens soon."""
+        self._events.put_nowait((event, None))
+
+    async def apply(self, event: Event) -> None:
+        """Tell the core and wait until the actions that follow are started, and the durable ones done."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._events.put_nowait((event, done))
+        await done
+
+    async def copy_for(self, key: RouteKey, exclude: frozenset[PodId], timeout: float) -> Forward | Reject:
+        """A copy that can serve `key`, loaded if need be.
+
+        Raises:
+            TimeoutError: none within `timeout` seconds. The load goes on.
+        """
+        ticket = Ticket(self._next_ticket)
+        self._next_ticket += 1
+        answer: asyncio.Future[Forward | Reject] = asyncio.get_running_loop().create_future()
+        self._tickets[ticket] = answer
+        self.submit(RequestWaiting(ticket, key, exclude))
+        try:
+            return await asyncio.wait_for(answer, timeout)
+        finally:
+            if self._tickets.pop(ticket, None) is not None:
+                self.submit(RequestAbandoned(ticket))
+
+    async def run(self, executor: Executor) -> None:
+        """Handle events until cancelled; `executor` does what the core asks for."""
+        try:
+            while True:
+                event, done = await self._events.get()
+                try:
+                    await self._handle(event, executor)
+                except Exception as error:
+                    log.exception("event failed: %s", type(event).__name__)
+                    if done and not done.done():
+                        done.set_exception(error)
+                else:
+                    if done and not done.done():
+                        done.set_result(None)
+        finally:
+            if self._alarm:
+                self._alarm.cancel()
+
+    async def _handle(self, event: Event, executor: Executor) -> None:
+        now = self._clock()
+        for action in self.core.handle(event, now):
+            await self._carry_out(action, executor)
+        if self._check:
+            try:
+                self.core.check_invariants()
+            except Exception:
+                log.exception("an invariant is broken after %r", event)
+        self._set_alarm(now)
+
+    async def _carry_out(self, action: Action, executor: Executor) -> None:
+        match action:
+            case Persist():
+                await executor.persist(action)
+            case Load(pod, revision):
+                executor.load(pod, revision)
+            case CancelLoad(pod, revision):
+                executor.cancel_load(pod, revision)
+            case Unload(pod, revision):
+                executor.unload(pod, revision)
+            case Drain(pod, revision):
+                executor.drain(pod, revision)
+            case PublishRoutes():
+                executor.publish(action)
+            case Answer(ticket, result):
+                waiting = self._tickets.pop(ticket, None)
+                if waiting and not waiting.done():
+                    waiting.set_result(result)
+            case PodDrained(pod):
+                executor.pod_drained(pod)
+            case Changed():
+                executor.changed(action)
+            case _:
+                assert_never(action)
+
+    def _set_alarm(self, now: float) -> None:
+        due = self.core.next_due(now)
+        if self._alarm:
+            if due is not None and due == self._alarm_due and not self._alarm.cancelled():
+                return
+            self._alarm.cancel()
+            self._alarm = None
+        if due is not None:
+            self._alarm_due = due
+            delay = max(0.001, due - now)
+            self._alarm = asyncio.get_running_loop().call_later(delay, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.submit(Tick())

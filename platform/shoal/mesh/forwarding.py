@@ -1,0 +1,157 @@
+"""Takes one request that has no route, has its model loaded, and says where to forward it: the activator's logic.
+
+The same for gRPC and REST: wait for a copy, try it, and where that copy turns out to be gone try another. ModelMesh
+assumes that inference may safely be asked twice; so does this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import grpc
+
+from shoal.core.actions import Forward, Reject, RejectCode
+from shoal.core.events import CopyMissing, RevisionUsage
+from shoal.core.types import PodId, RevisionId, RouteKey
+from shoal.mesh.engine import Engine
+from shoal.mesh.errors import RequestError
+from shoal.mesh.metrics import Metrics
+from shoal.mesh.pods import PodLink
+
+Answer = TypeVar("Answer")
+
+
+class CopyGoneError(Exception):
+    """The pod says it does not have the model."""
+
+
+class PodUnreachableError(Exception):
+    """The pod did not take the request."""
+
+
+@dataclass(slots=True)
+class InFlight:
+    """How many requests the mesh itself has under way at each copy, and what it forwarded since last asked."""
+
+    _open: Counter[tuple[PodId, RevisionId]] = field(default_factory=Counter)
+    _forwarded: Counter[RevisionId] = field(default_factory=Counter)
+    _idle: dict[tuple[PodId, RevisionId], list[asyncio.Future[None]]] = field(default_factory=dict)
+
+    def enter(self, forward: Forward) -> None:
+        """A request goes to a copy."""
+        self._open[forward.pod, forward.revision] += 1
+        self._forwarded[forward.revision] += 1
+
+    def leave(self, forward: Forward) -> None:
+        """It is answered."""
+        key = (forward.pod, forward.revision)
+        self._open[key] -= 1
+        if not self._open[key]:
+            del self._open[key]
+            for future in self._idle.pop(key, ()):
+                if not future.done():
+                    future.set_result(None)
+
+    async def idle(self, pod: PodId, revision: RevisionId) -> None:
+        """Wait until no request is under way at a copy."""
+        while self._open[pod, revision]:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._idle.setdefault((pod, revision), []).append(future)
+            await future
+
+    def take(self) -> tuple[RevisionUsage, ...]:
+        """What was forwarded since this was last called."""
+        taken, self._forwarded = self._forwarded, Counter()
+        return tuple(RevisionUsage(revision, count) for revision, count in taken.items())
+
+
+class Forwarder:
+    """Finds a copy for a request and retries where a copy failed it.
+
+    Args:
+        link: the connection to a pod, if there is one.
+        max_wait: seconds a request without a deadline waits.
+        attempts: copies tried at most.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        link: Callable[[PodId], PodLink | None],
+        in_flight: InFlight,
+        metrics: Metrics,
+        *,
+        max_wait: float,
+        attempts: int,
+    ) -> None:
+        self._engine = engine
+        self._link = link
+        self._in_flight = in_flight
+        self._metrics = metrics
+        self._max_wait = max_wait
+        self._attempts = attempts
+
+    async def run(
+        self,
+        key: RouteKey,
+        call: Callable[[PodLink, Forward, float], Awaitable[Answer]],
+        deadline: float | None,
+    ) -> Answer:
+        """Have `call` done at a copy of what `key` names.
+
+        Args:
+            key: what the request names.
+            call: forwards the request; gets the pod, the copy and the seconds left. Raises CopyGoneError or
+                PodUnreachableError where another copy should be tried.
+            deadline: seconds the client waits, if it said so.
+
+        Raises:
+            RequestError: no copy could serve it, or not in time.
+        """
+        ends = time.monotonic() + min(deadline if deadline is not None else self._max_wait, self._max_wait)
+        exclude: frozenset[PodId] = frozenset()
+        trouble = "no copy could be reached"
+        for _ in range(self._attempts):
+            forward = await self._copy(key, exclude, ends)
+            link = self._link(forward.pod)
+            if link is None:
+                exclude |= {forward.pod}
+                continue
+            self._in_flight.enter(forward)
+            try:
+                return await call(link, forward, max(0.001, ends - time.monotonic()))
+            except CopyGoneError as error:
+                trouble = str(error)
+                self._engine.submit(CopyMissing(forward.pod, forward.revision))
+            except PodUnreachableError as error:
+                trouble = str(error)
+                if await link.check():
+                    exclude |= {forward.pod}
+            finally:
+                self._in_flight.leave(forward)
+        raise RequestError(grpc.StatusCode.UNAVAILABLE, f"{key.name}: {trouble}")
+
+    async def _copy(self, key: RouteKey, exclude: frozenset[PodId], ends: float) -> Forward:
+        started = time.monotonic()
+        try:
+            answer = await self._engine.copy_for(key, exclude, max(0.0, ends - started))
+        except TimeoutError:
+            message = f"{key.name} was not loaded within {time.monotonic() - started:.1f}s; the load goes on"
+            raise RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, message) from None
+        if isinstance(answer, Reject):
+            raise RequestError(_CODES[answer.code], answer.message)
+        self._metrics.cache_miss(answer.revision, time.monotonic() - started)
+        return answer
+
+
+_CODES = {
+    RejectCode.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    RejectCode.INTERNAL: grpc.StatusCode.INTERNAL,
+    RejectCode.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    RejectCode.RESOURCE_EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}

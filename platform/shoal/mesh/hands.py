@@ -1,0 +1,133 @@
+"""Carries out the core's actions: on pods, gateways and the registry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from shoal.core.actions import Changed, Persist, PublishRoutes
+from shoal.core.events import Drained, LoadFailed, UnloadSucceeded
+from shoal.core.types import CopyState, PodId, RevisionId, RouteCopy
+from shoal.gateway.api import Gateways, Upstream
+from shoal.mesh.bulletin import Bulletin
+from shoal.mesh.engine import Engine
+from shoal.mesh.forwarding import InFlight
+from shoal.mesh.metrics import Metrics
+from shoal.mesh.models import Models
+from shoal.mesh.pods import PodLink
+
+
+class Hands:
+    """The mesh's `Executor`.
+
+    Args:
+        links: connections by pod; changed by whoever owns it.
+        drain_quiet: seconds to wait for requests that were on their way when a route was withdrawn.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        models: Models,
+        gateways: Gateways,
+        links: Mapping[PodId, PodLink],
+        in_flight: InFlight,
+        metrics: Metrics,
+        bulletin: Bulletin,
+        *,
+        drain_quiet: float,
+    ) -> None:
+        self._engine = engine
+        self._models = models
+        self._gateways = gateways
+        self._links = links
+        self._in_flight = in_flight
+        self._metrics = metrics
+        self._bulletin = bulletin
+        self._drain_quiet = drain_quiet
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._queued: dict[tuple[PodId, RevisionId], float] = {}
+
+    async def persist(self, action: Persist) -> None:
+        """See `Executor`."""
+        await self._models.persist(action)
+
+    def load(self, pod: PodId, revision: RevisionId) -> None:
+        """See `Executor`."""
+        link, info = self._links.get(pod), self._models.info(revision)
+        if link is None or info is None:
+            self._engine.submit(LoadFailed(pod, revision, "the pod or the model is gone", counts=False))
+        else:
+            now = self._engine.now()
+            self._metrics.queued(revision, now - self._queued.pop((pod, revision), now))
+            link.load(revision, info)
+
+    def cancel_load(self, pod: PodId, revision: RevisionId) -> None:
+        """See `Executor`."""
+        if link := self._links.get(pod):
+            link.cancel_load(revision)
+
+    def unload(self, pod: PodId, revision: RevisionId) -> None:
+        """See `Executor`."""
+        if link := self._links.get(pod):
+            link.unload(revision)
+        else:
+            self._engine.submit(UnloadSucceeded(pod, revision))
+
+    def drain(self, pod: PodId, revision: RevisionId) -> None:
+        """Wait until the mesh itself has no request at the copy. Requests that gateways sent are waited for by the
+        adapter, which unloads only what answers nothing."""
+        if view := self._engine.core.model(revision):
+            self._metrics.evicted(revision, self._engine.now() - (view.last_used or self._engine.now()))
+        self._start(self._drain(pod, revision))
+
+    async def _drain(self, pod: PodId, revision: RevisionId) -> None:
+        await asyncio.sleep(self._drain_quiet)
+        await self._in_flight.idle(pod, revision)
+        self._engine.submit(Drained(pod, revision))
+
+    def publish(self, action: PublishRoutes) -> None:
+        """See `Executor`."""
+        changes = {
+            key: tuple(upstream for copy in copies if (upstream := self._upstream(copy)))
+            for key, copies in action.changes.items()
+        }
+        self._gateways.publish(action.version, changes)
+
+    def _upstream(self, copy: RouteCopy) -> Upstream | None:
+        link = self._links.get(copy.pod)
+        if link is None:
+            return None
+        pod = link.pod
+        return Upstream(copy.revision, pod.host, pod.grpc_port, pod.http_port, copy.weight)
+
+    def pod_drained(self, pod: PodId) -> None:
+        """See `Executor`."""
+        if link := self._links.get(pod):
+            self._start(link.release())
+
+    def changed(self, action: Changed) -> None:
+        """See `Executor`."""
+        for revision in action.revisions:
+            self._note_queued(revision)
+        self._bulletin.announce((*action.endpoints, *action.revisions))
+
+    def _note_queued(self, revision: RevisionId) -> None:
+        view = self._engine.core.model(revision)
+        for copy in view.copies if view else ():
+            if copy.state is CopyState.QUEUED:
+                self._queued.setdefault((copy.pod, revision), copy.since)
+            else:
+                self._queued.pop((copy.pod, revision), None)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,291 @@
+"""Declared models and endpoints: every change is made durable, then told to the core."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final
+
+import grpc
+
+from shoal.core.actions import Persist
+from shoal.core.events import (
+    EndpointDeclared,
+    EndpointRemoved,
+    EnsureLoaded,
+    ModelDeclared,
+    ModelRemoved,
+    UnloadRequested,
+)
+from shoal.core.types import (
+    EndpointName,
+    EndpointView,
+    FailureReason,
+    ModelSpec,
+    ModelState,
+    ModelView,
+    RevisionId,
+    RuntimeName,
+    Transition,
+    Unplaceable,
+)
+from shoal.mesh.api import Declaration, ModelInfo, NameTakenError, RuntimeChooser
+from shoal.mesh.bulletin import Bulletin
+from shoal.mesh.catalog import Catalog
+from shoal.mesh.engine import Engine
+from shoal.mesh.errors import RequestError
+from shoal.mesh.records import ModelRecord
+
+NEW_MODEL_AGE: Final = 3600.0
+"""A newly declared model counts as last used an hour ago, so that declaring many does not push out what is in use
+(upstream's rule for models registered with `loadNow`)."""
+
+_SETTLED: Final = (ModelState.LOADED, ModelState.FAILED_TO_LOAD)
+_UNKNOWN_YET: Final = Unplaceable(FailureReason.RUNTIME_UNHEALTHY, "The serving runtimes are not known yet")
+
+
+class Models:
+    """What is declared, and how it stands.
+
+    Args:
+        engine: runs the core.
+        catalog: durable records.
+        bulletin: announces changes of endpoints and revisions by name.
+    """
+
+    def __init__(self, engine: Engine, catalog: Catalog, bulletin: Bulletin) -> None:
+        self._engine = engine
+        self._catalog = catalog
+        self._bulletin = bulletin
+        self._changing = asyncio.Lock()
+        self._choose: RuntimeChooser | None = None
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """The core's time."""
+        return self._engine.now()
+
+    def model(self, revision: str) -> ModelView | None:
+        """How a revision stands."""
+        return self._engine.core.model(RevisionId(revision))
+
+    def alias(self, name: str) -> EndpointView | None:
+        """How an endpoint stands."""
+        return self._engine.core.endpoint(EndpointName(name))
+
+    def owner(self, name: str) -> str:
+        """Whose endpoint it is; empty if nobody's."""
+        return self._catalog.owner(EndpointName(name))
+
+    def aliases(self) -> Iterator[EndpointView]:
+        """All endpoints, by name."""
+        for name in sorted(self._catalog.endpoints):
+            if view := self.alias(name):
+                yield view
+
+    def runtime_of(self, revision: str) -> RuntimeName | None:
+        """The runtime chosen for a revision."""
+        record = self._catalog.models.get(RevisionId(revision))
+        return record.runtime if record else None
+
+    def info(self, revision: str) -> ModelInfo | None:
+        """What a pod needs to load a revision."""
+        record = self._catalog.models.get(RevisionId(revision))
+        return record.info if record else None
+
+    def endpoints_of(self, revision: str) -> frozenset[EndpointName]:
+        """Endpoints that lead to a revision."""
+        return self._catalog.referents(RevisionId(revision))
+
+    async def settled(self, revision: str, timeout: float) -> None:
+        """Wait until a revision is loaded or failed. Raises TimeoutError."""
+
+        def over() -> bool:
+            view = self.model(revision)
+            return view is None or view.state in _SETTLED
+
+        await self._bulletin.until(revision, over, timeout)
+
+    async def transition_over(self, name: str, timeout: float) -> None:
+        """Wait until an endpoint's change of revision is over, or blocked. Raises TimeoutError."""
+
+        def over() -> bool:
+            view = self.alias(name)
+            return view is None or view.transition is not Transition.IN_PROGRESS
+
+        await self._bulletin.until(name, over, timeout)
+
+    # --- models clients register -------------------------------------------------------------------------------------
+
+    async def register(
+        self, revision: RevisionId, info: ModelInfo, last_used: float, *, auto_delete: bool = False
+    ) -> bool:
+        """Add a model. False if it is there already.
+
+        Raises:
+            RequestError: ALREADY_EXISTS, it is there with other attributes.
+        """
+        async with self._changing:
+            return await self._register(revision, info, last_used, auto_delete)
+
+    async def _register(self, revision: RevisionId, info: ModelInfo, last_used: float, auto_delete: bool) -> bool:
+        existing = self._catalog.models.get(revision)
+        if existing:
+            if existing.info != info:
+                raise RequestError(
+                    grpc.StatusCode.ALREADY_EXISTS, f"Model {revision} already exists with different attribute values"
+                )
+            return False
+        runtime, why = self._chosen(info.type)
+        await self._put(ModelRecord(revision, info, runtime, why, auto_delete=auto_delete), last_used, load=False)
+        return True
+
+    async def unregister(self, revision: RevisionId) -> None:
+        """Remove a model. Fine if there is none.
+
+        Raises:
+            RequestError: FAILED_PRECONDITION, endpoints lead to it.
+        """
+        async with self._changing:
+            referents = self._catalog.referents(revision)
+            if referents:
+                names = ", ".join(sorted(referents)[:3])
+                raise RequestError(
+                    grpc.StatusCode.FAILED_PRECONDITION, f"Model {revision} has referents: {names}; delete them first"
+                )
+            if revision in self._catalog.models:
+                await self._catalog.remove_model(revision)
+                await self._engine.apply(ModelRemoved(revision))
+
+    async def ensure_loaded(self, revision: str, last_used: float = 0.0) -> None:
+        """Start loading a model that is declared, unless it is loaded or loading."""
+        await self._engine.apply(EnsureLoaded(RevisionId(revision), last_used))
+
+    async def touch(self, revision: RevisionId, last_used: float) -> None:
+        """Move a model forward in the order of eviction."""
+        record = self._catalog.models[revision]
+        await self._engine.apply(ModelDeclared(_spec(record), last_used))
+
+    async def unload(self, revision: str) -> None:
+        """Evict a model from all pods; it is loaded again when asked for."""
+        await self._engine.apply(UnloadRequested(RevisionId(revision)))
+
+    async def set_alias(
+        self,
+        name: str,
+        target: RevisionId,
+        *,
+        info: ModelInfo | None,
+        owner: str,
+        auto_delete: bool,
+        load: bool,
+        force: bool,
+    ) -> None:
+        """Let an endpoint lead to `target`, which `info` declares if it is new.
+
+        Raises:
+            RequestError: NOT_FOUND, no such model and no `info`; ALREADY_EXISTS, a model with other attributes.
+        """
+        async with self._changing:
+            endpoint = EndpointName(name)
+            age = NEW_MODEL_AGE if load else 6 * NEW_MODEL_AGE
+            if info:
+                await self._register(target, info, self.now() - age, auto_delete)
+            elif target not in self._catalog.models:
+                raise RequestError(grpc.StatusCode.NOT_FOUND, f"model not found: {target}")
+            self._catalog.claim(endpoint, owner)
+            await self._engine.apply(EndpointDeclared(endpoint, target, force=force))
+            if load:
+                await self.ensure_loaded(target, self.now() - age)
+
+    async def remove_alias(self, name: str) -> None:
+        """Remove an endpoint, and with it the models that nothing else leads to. Fine if there is none."""
+        async with self._changing:
+            if EndpointName(name) in self._catalog.endpoints:
+                await self._engine.apply(EndpointRemoved(EndpointName(name)))
+
+    # --- models the controller declares ------------------------------------------------------------------------------
+
+    async def declare(self, declaration: Declaration) -> None:
+        """See `MeshApi.declare`."""
+        name = EndpointName(declaration.name)
+        async with self._changing:
+            existing = self._catalog.endpoints.get(name)
+            if existing and existing.owner != declaration.owner:
+                raise NameTakenError(
+                    f"the name {name} is taken by an alias of owner {existing.owner!r}: delete that or choose another"
+                )
+            record = ModelRecord(
+                declaration.revision,
+                declaration.info,
+                declaration.runtime,
+                declaration.unplaceable,
+                declaration.min_copies,
+                declaration.max_copies,
+                auto_delete=True,
+                declared=True,
+            )
+            if self._catalog.models.get(record.id) != record:
+                await self._put(record, self.now() - NEW_MODEL_AGE, load=record.id not in self._catalog.models)
+            if existing is None or existing.target != record.id:
+                self._catalog.claim(name, declaration.owner)
+                await self._engine.apply(EndpointDeclared(name, record.id))
+
+    async def undeclare(self, name: str, owner: str = "isvc") -> None:
+        """See `MeshApi.undeclare`."""
+        if self.owner(name) == owner:
+            await self.remove_alias(name)
+
+    def declared_by(self, owner: str) -> frozenset[EndpointName]:
+        """Names of all endpoints of one owner."""
+        return frozenset(name for name, record in self._catalog.endpoints.items() if record.owner == owner)
+
+    async def set_runtimes(self, choose: RuntimeChooser) -> None:
+        """Choose anew for all models whose runtime follows from their type string."""
+        async with self._changing:
+            self._choose = choose
+            for record in list(self._catalog.models.values()):
+                if record.declared:
+                    continue
+                runtime, why = self._chosen(record.info.type)
+                if (runtime, why) != (record.runtime, record.unplaceable):
+                    await self._put(replace(record, runtime=runtime, unplaceable=why), 0.0, load=False)
+
+    def _chosen(self, type_string: str) -> tuple[RuntimeName | None, Unplaceable | None]:
+        if self._choose is None:
+            return None, _UNKNOWN_YET
+        chosen = self._choose(type_string)
+        return (None, chosen) if isinstance(chosen, Unplaceable) else (chosen, None)
+
+    # --- durability --------------------------------------------------------------------------------------------------
+
+    async def _put(self, record: ModelRecord, last_used: float, *, load: bool) -> None:
+        await self._catalog.put_model(record)
+        await self._engine.apply(ModelDeclared(_spec(record), last_used, load))
+
+    async def persist(self, action: Persist) -> None:
+        """Make an endpoint's revisions durable. What nothing leads to any more is removed next."""
+        for revision in await self._catalog.set_endpoint(action.name, action.active, action.target):
+            self._engine.submit(ModelRemoved(revision))
+
+    async def restore(self, tell: Callable[[str], None]) -> None:
+        """Tell the core everything the registry holds, after a start."""
+        await self._catalog.load()
+        models, endpoints = self._catalog.models.values(), self._catalog.endpoints.values()
+        for record in list(models):
+            self._engine.submit(ModelDeclared(_spec(record), self._catalog.last_used.get(record.id, 0.0)))
+        for endpoint in list(endpoints):
+            await self._engine.apply(EndpointDeclared(endpoint.name, endpoint.target, active=endpoint.active))
+        tell(f"{len(models)} models and {len(endpoints)} endpoints")
+
+
+def _spec(record: ModelRecord) -> ModelSpec:
+    return ModelSpec(
+        record.id,
+        record.runtime,
+        record.unplaceable,
+        min_copies=record.min_copies,
+        max_copies=record.max_copies,
+    )

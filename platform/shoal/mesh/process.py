@@ -1,0 +1,265 @@
+"""One mesh process: builds the parts, connects them, and takes them down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Self
+
+from shoal.core.core import Core
+from shoal.core.events import PodDraining, PodLeft, RoutesAcknowledged, Tick
+from shoal.core.settings import CoreSettings
+from shoal.core.types import CopyState, EndpointView, PodId, RevisionId, RuntimeName
+from shoal.gateway.api import GatewayCallbacks, Gateways
+from shoal.gateway.control import GatewayControl
+from shoal.gateway.settings import Address, GatewaySettings
+from shoal.mesh import activator_grpc
+from shoal.mesh.activator_grpc import Activator
+from shoal.mesh.activator_http import RestActivator
+from shoal.mesh.admin import Admin
+from shoal.mesh.api import Declaration, PodEndpoint, RuntimeChooser
+from shoal.mesh.bulletin import Bulletin
+from shoal.mesh.catalog import Catalog
+from shoal.mesh.engine import Engine
+from shoal.mesh.forwarding import Forwarder, InFlight
+from shoal.mesh.hands import Hands
+from shoal.mesh.http_server import serving
+from shoal.mesh.management import Management
+from shoal.mesh.metrics import Metrics
+from shoal.mesh.models import Models
+from shoal.mesh.pods import PodLink
+from shoal.mesh.server_api import ServerApi
+from shoal.mesh.settings import MeshSettings
+from shoal.mesh.usage import UsageMeter
+from shoal.registry.open import open_registry
+from shoal.registry.protocol import Registry, RegistryError
+
+log = logging.getLogger(__name__)
+
+USAGE_INTERVAL = 1.0
+
+
+class MeshProcess:
+    """The mesh, as an async context manager; implements `MeshApi`.
+
+    Args:
+        settings: ports, limits and waits.
+        core: settings of the decisions.
+        check_invariants: verify the core's invariants after every event and log what is broken.
+    """
+
+    def __init__(
+        self, settings: MeshSettings, core: CoreSettings | None = None, *, check_invariants: bool = False
+    ) -> None:
+        self._settings = settings
+        self._metrics = Metrics(per_model=settings.per_model_metrics)
+        self._bulletin = Bulletin()
+        self._in_flight = InFlight()
+        self._links: dict[PodId, PodLink] = {}
+        self._link_tasks: dict[PodId, asyncio.Task[None]] = {}
+        self._engine = Engine(Core(core or CoreSettings()), check_invariants=check_invariants)
+        self._usage = UsageMeter(self._engine.submit, self._in_flight, self._metrics, self._engine.now)
+        self._gateways: Gateways = GatewayControl(
+            gateway_settings(settings), GatewayCallbacks(self._acknowledged, self._usage.gateway_reported)
+        )
+        self._synced = asyncio.Event()
+        self._serving = False
+        self._stack = contextlib.AsyncExitStack()
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Restore what is durable and start serving. Raises OSError, if a port is taken, and RegistryError."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop in order: take no new requests, let those under way end, write down usage, let go of pods."""
+        self._serving = False
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        settings, stack = self._settings, self._stack
+        registry = await open_registry(settings.registry)
+        stack.push_async_callback(registry.close)
+        self._catalog = Catalog(registry)
+        self._models = Models(self._engine, self._catalog, self._bulletin)
+        hands = Hands(
+            self._engine, self._models, self._gateways, self._links, self._in_flight, self._metrics, self._bulletin,
+            drain_quiet=settings.drain_quiet,
+        )  # fmt: skip
+        stack.push_async_callback(hands.close)
+        self._background(self._engine.run(hands))
+        await self._models.restore(lambda what: log.info("restored %s", what))
+        stack.push_async_callback(self._let_go)
+        stack.push_async_callback(self._save_usage)
+        await self._serve_requests(registry)
+        self._background(self._report_usage())
+        self._background(self._keep_usage())
+        self._background(self._admit_gateways())
+
+    async def _serve_requests(self, registry: Registry) -> None:
+        settings, stack = self._settings, self._stack
+        forwarder = Forwarder(
+            self._engine, self._links.get, self._in_flight, self._metrics,
+            max_wait=settings.max_wait, attempts=settings.forward_attempts,
+        )  # fmt: skip
+        api = ServerApi(self._models, lambda: not self._not_ready())
+        activator = Activator(forwarder, self._metrics, self._gateways.want_revision)
+        addresses = [f"{settings.host}:{port}" for port in (settings.activator_grpc_port, settings.management_port)]
+        server = await activator_grpc.serve(
+            [*Management(self._models).handlers(), api.handler(), activator],
+            addresses,
+            max_message=settings.max_message_bytes,
+            limit=settings.max_concurrent_requests,
+        )
+        stack.push_async_callback(server.stop, settings.shutdown_grace)
+        rest = RestActivator(
+            api, forwarder, self._metrics, self._gateways.want_http, max_message=settings.max_message_bytes
+        )
+        stack.push_async_callback(rest.close)
+        grace = settings.shutdown_grace
+        await stack.enter_async_context(serving(rest.app(), settings.host, settings.activator_http_port, grace=grace))
+        admin = Admin(self._engine.core, self._models, self._metrics, self._usage, self._not_ready, self._engine.now)
+        await stack.enter_async_context(serving(admin.app(), settings.host, settings.admin_port, grace=grace))
+
+    def _background(self, work: object) -> None:
+        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+
+        async def cancel() -> None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+        self._stack.push_async_callback(cancel)
+
+    def _not_ready(self) -> str:
+        if not self._synced.is_set():
+            return "declared state is still being read"
+        return "" if self._serving else "waiting for pods to report what they have loaded"
+
+    async def _admit_gateways(self) -> None:
+        """Gateways drop every route the mesh does not name, so they are let in only once it knows what is loaded."""
+        await self._synced.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.recovery_grace):
+                while pending := [link for link in self._links.values() if not link.reported.is_set()]:
+                    await asyncio.wait([asyncio.create_task(link.reported.wait()) for link in pending], timeout=0.5)
+        await self._engine.apply(Tick())  # everything reported so far is in the route table
+        await self._gateways.start()
+        self._stack.push_async_callback(self._gateways.stop)
+        self._serving = True
+        log.info("serving")
+
+    def _acknowledged(self, version: int) -> None:
+        self._engine.submit(RoutesAcknowledged(version))
+
+    async def _report_usage(self) -> None:
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(USAGE_INTERVAL)
+            now = time.monotonic()
+            self._usage.flush(now - last)
+            last = now
+
+    async def _keep_usage(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.usage_flush_interval)
+            await self._save_usage()
+
+    async def _save_usage(self) -> None:
+        core = self._engine.core
+        used = {copy.revision: copy.last_used for copy in core.copies() if copy.last_used}
+        try:
+            await self._catalog.save_usage(self._catalog.last_used | used)
+        except RegistryError:
+            log.exception("usage was not saved")
+
+    async def _let_go(self) -> None:
+        tasks = list(self._link_tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- MeshApi -----------------------------------------------------------------------------------------------------
+
+    async def declare(self, declaration: Declaration) -> None:
+        """See `MeshApi`."""
+        await self._models.declare(declaration)
+
+    async def undeclare(self, name: str, owner: str = "isvc") -> None:
+        """See `MeshApi`."""
+        await self._models.undeclare(name, owner)
+
+    def declared(self, owner: str = "isvc") -> frozenset[str]:
+        """See `MeshApi`."""
+        return frozenset(self._models.declared_by(owner))
+
+    def endpoint(self, name: str) -> EndpointView | None:
+        """See `MeshApi`."""
+        return self._models.alias(name)
+
+    def runtime_of(self, revision: RevisionId) -> RuntimeName | None:
+        """See `MeshApi`."""
+        return self._models.runtime_of(revision)
+
+    def changes(self) -> AsyncIterator[frozenset[str]]:
+        """See `MeshApi`."""
+        return self._bulletin.follow()
+
+    def set_runtimes(self, choose: RuntimeChooser) -> None:
+        """See `MeshApi`."""
+        self._background(self._models.set_runtimes(choose))
+
+    def pod_found(self, pod: PodEndpoint) -> None:
+        """See `MeshApi`."""
+        link = self._links.get(pod.id)
+        if link and link.pod == pod:
+            return
+        if link:
+            self.pod_gone(pod.id)
+        self._links[pod.id] = link = PodLink(
+            pod, self._engine.submit, self._loaded_since, self._metrics,
+            lost_after=self._settings.pod_lost_after, now=self._engine.now,
+        )  # fmt: skip
+        self._link_tasks[pod.id] = asyncio.create_task(link.run())
+
+    def pod_stopping(self, pod: PodId) -> None:
+        """See `MeshApi`."""
+        self._engine.submit(PodDraining(pod))
+
+    def pod_gone(self, pod: PodId) -> None:
+        """See `MeshApi`."""
+        if self._links.pop(pod, None):
+            self._link_tasks.pop(pod).cancel()
+            self._engine.submit(PodLeft(pod))
+
+    def synced(self) -> None:
+        """See `MeshApi`."""
+        self._synced.set()
+
+    def _loaded_since(self, pod: PodId) -> dict[RevisionId, float]:
+        core = self._engine.core
+        return {c.revision: c.since for c in core.copies_on(pod) if c.state is CopyState.LOADED}
+
+
+def gateway_settings(settings: MeshSettings) -> GatewaySettings:
+    """What gateways need to know of a mesh with these settings; listeners and files are each gateway's own."""
+
+    def at(port: int) -> Address:
+        return Address(host=settings.host, port=port)
+
+    return GatewaySettings(
+        xds=at(settings.xds_port),
+        activator_grpc=at(settings.activator_grpc_port),
+        activator_http=at(settings.activator_http_port),
+        management=at(settings.management_port),
+        max_message_bytes=settings.max_message_bytes,
+    )

@@ -1,0 +1,98 @@
+"""How the mesh's durable records look: models, endpoints and the summary of their use, as JSON in the registry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from shoal.core.types import EndpointName, FailureReason, RevisionId, RuntimeName, Unplaceable
+from shoal.mesh.api import ModelInfo
+
+MODELS = "models/"
+ENDPOINTS = "endpoints/"
+USAGE = "usage/"
+USAGE_CHUNK = 5_000
+"""Revisions in one usage record: keeps a record far below the registry's limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """One revision: what a pod needs to load it, and what the core needs to place it."""
+
+    id: RevisionId
+    info: ModelInfo
+    runtime: RuntimeName | None
+    unplaceable: Unplaceable | None = None
+    min_copies: int = 0
+    max_copies: int = 0
+    auto_delete: bool = False
+    """Forgotten once no endpoint refers to it."""
+    declared: bool = False
+    """Its runtime was chosen by the controller, not from the type string."""
+
+    @property
+    def key(self) -> str:
+        """Where it is stored."""
+        return MODELS + self.id
+
+    def encode(self) -> bytes:
+        """As it is stored."""
+        document = asdict(self)
+        if self.unplaceable:
+            document["unplaceable"]["reason"] = self.unplaceable.reason.value
+        return json.dumps(document, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> ModelRecord:
+        """Read one record. Unknown fields, of a newer version, are ignored."""
+        document: dict[str, Any] = json.loads(value)
+        why = document.get("unplaceable")
+        return cls(
+            id=RevisionId(document["id"]),
+            info=ModelInfo(**document["info"]),
+            runtime=document.get("runtime"),
+            unplaceable=Unplaceable(FailureReason(why["reason"]), why["message"]) if why else None,
+            min_copies=document.get("min_copies", 0),
+            max_copies=document.get("max_copies", 0),
+            auto_delete=document.get("auto_delete", False),
+            declared=document.get("declared", False),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRecord:
+    """One endpoint: whose it is, and the revisions it leads to."""
+
+    name: EndpointName
+    owner: str
+    active: RevisionId
+    target: RevisionId
+
+    @property
+    def key(self) -> str:
+        """Where it is stored."""
+        return ENDPOINTS + self.name
+
+    def encode(self) -> bytes:
+        """As it is stored."""
+        return json.dumps(asdict(self), separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> EndpointRecord:
+        """Read one record. Unknown fields, of a newer version, are ignored."""
+        document = json.loads(value)
+        return cls(document["name"], document.get("owner", ""), document["active"], document["target"])
+
+
+def encode_usage(last_used: Mapping[str, float]) -> Iterator[tuple[str, bytes]]:
+    """Key and value of each record of a usage summary."""
+    items = sorted(last_used.items())
+    for number, start in enumerate(range(0, len(items), USAGE_CHUNK)):
+        yield f"{USAGE}{number:06}", json.dumps(dict(items[start : start + USAGE_CHUNK])).encode()
+
+
+def decode_usage(value: bytes) -> dict[str, float]:
+    """Last uses in one record of a summary."""
+    return {str(name): float(at) for name, at in json.loads(value).items()}
