@@ -1,0 +1,75 @@
+"""A mesh with real pods, and the clients to talk to it."""
+
+import contextlib
+
+import pytest
+
+from mesh_support import MIB, Client, PlainRuntime, free_subnet
+from shoal.core.settings import CoreSettings
+from shoal.core.types import FailureReason, Unplaceable
+from shoal.mesh.api import PodEndpoint
+from shoal.mesh.process import MeshProcess
+from shoal.mesh.settings import MeshSettings
+from shoal_protos.mmesh import model_mesh_pb2_grpc
+
+
+def choose(type_string):
+    if type_string.startswith("rt:test"):
+        return "test"
+    return Unplaceable(FailureReason.NO_SUPPORTING_RUNTIME, f"no runtime serves {type_string}")
+
+
+class World:
+    """Starts and stops meshes and pods on one subnet."""
+
+    def __init__(self, registry):
+        self.subnet = free_subnet()
+        self.registry = registry
+        self.stack = contextlib.AsyncExitStack()
+        self.pods = {}
+
+    @property
+    def settings(self):
+        return MeshSettings(
+            registry=self.registry, host=f"{self.subnet}.1", recovery_grace=3, shutdown_grace=1, max_wait=15
+        )
+
+    async def start_mesh(self, **core):
+        mesh = MeshProcess(self.settings, CoreSettings(**core), check_invariants=True)
+        await self.stack.enter_async_context(mesh)
+        mesh.set_runtimes(choose)
+        for pod in self.pods:
+            mesh.pod_found(self.endpoint(pod))
+        mesh.synced()
+        self.mesh = mesh
+        self.client = Client(f"{self.subnet}.1:18033")
+        self.stack.push_async_callback(self.client.close)
+        self.management = model_mesh_pb2_grpc.ModelMeshStub(self.client.channel)
+        return mesh
+
+    async def stop_mesh(self):
+        await self.stack.aclose()
+        self.stack = contextlib.AsyncExitStack()
+
+    def endpoint(self, pod):
+        return PodEndpoint(pod, "test", self.pods[pod].host, 8085, 8085)
+
+    async def start_pod(self, name, *, capacity=100 * MIB, concurrency=2):
+        pod = PlainRuntime(f"{self.subnet}.{10 + len(self.pods)}", capacity=capacity, concurrency=concurrency)
+        await pod.start()
+        self.pods[name] = pod
+        if hasattr(self, "mesh"):
+            self.mesh.pod_found(self.endpoint(name))
+        return pod
+
+    async def close(self):
+        await self.stop_mesh()
+        for pod in self.pods.values():
+            await pod.stop()
+
+
+@pytest.fixture
+async def world(tmp_path):
+    world = World(f"sqlite:{tmp_path / 'mesh.db'}")
+    yield world
+    await world.close()
