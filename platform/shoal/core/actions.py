@@ -1,4 +1,4 @@
-"""What the core asks for. The actions of one step are carried out in order; `Persist` is finished before the next starts."""
+"""What the core asks for. A step's actions are carried out in order; `Persist` is finished before the next starts."""
 
 from __future__ import annotations
 
@@ -110,6 +110,4 @@ class Changed:
     revisions: frozenset[RevisionId]
 
 
-Action: TypeAlias = (
-    Persist | Load | CancelLoad | PublishRoutes | Drain | Unload | Answer | PodDrained | Changed
-)
+Action: TypeAlias = Persist | Load | CancelLoad | PublishRoutes | Drain | Unload | Answer | PodDrained | Changed

@@ -13,7 +13,8 @@ class PodReported:
     """A pod's adapter answers, for the first time or anew, and says what is loaded.
 
     `loaded` is the whole truth at that moment, save for loads and unloads this core has under way there.
-    `incarnation` changes when the model server was started anew; then everything of before is gone, whatever was under way.
+    `incarnation` changes when the model server was started anew: then everything of before is gone, also what was under
+    way.
     """
 
     pod: PodSpec

@@ -1,0 +1,131 @@
+"""The core: events in, actions out, nothing else.
+
+`handle` applies one event, then looks at whatever that changed until nothing is left to do; what it looks at decides
+by what is true now, not by what just happened, so lost, late and repeated events do no harm. Same events, same actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from shoal.core import invariants, views
+from shoal.core.actions import Action
+from shoal.core.dispatch import apply
+from shoal.core.endpoints import look_at_endpoint
+from shoal.core.events import Event
+from shoal.core.evicting import acknowledged
+from shoal.core.membership import look_at_pod
+from shoal.core.policies import Policies
+from shoal.core.serving import look_at_model
+from shoal.core.settings import CoreSettings
+from shoal.core.state import State
+from shoal.core.types import CopyView, Decision, EndpointName, EndpointView, ModelView, PodId, PodView, RevisionId
+
+_MAX_LOOKS = 1_000_000
+"""Far beyond any real step. More would mean two rules that undo each other: better an error than a hang."""
+
+
+class Core:
+    """Decides which models are loaded where, and what requests and gateways are told.
+
+    `seed` breaks ties between equally good pods, so that different installations spread differently but reproducibly.
+    """
+
+    def __init__(
+        self, settings: CoreSettings | None = None, *, policies: Policies | None = None, seed: int = 0
+    ) -> None:
+        self._state = State(settings or CoreSettings(), policies or Policies(), seed)
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Apply an event that happened at `now` (seconds since 1970): the actions to carry out, in order.
+
+        Time never goes backwards: an earlier `now` counts as the latest one seen.
+        """
+        state = self._state
+        state.now = max(state.now, now)
+        state.evicted.clear()
+        apply(state, event)
+        published: list[Action] = []
+        while True:
+            self._settle()
+            routes = state.routes.publish(state.route)
+            if routes is not None:
+                published.append(routes)
+            leaving = list(state.routes.take_acknowledged())
+            for copy in leaving:
+                acknowledged(state, copy)
+            if not leaving and not (state.dirty_models or state.dirty_endpoints or state.dirty_pods):
+                return state.out.take(published)
+
+    def _settle(self) -> None:
+        state = self._state
+        for _ in range(_MAX_LOOKS):
+            if state.dirty_models:
+                revision = next(iter(state.dirty_models))
+                del state.dirty_models[revision]
+                look_at_model(state, revision)
+            elif state.dirty_endpoints:
+                name = next(iter(state.dirty_endpoints))
+                del state.dirty_endpoints[name]
+                look_at_endpoint(state, name)
+            elif state.dirty_pods:
+                pod = next(iter(state.dirty_pods))
+                del state.dirty_pods[pod]
+                look_at_pod(state, pod)
+            else:
+                return
+        raise invariants.InvariantError(0, "the core does not come to rest")
+
+    def next_due(self, now: float) -> float | None:
+        """When the next `Tick` is needed, not before `now`; None if nothing is pending."""
+        at = self._state.timers.next_at()
+        return None if at is None else max(at, now)
+
+    def endpoint(self, name: EndpointName) -> EndpointView | None:
+        """How an endpoint stands; None if there is none of this name."""
+        endpoint = self._state.endpoints.get(name)
+        return views.endpoint_view(self._state, endpoint) if endpoint is not None else None
+
+    def model(self, revision: RevisionId) -> ModelView | None:
+        """How a revision stands; None if it is not declared."""
+        return views.model_view(self._state, revision) if revision in self._state.models else None
+
+    def pod(self, pod: PodId) -> PodView | None:
+        """How a pod stands; None if it is not known."""
+        found = self._state.pods.get(pod)
+        return found.view() if found is not None else None
+
+    def pods(self) -> tuple[PodView, ...]:
+        """All pods."""
+        return tuple(pod.view() for pod in self._state.pods.values())
+
+    def copies(self) -> Iterator[CopyView]:
+        """All copies on all pods, in whatever state."""
+        for pod in self._state.pods.values():
+            for copy in pod.copies.values():
+                yield copy.view()
+
+    def models(self) -> Iterator[RevisionId]:
+        """Ids of all declared revisions."""
+        return iter(self._state.models)
+
+    def endpoints(self) -> Iterator[EndpointName]:
+        """Names of all endpoints."""
+        return iter(self._state.endpoints)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._state.waiting)
+
+    def why(self, revision: RevisionId) -> tuple[Decision, ...]:
+        """What was decided about a revision lately, oldest first."""
+        return self._state.log.why(revision)
+
+    def check_invariants(self) -> None:
+        """Check everything that must always hold after `handle`. Costs a walk over all copies and routes.
+
+        Raises:
+            InvariantError: one does not; it names the invariant by its number in the architecture.
+        """
+        invariants.check(self._state)

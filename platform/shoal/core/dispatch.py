@@ -1,0 +1,189 @@
+"""One small function for each kind of event: what it changes before the core looks at what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from shoal.core import declared, endpoints, loading, membership, scaling
+from shoal.core import events as ev
+from shoal.core.actions import RejectCode, Unload
+from shoal.core.copies import Copy
+from shoal.core.evicting import acknowledged, drained
+from shoal.core.lifecycle import OCCUPYING, CopyInput, EndpointState
+from shoal.core.state import State
+from shoal.core.timers import Due, Reminder
+from shoal.core.types import CopyState, PodId, RevisionId
+from shoal.core.waiting import Waiter
+
+
+def apply(state: State, event: ev.Event) -> None:
+    """Apply one event, and whatever became due before it."""
+    _remind(state)
+    _HANDLERS[type(event)](state, event)
+
+
+def _copy(state: State, pod: PodId, revision: RevisionId, *expected: CopyState) -> Copy | None:
+    """The copy an answer is about, if it is in a state the answer can be about; late answers find none."""
+    found = state.copies(revision).get(pod)
+    return found if found is not None and found.state in expected else None
+
+
+def _request_waiting(state: State, event: ev.RequestWaiting) -> None:
+    if event.ticket in state.waiting:
+        return
+    revision = state.resolve(event.key)
+    if revision is None:
+        state.reject(event.ticket, RejectCode.NOT_FOUND, f"model not found: {event.key.name}")
+        return
+    if len(state.waiting) >= state.settings.max_waiting:
+        message = f"{len(state.waiting)} requests wait for models to be loaded; try again later"
+        state.reject(event.ticket, RejectCode.RESOURCE_EXHAUSTED, message)
+        return
+    if state.waiting.count(revision) >= state.settings.max_waiting_per_revision:
+        message = f"{state.waiting.count(revision)} requests wait for {event.key.name} already; try again later"
+        state.reject(event.ticket, RejectCode.RESOURCE_EXHAUSTED, message)
+        return
+    model = state.models[revision]
+    state.use(model, state.now)
+    loading.expire_failures(state, revision)
+    state.waiting.add(revision, Waiter(event.ticket, event.key, event.exclude, state.now))
+    state.look_at(revision)
+
+
+def _request_abandoned(state: State, event: ev.RequestAbandoned) -> None:
+    revision = state.waiting.remove(event.ticket)
+    if revision is not None:
+        state.look_at(revision)
+
+
+def _load_succeeded(state: State, event: ev.LoadSucceeded) -> None:
+    copy = _copy(state, event.pod, event.revision, CopyState.LOADING)
+    if copy is not None:
+        loading.succeeded(state, copy, event.size_bytes)
+
+
+def _load_failed(state: State, event: ev.LoadFailed) -> None:
+    copy = _copy(state, event.pod, event.revision, CopyState.LOADING)
+    if copy is not None:
+        loading.failed(state, copy, event.message, counts=event.counts)
+
+
+def _unload_succeeded(state: State, event: ev.UnloadSucceeded) -> None:
+    copy = _copy(state, event.pod, event.revision, CopyState.UNLOADING)
+    if copy is not None:
+        memory = state.failures.get(event.revision)
+        remembered = copy.error is not None and memory is not None and event.pod in memory.of_pod
+        state.move(copy, CopyInput.SETTLE if remembered else CopyInput.UNLOAD)
+
+
+def _unload_failed(state: State, event: ev.UnloadFailed) -> None:
+    copy = _copy(state, event.pod, event.revision, CopyState.UNLOADING)
+    if copy is not None:
+        state.move(copy, CopyInput.RETRY)
+        state.decide("unload failed", event.revision, event.message, event.pod)
+        due = state.now + state.settings.unload_retry
+        state.timers.set(due, Reminder(Due.UNLOAD, event.revision, event.pod, mark=copy.since))
+
+
+def _size_measured(state: State, event: ev.SizeMeasured) -> None:
+    copy = _copy(state, event.pod, event.revision, *OCCUPYING)
+    model = state.models.get(event.revision)
+    if copy is None or event.size_bytes <= 0:
+        return
+    if model is not None:
+        model.learned_bytes = event.size_bytes
+    state.resize(copy, event.size_bytes)
+    if event.size_bytes > state.pods[event.pod].spec.capacity_bytes:
+        loading.outgrew(state, copy)
+    state.look_at(event.revision)
+
+
+def _copy_missing(state: State, event: ev.CopyMissing) -> None:
+    copy = _copy(state, event.pod, event.revision, CopyState.LOADED, CopyState.WITHDRAWING, CopyState.DRAINING)
+    if copy is not None:
+        state.move(copy, CopyInput.VANISH)
+        state.decide("missing", event.revision, "the pod answered that it does not have it", event.pod)
+
+
+def _routes_acknowledged(state: State, event: ev.RoutesAcknowledged) -> None:
+    state.routes.acknowledge(event.version)
+
+
+def _drained(state: State, event: ev.Drained) -> None:
+    copy = _copy(state, event.pod, event.revision, CopyState.DRAINING)
+    if copy is not None:
+        drained(state, copy)
+
+
+def _pod_reported(state: State, event: ev.PodReported) -> None:
+    if not state.pods:
+        state.timers.set(state.now + state.settings.scaling_interval, Reminder(Due.PERIODIC))
+    membership.reported(state, event)
+
+
+def _remind(state: State) -> None:
+    for reminder in list(state.timers.pop_due(state.now)):
+        if reminder.due is Due.PERIODIC:
+            _periodic(state)
+        elif reminder.due is Due.POD_DRAIN and reminder.pod is not None:
+            state.dirty_pods[reminder.pod] = None
+        elif reminder.revision is not None:
+            _remind_of_revision(state, reminder, reminder.revision)
+
+
+def _periodic(state: State) -> None:
+    if state.pods:
+        scaling.look_around(state)
+        state.timers.set(state.now + state.settings.scaling_interval, Reminder(Due.PERIODIC))
+
+
+def _remind_of_revision(state: State, reminder: Reminder, revision: RevisionId) -> None:
+    if reminder.due is Due.FAILURE:
+        loading.expire_failures(state, revision)
+    elif reminder.due is Due.PAUSE:
+        loading.end_pause(state, revision)
+    elif reminder.due is Due.MATCH and reminder.endpoint is not None:
+        endpoint = state.endpoints.get(reminder.endpoint)
+        current = endpoint is not None and endpoint.target == revision and endpoint.state is EndpointState.SPREADING
+        if endpoint is not None and current and state.loaded(revision):
+            endpoints.match(state, endpoint, "its further copies take too long")
+    elif reminder.pod is not None:
+        _remind_of_copy(state, reminder, reminder.pod, revision)
+
+
+def _remind_of_copy(state: State, reminder: Reminder, pod: PodId, revision: RevisionId) -> None:
+    copy = state.copies(revision).get(pod)
+    if copy is None or copy.since != reminder.mark:
+        return  # it moved on meanwhile
+    if reminder.due is Due.ACKNOWLEDGEMENT and copy.state is CopyState.WITHDRAWING:
+        acknowledged(state, copy)
+    elif reminder.due is Due.DRAIN and copy.state is CopyState.DRAINING:
+        drained(state, copy)
+    elif reminder.due is Due.UNLOAD and copy.state is CopyState.UNLOADING:
+        state.act(Unload(pod, revision))
+
+
+_HANDLERS: dict[type, Callable[[State, Any], None]] = {
+    ev.PodReported: _pod_reported,
+    ev.PodLeft: lambda state, event: membership.left(state, event.pod),
+    ev.PodDraining: lambda state, event: membership.drain(state, event.pod),
+    ev.ModelDeclared: declared.declare,
+    ev.ModelRemoved: lambda state, event: declared.remove(state, event.revision),
+    ev.EndpointDeclared: endpoints.declare,
+    ev.EndpointRemoved: lambda state, event: endpoints.remove(state, event.name),
+    ev.RequestWaiting: _request_waiting,
+    ev.RequestAbandoned: _request_abandoned,
+    ev.EnsureLoaded: declared.ensure_loaded,
+    ev.UnloadRequested: lambda state, event: declared.unload(state, event.revision),
+    ev.UsageReported: scaling.used,
+    ev.LoadSucceeded: _load_succeeded,
+    ev.LoadFailed: _load_failed,
+    ev.UnloadSucceeded: _unload_succeeded,
+    ev.UnloadFailed: _unload_failed,
+    ev.SizeMeasured: _size_measured,
+    ev.CopyMissing: _copy_missing,
+    ev.RoutesAcknowledged: _routes_acknowledged,
+    ev.Drained: _drained,
+    ev.Tick: lambda state, event: None,
+}

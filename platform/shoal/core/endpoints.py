@@ -1,0 +1,210 @@
+"""Endpoints: which revision a name leads to, and how it moves to another without a failed request.
+
+The target is loaded once first (it is proved), then to as many copies as the active revision has, as far as they fit;
+then the routes flip in one publication. Until then, and whenever the target fails, the active revision serves.
+"""
+
+from __future__ import annotations
+
+from shoal.core.actions import Persist, RejectCode
+from shoal.core.copies import Copy, Urgency
+from shoal.core.events import EndpointDeclared
+from shoal.core.evicting import cancel
+from shoal.core.lifecycle import EndpointInput, EndpointState
+from shoal.core.loading import place
+from shoal.core.state import Endpoint, State
+from shoal.core.timers import Due, Reminder
+from shoal.core.types import CopyState, EndpointName, RevisionId, RouteKey
+
+
+def declare(state: State, event: EndpointDeclared) -> None:
+    """An endpoint is new, or shall lead elsewhere."""
+    endpoint = state.endpoints.get(event.name)
+    if endpoint is None:
+        _create(state, event)
+    elif event.force and (endpoint.changing or endpoint.target != event.target):
+        _force(state, endpoint, event.target)
+    elif endpoint.target != event.target:
+        _retarget(state, endpoint, event.target)
+
+
+def _create(state: State, event: EndpointDeclared) -> None:
+    known = event.active if event.active in state.models and not event.force else None
+    endpoint = Endpoint(event.name, known or event.target, known or event.target)
+    state.endpoints[event.name] = endpoint
+    _index(state, endpoint)
+    if endpoint.active != event.target:
+        _retarget(state, endpoint, event.target)
+    else:
+        _store(state, endpoint)
+
+
+def _force(state: State, endpoint: Endpoint, target: RevisionId) -> None:
+    superseded = _set_revisions(state, endpoint, endpoint.active, target)
+    endpoint.move(EndpointInput.FORCE)
+    _drop_superseded(state, superseded)
+    _flip(state, endpoint, "forced")
+
+
+def _retarget(state: State, endpoint: Endpoint, target: RevisionId) -> None:
+    superseded = _set_revisions(state, endpoint, endpoint.active, target)
+    if target == endpoint.active:
+        endpoint.move(EndpointInput.ROLL_BACK)
+        state.decide("roll back", target, f"{endpoint.name} stays with it")
+    else:
+        endpoint.move(EndpointInput.RETARGET)
+        state.decide("target", target, f"{endpoint.name} shall switch to it from {endpoint.active}")
+        active, model = state.models.get(endpoint.active), state.models.get(target)
+        if active is not None and model is not None:
+            state.use(model, active.last_used)
+    _drop_superseded(state, superseded)
+    _store(state, endpoint)
+
+
+def remove(state: State, name: EndpointName) -> None:
+    """An endpoint is no more: its requests find nothing."""
+    endpoint = state.endpoints.get(name)
+    if endpoint is None:
+        return
+    endpoint.move(EndpointInput.REMOVE)
+    for waiter in state.waiting.of(endpoint.active):
+        if waiter.key == RouteKey(name):
+            state.reject(waiter.ticket, RejectCode.NOT_FOUND, f"model not found: {name}")
+    state.routes.touch(RouteKey(name))
+    _unindex(state, endpoint)
+    del state.endpoints[name]
+    for revision in (endpoint.active, endpoint.target):
+        state.look_at(revision)
+    state.out.persists.append(Persist(name, None, None))
+    state.out.endpoints[name] = None
+
+
+def look_at_endpoint(state: State, name: EndpointName) -> None:
+    """Take an endpoint's change of revision as far as it can go now. Doing it twice changes nothing."""
+    endpoint = state.endpoints.get(name)
+    if endpoint is None or not endpoint.changing:
+        return
+    loaded = len(state.loaded(endpoint.target, staying=True))
+    blocked = _blocked(state, endpoint)
+    if endpoint.state is EndpointState.PROVING and blocked:
+        endpoint.move(EndpointInput.FAIL)
+        endpoint.displaced = False
+        state.look_at(endpoint.active)
+        state.decide("block", endpoint.target, f"it does not load; {endpoint.name} stays with {endpoint.active}")
+    elif endpoint.state is EndpointState.BLOCKED and not blocked and not loaded:
+        endpoint.move(EndpointInput.RETRY)
+        state.look_at(endpoint.target)
+    if endpoint.state in (EndpointState.PROVING, EndpointState.BLOCKED) and loaded:
+        endpoint.move(EndpointInput.PROVED)
+        _spread(state, endpoint)
+    if endpoint.state is EndpointState.SPREADING:
+        _spreading(state, endpoint, loaded)
+
+
+def _blocked(state: State, endpoint: Endpoint) -> bool:
+    """Whether the target failed, and nothing more will be tried until the failure expires."""
+    model = state.models.get(endpoint.target)
+    if model is None or model.spec.unplaceable is not None:
+        return True
+    memory = state.failures.get(model.id)
+    if memory is None or not memory.newest_first:
+        return False
+    if state.in_flight(model.id) or state.loaded(model.id):
+        return False
+    if memory.unplaced is not None or len(memory.of_pod) >= state.settings.load_attempts:
+        return True
+    pods = state.staying_pods(model.spec.runtime)
+    return bool(memory.of_pod) and all(pod.spec.id in memory.of_pod for pod in pods)
+
+
+def _spread(state: State, endpoint: Endpoint) -> None:
+    """Load the target to as many copies as the active revision has, as far as that evicts nothing hotter."""
+    model = state.models[endpoint.target]
+    wanted = len(state.loaded(endpoint.active, staying=True))
+    if model.most_copies is not None:
+        wanted = min(wanted, model.most_copies)
+    active = state.models.get(endpoint.active)
+    if active is not None:
+        state.use(model, active.last_used)
+    have = len(state.loaded(model.id, staying=True)) + len(state.in_flight(model.id))
+    for _ in range(wanted - have):
+        if not isinstance(place(state, model, Urgency.WISHED, f"as many copies as {endpoint.active}"), Copy):
+            break
+    due = state.now + state.settings.match_scale_timeout
+    state.timers.set(due, Reminder(Due.MATCH, endpoint.target, endpoint=endpoint.name))
+
+
+def _spreading(state: State, endpoint: Endpoint, loaded: int) -> None:
+    if not loaded:
+        endpoint.move(EndpointInput.LOST)
+        state.look_at(endpoint.target)
+        return
+    enough = loaded >= len(state.loaded(endpoint.active, staying=True))
+    if enough or not state.in_flight(endpoint.target):
+        match(state, endpoint, f"loaded to {loaded} copies")
+
+
+def match(state: State, endpoint: Endpoint, because: str) -> None:
+    """The target takes over."""
+    endpoint.move(EndpointInput.MATCH)
+    _flip(state, endpoint, because)
+
+
+def _flip(state: State, endpoint: Endpoint, because: str) -> None:
+    before, target = endpoint.active, endpoint.target
+    mine = [waiter for waiter in state.waiting.of(before) if waiter.key == RouteKey(endpoint.name)]
+    _set_revisions(state, endpoint, target, target)
+    if target in state.models:
+        state.waiting.move(mine, target)
+    else:
+        for waiter in mine:
+            state.reject(waiter.ticket, RejectCode.NOT_FOUND, f"model not found: {endpoint.name}")
+    state.decide("flip", target, f"{endpoint.name} switches from {before}: {because}")
+    state.look_at(before)
+    _store(state, endpoint)
+
+
+def _store(state: State, endpoint: Endpoint) -> None:
+    """Make the endpoint's revisions durable and look at everything that follows from them."""
+    state.out.persists.append(Persist(endpoint.name, endpoint.active, endpoint.target))
+    state.routes.touch(RouteKey(endpoint.name))
+    state.dirty_endpoints[endpoint.name] = None
+    state.out.endpoints[endpoint.name] = None
+    state.look_at(endpoint.active)
+    state.look_at(endpoint.target)
+
+
+def _set_revisions(state: State, endpoint: Endpoint, active: RevisionId, target: RevisionId) -> RevisionId | None:
+    """Change what an endpoint names, with the index: the target it named before, if it names it no more."""
+    before = endpoint.target
+    _unindex(state, endpoint)
+    endpoint.active, endpoint.target = active, target
+    endpoint.displaced = False
+    _index(state, endpoint)
+    return before if before not in (active, target) else None
+
+
+def _drop_superseded(state: State, revision: RevisionId | None) -> None:
+    """A target nobody waits for any more need not be loaded; what is loaded of it stays until it is removed."""
+    if revision is None:
+        return
+    state.look_at(revision)
+    if state.endpoints_of.get(revision) or state.waiting.count(revision):
+        return
+    for copy in state.in_flight(revision):
+        if copy.state is CopyState.QUEUED:
+            cancel(state, copy)
+
+
+def _index(state: State, endpoint: Endpoint) -> None:
+    for revision in dict.fromkeys((endpoint.active, endpoint.target)):
+        state.endpoints_of[revision] = (*state.endpoints_of.get(revision, ()), endpoint.name)
+
+
+def _unindex(state: State, endpoint: Endpoint) -> None:
+    for revision in dict.fromkeys((endpoint.active, endpoint.target)):
+        left = tuple(name for name in state.endpoints_of[revision] if name != endpoint.name)
+        if left:
+            state.endpoints_of[revision] = left
+        else:
+            del state.endpoints_of[revision]

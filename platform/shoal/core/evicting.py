@@ -1,0 +1,136 @@
+"""Making room: who may be evicted, and a copy's way out (withdrawn, drained, unloaded).
+
+Bytes are free only when an unload succeeded; every wait on the way is bounded by a reminder.
+"""
+
+from __future__ import annotations
+
+from shoal.core.actions import CancelLoad, Drain, Unload
+from shoal.core.copies import Copy, Urgency
+from shoal.core.ledger import Pod
+from shoal.core.lifecycle import CopyInput
+from shoal.core.policies.eviction import Candidate, EvictionPlan, Need
+from shoal.core.state import State
+from shoal.core.timers import Due, Reminder
+from shoal.core.types import CopyState, RevisionId
+
+
+def why_protected(state: State, revision: RevisionId) -> str | None:
+    """Why no copy of a revision may be evicted now; None if it may."""
+    model = state.models.get(revision)
+    if model is None:
+        return None
+    if state.waiting.count(revision):
+        return "requests wait for it"
+    if model.spec.min_copies and len(state.loaded(revision, staying=True)) <= model.spec.min_copies:
+        return f"at least {model.spec.min_copies} copies are to be kept"
+    if any(True for _ in state.changing_to(revision)):
+        return "an endpoint is about to switch to it"
+    return None
+
+
+def plan(state: State, pod: Pod, need: Need) -> EvictionPlan:
+    """Whom to evict from a pod."""
+    candidates = (Candidate(copy.revision, copy.size, copy.last_used) for copy in pod.coldest())
+    return state.policies.evict(need, candidates, lambda revision: why_protected(state, revision))
+
+
+def need_of(state: State, revision: RevisionId, urgency: Urgency, missing: int, last_used: float) -> Need:
+    """What a load asks of eviction: a wish evicts only colder copies; a target evicts what it replaces last."""
+    replaced = frozenset(endpoint.active for endpoint in state.changing_to(revision))
+    return Need(missing, last_used if urgency is Urgency.WISHED else None, replaced)
+
+
+def evict(state: State, pod: Pod, victims: tuple[RevisionId, ...], because: str) -> None:
+    """Send copies on their way out."""
+    for revision in victims:
+        copy = pod.copies[revision]
+        state.evicted.append((pod.spec.id, revision, copy.last_used))
+        withdraw(state, copy, "evict", because)
+
+
+def withdraw(state: State, copy: Copy, what: str, because: str) -> None:
+    """Take a loaded copy out of the routes; it is unloaded when no gateway routes to it and nothing is in flight."""
+    state.move(copy, CopyInput.WITHDRAW)
+    state.routes.withdraw(copy)
+    state.decide(what, copy.revision, because, copy.pod)
+    _remind(state, Due.ACKNOWLEDGEMENT, copy, state.settings.routes_ack_timeout)
+
+
+def acknowledged(state: State, copy: Copy) -> None:
+    """No gateway routes to a withdrawn copy any more: wait for what is in flight."""
+    state.move(copy, CopyInput.ACKNOWLEDGE)
+    state.act(Drain(copy.pod, copy.revision))
+    _remind(state, Due.DRAIN, copy, state.settings.drain_timeout)
+
+
+def drained(state: State, copy: Copy) -> None:
+    """Nothing is in flight to a withdrawn copy any more: unload it."""
+    state.move(copy, CopyInput.DRAIN)
+    state.act(Unload(copy.pod, copy.revision))
+
+
+def cancel(state: State, copy: Copy) -> None:
+    """Give a load up, whether queued or under way."""
+    loading = copy.state is CopyState.LOADING
+    state.move(copy, CopyInput.CANCEL)
+    if loading:
+        state.act(CancelLoad(copy.pod, copy.revision))
+        state.act(Unload(copy.pod, copy.revision))
+
+
+def discard(state: State, copy: Copy, because: str) -> None:
+    """Get rid of a copy by whatever way leads out of its state."""
+    if copy.state in (CopyState.QUEUED, CopyState.LOADING):
+        cancel(state, copy)
+    elif copy.state is CopyState.LOADED:
+        withdraw(state, copy, "unload", because)
+    elif copy.state is CopyState.FAILED:
+        state.move(copy, CopyInput.FORGET)
+
+
+def may_recall(state: State, copy: Copy) -> bool:
+    """Whether a copy on its way out may stay after all: not if something more urgent waits for its bytes."""
+    if copy.state not in (CopyState.WITHDRAWING, CopyState.DRAINING):
+        return False
+    pod = state.pods[copy.pod]
+    first = next(pod.queued(), None)
+    return not pod.draining and pod.free_bytes >= 0 and (first is None or first.urgency is Urgency.WISHED)
+
+
+def recall(state: State, copy: Copy, because: str) -> None:
+    """Route to a copy again that was on its way out."""
+    state.move(copy, CopyInput.RECALL)
+    state.decide("recall", copy.revision, because, copy.pod)
+
+
+def make_headroom(state: State, pod: Pod) -> None:
+    """Evict idle copies ahead of need, if there is anything that could be loaded instead."""
+    runtime = pod.spec.runtime
+    if pod.queue or state.absent.get(runtime, 0) <= 0:
+        return
+    missing = pod.headroom_bytes(state.settings) - pod.coming_free_bytes
+    if missing <= 0:
+        return
+    found = plan(state, pod, Need(missing, colder_than=state.now - state.settings.headroom_idle))
+    evict(state, pod, found.victims[:1], "keeps space free ahead of need")
+
+
+def relieve(state: State, pod: Pod) -> None:
+    """A copy outgrew its prediction, or the pod shrank: evict at once until the truth fits."""
+    missing = -pod.coming_free_bytes
+    if missing <= 0:
+        return
+    found = plan(state, pod, Need(missing))
+    evict(state, pod, found.victims, "copies take more memory than was predicted")
+    if found.enough:
+        return
+    for copy in list(pod.coldest()):  # protected ones too: memory that is not there cannot be kept
+        if pod.coming_free_bytes >= 0:
+            return
+        if len(pod.lru) > 1 or copy.size > pod.spec.capacity_bytes:
+            withdraw(state, copy, "evict", "copies take more memory than the pod has")
+
+
+def _remind(state: State, due: Due, copy: Copy, after: float) -> None:
+    state.timers.set(state.now + after, Reminder(due, copy.revision, copy.pod, mark=copy.since))

@@ -1,0 +1,117 @@
+"""The ledger of one pod: whose bytes are on it, what is queued for it, and which copy is coldest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sortedcontainers import SortedDict
+
+from shoal.core.copies import Copy
+from shoal.core.lifecycle import OCCUPYING, RELEASING
+from shoal.core.settings import CoreSettings
+from shoal.core.types import CopyState, PodSpec, PodView, RevisionId
+
+
+class Pod:
+    """One pod and everything on it. Sums are kept up to date, never recomputed."""
+
+    __slots__ = (
+        "copies",
+        "drain_by",
+        "drained",
+        "draining",
+        "incarnation",
+        "loading",
+        "lru",
+        "queue",
+        "queued_bytes",
+        "releasing_bytes",
+        "spec",
+        "used_bytes",
+    )
+
+    def __init__(self, spec: PodSpec, incarnation: str) -> None:
+        self.spec = spec
+        self.incarnation = incarnation
+        self.draining = False
+        self.drained = False
+        self.drain_by = 0.0
+        self.copies: dict[RevisionId, Copy] = {}
+        self.lru: SortedDict = SortedDict()
+        self.queue: SortedDict = SortedDict()
+        self.used_bytes = 0
+        self.releasing_bytes = 0
+        self.queued_bytes = 0
+        self.loading = 0
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes nothing occupies now. Negative while a copy that outgrew its prediction is made room for."""
+        return self.spec.capacity_bytes - self.used_bytes
+
+    @property
+    def coming_free_bytes(self) -> int:
+        """Free bytes once everything on the way out has left."""
+        return self.free_bytes + self.releasing_bytes
+
+    @property
+    def assignable_bytes(self) -> int:
+        """Bytes that will be free and that no queued load waits for."""
+        return self.coming_free_bytes - self.queued_bytes
+
+    def headroom_bytes(self, settings: CoreSettings) -> int:
+        """Bytes to keep free ahead of need."""
+        capacity = self.spec.capacity_bytes
+        wanted = max(self.spec.default_model_bytes, int(capacity * settings.headroom_fraction))
+        return min(wanted, int(capacity * settings.headroom_limit))
+
+    def coldest(self) -> Iterator[Copy]:
+        """Loaded copies, least recently used first."""
+        return iter(self.lru.values())
+
+    def hottest(self) -> Iterator[Copy]:
+        """Loaded copies, most recently used first."""
+        return (self.lru[key] for key in reversed(self.lru))
+
+    def queued(self) -> Iterator[Copy]:
+        """Queued loads, most urgent first."""
+        return iter(self.queue.values())
+
+    def add(self, copy: Copy) -> None:
+        """Count a copy in, as its present state says."""
+        self._count(copy, +1)
+        if copy.state is CopyState.QUEUED:
+            self.queue[copy.queue_key] = copy
+        elif copy.state is CopyState.LOADED:
+            self.lru[copy.lru_key] = copy
+
+    def remove(self, copy: Copy) -> None:
+        """Count a copy out, before its state, size, use or urgency changes."""
+        self._count(copy, -1)
+        if copy.state is CopyState.QUEUED:
+            del self.queue[copy.queue_key]
+        elif copy.state is CopyState.LOADED:
+            del self.lru[copy.lru_key]
+
+    def _count(self, copy: Copy, sign: int) -> None:
+        if copy.state in OCCUPYING:
+            self.used_bytes += sign * copy.size
+        if copy.state in RELEASING:
+            self.releasing_bytes += sign * copy.size
+        if copy.state is CopyState.QUEUED:
+            self.queued_bytes += sign * copy.size
+        if copy.state is CopyState.LOADING:
+            self.loading += sign
+
+    def view(self) -> PodView:
+        """What others may see of it."""
+        first = next(self.coldest(), None)
+        return PodView(
+            spec=self.spec,
+            used_bytes=self.used_bytes,
+            copies=sum(c.state in OCCUPYING for c in self.copies.values()),
+            loading=self.loading,
+            queued=len(self.queue),
+            oldest_use=first.last_used if first else None,
+            draining=self.draining,
+        )

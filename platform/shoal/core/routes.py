@@ -1,0 +1,71 @@
+"""What the gateways were told, and which withdrawals they have not acknowledged yet."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from shoal.core.actions import PublishRoutes
+from shoal.core.copies import Copy
+from shoal.core.types import CopyState, RouteCopy, RouteKey
+
+
+class RouteTable:
+    """Published routes; only those that lead somewhere are kept."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.acknowledged = 0
+        self._published: dict[RouteKey, tuple[RouteCopy, ...]] = {}
+        self._dirty: dict[RouteKey, None] = {}
+        self._withdrawn: list[Copy] = []
+        self._unacknowledged: deque[tuple[int, Copy]] = deque()
+
+    def get(self, key: RouteKey) -> tuple[RouteCopy, ...]:
+        """What was published for a key."""
+        return self._published.get(key, ())
+
+    def __iter__(self) -> Iterator[RouteKey]:
+        """Keys that lead somewhere."""
+        return iter(self._published)
+
+    def touch(self, key: RouteKey) -> None:
+        """This key may lead elsewhere now."""
+        self._dirty[key] = None
+
+    def withdraw(self, copy: Copy) -> None:
+        """No route shall name this copy any more: it waits for the acknowledgement of the next publication."""
+        self._withdrawn.append(copy)
+
+    def publish(self, resolve: Callable[[RouteKey], tuple[RouteCopy, ...]]) -> PublishRoutes | None:
+        """The change to publish, if there is any, and the version every withdrawn copy waits for."""
+        changes: dict[RouteKey, tuple[RouteCopy, ...]] = {}
+        for key in self._dirty:
+            copies = resolve(key)
+            if copies == self._published.get(key, ()):
+                continue
+            changes[key] = copies
+            if copies:
+                self._published[key] = copies
+            else:
+                del self._published[key]
+        self._dirty.clear()
+        if changes:
+            self.version += 1
+        for copy in self._withdrawn:
+            if copy.state is CopyState.WITHDRAWING:
+                copy.version = self.version
+                self._unacknowledged.append((self.version, copy))
+        self._withdrawn.clear()
+        return PublishRoutes(self.version, changes) if changes else None
+
+    def take_acknowledged(self) -> Iterator[Copy]:
+        """Withdrawn copies that no gateway routes to any more, each once."""
+        while self._unacknowledged and self._unacknowledged[0][0] <= self.acknowledged:
+            version, copy = self._unacknowledged.popleft()
+            if copy.state is CopyState.WITHDRAWING and copy.version == version:
+                yield copy
+
+    def acknowledge(self, version: int) -> None:
+        """Every gateway runs with this version. Acknowledgements may come late, twice, or out of order."""
+        self.acknowledged = max(self.acknowledged, min(version, self.version))
