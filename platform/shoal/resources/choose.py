@@ -1,6 +1,6 @@
 """Choosing the runtime for a model: by explicit name, or by format, version and protocol among those with autoSelect.
 
-ModelMesh Serving compared label sets and let any matching pod take the model: versions had to be equal as text, priority
+ModelMesh Serving compared label sets and let any matching pod take the model: versions had to be equal, priority
 was ignored, an explicitly named runtime was not checked against the format, and a mismatch said nothing more than that.
 Here one runtime is chosen; when none fits, the answer opens with upstream's message and gives each runtime's reason.
 """

@@ -1,0 +1,196 @@
+"""The controller as a whole: informers in, mesh and API told, status written. Runs beside the mesh in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from kubernetes import client
+
+from shoal.controller.discovery import PodDiscovery
+from shoal.controller.isvcs import IsvcReconciler
+from shoal.controller.kube import (
+    CLUSTER_RUNTIME,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    ISVC,
+    POD,
+    RUNTIME,
+    SECRET,
+    Document,
+    Kube,
+    Resource,
+    connect,
+)
+from shoal.controller.queue import WorkQueue
+from shoal.controller.recorder import Recorder
+from shoal.controller.render import MANAGED_BY, SERVICE_LABEL
+from shoal.controller.runtimes import RuntimeReconciler
+from shoal.controller.settings import ControllerSettings
+from shoal.controller.store import Store
+from shoal.controller.strangers import Strangers
+from shoal.controller.watching import Watcher, quiet_informers
+from shoal.core.types import FailureReason, RuntimeName, Unplaceable
+from shoal.mesh.api import MeshApi, RuntimeChooser
+from shoal.resources.choose import Chosen, requirements_from_type
+from shoal.resources.settings import FACTORY_CONFIG, USER_CONFIG
+
+_LOG = logging.getLogger(__name__)
+_Key = tuple[str, ...]
+_SERVICES: _Key = ("services",)
+_ORPHANS: _Key = ("orphans",)
+_WATCHED = (CONFIG_MAP, SECRET, CLUSTER_RUNTIME, RUNTIME, ISVC, DEPLOYMENT, POD)
+_DEPLOYMENTS = ",".join(f"{name}={value}" for name, value in MANAGED_BY.items())
+
+
+class Controller:
+    """Decides what has to be looked at when an object changes; the reconcilers do the rest."""
+
+    def __init__(
+        self, settings: ControllerSettings, mesh: MeshApi, kube: Kube, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._mesh = mesh
+        self.store = Store()
+        self.recorder = Recorder(kube, clock)
+        self._isvcs = IsvcReconciler(settings, self.store, mesh, kube, self.recorder, clock)
+        self._runtimes = RuntimeReconciler(settings, self.store, kube, self.recorder, clock, self._isvcs.uses)
+        self.strangers = Strangers(settings, kube, clock, self._add_stranger)
+        self._pods = PodDiscovery(mesh)
+        self.queue: WorkQueue[_Key] = WorkQueue(self._work)
+
+    def changed(self, resource: Resource, name: str, document: Document | None) -> None:
+        """An object is as given, or gone (None)."""
+        self.store.put(resource, name, document)
+        if resource is ISVC:
+            self.queue.add(("isvc", name))
+        elif resource in (RUNTIME, CLUSTER_RUNTIME):
+            self._mesh.set_runtimes(self._chooser())
+            self.queue.add(("runtime", name))
+            self._all_isvcs()
+        elif resource is DEPLOYMENT:
+            self._all_runtimes()
+        elif resource is POD:
+            self._pods.changed(name, document)
+        elif resource is CONFIG_MAP and name in (USER_CONFIG, FACTORY_CONFIG):
+            self.queue.add(_SERVICES)
+            self._all_runtimes()
+            self._all_isvcs()
+        elif resource is SECRET and name == self.store.config.storage_secret_name:
+            self._all_runtimes()
+
+    def begin(self) -> None:
+        """Everything that was declared at the start is known: look at all of it, also at what is no more."""
+        self._mesh.set_runtimes(self._chooser())
+        self.queue.add(_SERVICES)
+        self.queue.add(_ORPHANS)
+        self._all_isvcs()
+        self._all_runtimes()
+
+    def handed_over(self) -> None:
+        """The mesh has every declaration: from now on statuses are written."""
+        self._mesh.synced()
+        self._isvcs.write_statuses = True
+        self._all_isvcs()
+
+    async def follow_mesh(self) -> None:
+        """Have the status written of every endpoint that changes."""
+        async for names in self._mesh.changes():
+            for name in names:
+                if self.store.get(ISVC, name) is not None:
+                    self.queue.add(("isvc", name))
+
+    async def _work(self, key: _Key) -> None:
+        match key:
+            case ("services",):
+                await self._runtimes.reconcile_services()
+            case ("orphans",):
+                await self._runtimes.remove_orphans()
+            case ("runtime", name):
+                again = await self._runtimes.reconcile(name)
+                if again is not None:
+                    self.queue.add_after(key, again)
+            case ("isvc", name):
+                await self._isvc(name)
+            case ("stranger", namespace, name):
+                await self.strangers.reconcile(namespace, name)
+            case _:
+                raise AssertionError(key)
+
+    async def _isvc(self, name: str) -> None:
+        before = self._isvcs.runtime_of(name)
+        try:
+            await self._isvcs.reconcile(name)
+        finally:
+            after = self._isvcs.runtime_of(name)
+            for runtime in {before, after} if before != after else ():
+                if runtime is not None:
+                    self.queue.add(("runtime", runtime))
+
+    def _add_stranger(self, namespace: str, name: str) -> None:
+        self.queue.add(("stranger", namespace, name))
+
+    def _all_isvcs(self) -> None:
+        for name in self.store.names(ISVC):
+            self.queue.add(("isvc", name))
+
+    def _all_runtimes(self) -> None:
+        for name in {*self.store.names(RUNTIME), *self.store.names(CLUSTER_RUNTIME)}:
+            self.queue.add(("runtime", name))
+
+    def _chooser(self) -> RuntimeChooser:
+        def choose(model_type: str) -> RuntimeName | Unplaceable:
+            found = self.store.choose(requirements_from_type(model_type))
+            if isinstance(found, Chosen):
+                return RuntimeName(found.runtime)
+            return Unplaceable(FailureReason(found.reason), found.message)
+
+        return choose
+
+
+async def run(settings: ControllerSettings, mesh: MeshApi, connection: client.ApiClient | None = None) -> None:
+    """Control until cancelled. `mesh.synced()` is called once every object of the start was handed over.
+
+    Raises:
+        kubernetes.config.ConfigException: the API server's address is not known.
+    """
+    quiet_informers()
+    connection = connection or connect(settings.kubeconfig)
+    kube = Kube(connection, settings.namespace)
+    controller = Controller(settings, mesh, kube)
+    watchers = [
+        Watcher(
+            connection,
+            resource,
+            settings.namespace,
+            controller.changed,
+            label_selector=_selector(resource),
+        )
+        for resource in _WATCHED
+        if resource is not CLUSTER_RUNTIME or settings.cluster_runtimes
+    ]
+    if settings.sole_mesh:
+        watchers.append(Watcher(connection, ISVC, "", controller.strangers.changed))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for watcher in watchers:
+                watcher.start()
+            for watcher in watchers:
+                await watcher.wait_synced()
+            _LOG.info("the API's objects are known: %d InferenceServices", len(controller.store.names(ISVC)))
+            controller.begin()
+            group.create_task(controller.queue.run(), name="controller queue")
+            group.create_task(controller.recorder.run(), name="event recorder")
+            await controller.queue.idle()
+            controller.handed_over()
+            await controller.follow_mesh()
+    finally:
+        await asyncio.gather(*(watcher.stop() for watcher in watchers))
+        kube.close()
+
+
+def _selector(resource: Resource) -> str:
+    if resource is POD:
+        return SERVICE_LABEL
+    return _DEPLOYMENTS if resource is DEPLOYMENT else ""

@@ -1,0 +1,25 @@
+"""What the controller is told when it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerSettings:
+    """Where the API is, and how the mesh it controls is reached."""
+
+    namespace: str = "modelmesh-serving"
+    kubeconfig: Path | None = None
+    """None: from within a pod."""
+    admin_address: str = ""
+    """Such as `http://127.64.1.1:18080`: told to the embedded API server's Service proxy. Empty on a cluster."""
+    admin_port: int = 18080
+    claims_always_mounted: bool = False
+    """The kubelet shows every PersistentVolumeClaim in every pod (embedded mode), so Deployments need not name them."""
+    sole_mesh: bool = False
+    """No other mesh uses this API (embedded mode): InferenceServices of other namespaces are told that nobody serves
+    them."""
+    cluster_runtimes: bool = True
+    """Whether ClusterServingRuntimes count; False where the controller may only see its namespace."""

@@ -1,0 +1,248 @@
+"""The status of an InferenceService, from how its endpoint stands. Pure.
+
+Fields and words are KServe's and ModelMesh Serving's. Upstream's defects are not: a model that never loaded is not
+Ready, wrong specs are told in the status, `lastTransitionTime` moves only with its condition, fields of others stay,
+and what did not change is not written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from shoal.core.types import CopyState, EndpointView, Failure, ModelState, RevisionId, Transition
+from shoal.resources.choose import Chosen
+
+INVALID_SPEC = "InvalidSpec"
+INVALID_PREDICTOR_SPEC = "InvalidPredictorSpec"
+NOT_SERVED = "NotServed"
+_KEEP_FAILURE_TIME = 20.0
+"""Seconds within which a failure that says the same counts as the one already shown (upstream's figure)."""
+_OURS = ("PredictorReady", "Ready", "Loaded")
+_MAX_MESSAGE = 4096
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where requests go."""
+
+    grpc: str
+    rest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What became of an InferenceService's spec."""
+
+    generation: int
+    revision: RevisionId | None = None
+    chosen: Chosen | None = None
+    invalid: str = ""
+    """Why the spec cannot be used; the model of before goes on serving."""
+    not_ours: str = ""
+    """Why Shoal leaves it alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """One condition before it is dated."""
+
+    status: bool
+    reason: str = ""
+    message: str = ""
+
+
+def status_of(
+    declared: Declared, view: EndpointView | None, addresses: Addresses, old: Mapping[str, Any], now: float
+) -> Document:
+    """The whole status: ours computed anew, that of others as it was."""
+    if declared.not_ours:
+        return foreign_status(declared, old, now)
+    serves = _serves(view, old)
+    status = _foreign(old) | {
+        "conditions": _conditions(_verdicts(declared, view, serves), old, now),
+        "modelStatus": _model_status(declared, view, old, now),
+        "observedGeneration": declared.generation,
+        "url": addresses.grpc,
+        "components": _components(old, addresses),
+    }
+    if view is not None:
+        status["modelRevisionName"] = str(view.active)
+    if declared.chosen is not None:
+        name = "clusterServingRuntimeName" if declared.chosen.cluster_wide else "servingRuntimeName"
+        status[name] = declared.chosen.runtime
+    return status
+
+
+def foreign_status(declared: Declared, old: Mapping[str, Any], now: float) -> Document:
+    """The status of an InferenceService that is left alone: one condition says why."""
+    verdict = _Verdict(status=False, reason=NOT_SERVED, message=declared.not_ours)
+    conditions = _conditions({"Ready": verdict}, old, now)
+    return _foreign(old) | {"conditions": conditions, "observedGeneration": declared.generation}
+
+
+def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> Document:
+    """The JSON merge patch that makes `old` into `new`; empty when they are equal."""
+    patch: Document = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        before = old.get(key)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            if inner := merge_patch(before, value):
+                patch[key] = inner
+        elif before != value or key not in old:
+            patch[key] = value
+    return patch
+
+
+def timestamp(seconds: float) -> str:
+    """A time as Kubernetes writes it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """A condition of a status; empty when there is none."""
+    return next((found for found in status.get("conditions") or () if found.get("type") == kind), {})
+
+
+_OWN_FIELDS = frozenset(
+    {
+        "conditions",
+        "modelStatus",
+        "observedGeneration",
+        "url",
+        "components",
+        "modelRevisionName",
+        "servingRuntimeName",
+        "clusterServingRuntimeName",
+    }
+)
+
+
+def _foreign(old: Mapping[str, Any]) -> Document:
+    return {key: value for key, value in old.items() if key not in _OWN_FIELDS}
+
+
+def _components(old: Mapping[str, Any], addresses: Addresses) -> Document:
+    others = {key: value for key, value in (old.get("components") or {}).items() if key != "predictor"}
+    mine = {"url": addresses.grpc, "grpcUrl": addresses.grpc, "restUrl": addresses.rest}
+    return others | {"predictor": mine}
+
+
+def _serves(view: EndpointView | None, old: Mapping[str, Any]) -> _Verdict:
+    """Whether a request would be answered by the active revision."""
+    if view is None:
+        return _Verdict(status=False, reason="Pending", message="The mesh does not know this model yet")
+    state = view.active_model.state
+    if state in (ModelState.LOADED, ModelState.STANDBY):
+        return _Verdict(status=True)
+    failure = _failure(view, active=True)
+    if state is ModelState.LOADING and failure is None:
+        before = condition(old, "PredictorReady").get("status") == "True"
+        same = old.get("modelRevisionName") == view.active
+        # It loaded before, was evicted, and is loaded again for a request: nothing is wrong.
+        return _Verdict(status=before and same, reason="" if before and same else "Loading")
+    if failure is not None:
+        return _Verdict(status=False, reason=failure.reason.value, message=failure.message[:_MAX_MESSAGE])
+    return _Verdict(status=False, reason=state.value)
+
+
+def _verdicts(declared: Declared, view: EndpointView | None, serves: _Verdict) -> dict[str, _Verdict]:
+    if declared.invalid:
+        message = declared.invalid[:_MAX_MESSAGE]
+        wrong = _Verdict(status=False, reason=INVALID_PREDICTOR_SPEC, message=message)
+        return {"PredictorReady": serves if view is not None else wrong, "Ready": wrong, "Loaded": wrong}
+    current = view is not None and view.active == view.target == declared.revision
+    loaded = current and view is not None and view.active_model.state is ModelState.LOADED
+    if loaded:
+        return {"PredictorReady": serves, "Ready": serves, "Loaded": _Verdict(status=True)}
+    why = serves.reason or (view.active_model.state.value if current and view else Transition.IN_PROGRESS.value)
+    if view is not None and view.transition is Transition.BLOCKED_BY_FAILED_LOAD:
+        why = view.transition.value
+    return {"PredictorReady": serves, "Ready": serves, "Loaded": _Verdict(False, why, serves.message)}
+
+
+def _conditions(verdicts: Mapping[str, _Verdict], old: Mapping[str, Any], now: float) -> list[Document]:
+    others = [found for found in old.get("conditions") or () if found.get("type") not in _OURS]
+    return others + [_condition(kind, verdict, condition(old, kind), now) for kind, verdict in verdicts.items()]
+
+
+def _condition(kind: str, verdict: _Verdict, old: Mapping[str, Any], now: float) -> Document:
+    status = "True" if verdict.status else "False"
+    same = old.get("status") == status and old.get("lastTransitionTime")
+    found: Document = {"type": kind, "status": status}
+    if verdict.reason:
+        found["reason"] = verdict.reason
+    if verdict.message:
+        found["message"] = verdict.message
+    found["lastTransitionTime"] = old["lastTransitionTime"] if same else timestamp(now)
+    return found
+
+
+def _model_status(declared: Declared, view: EndpointView | None, old: Mapping[str, Any], now: float) -> Document:
+    active, target, copies = ModelState.PENDING.value, "", (0, 0)
+    transition = Transition.UP_TO_DATE.value
+    if view is not None:
+        active, transition = view.active_model.state.value, view.transition.value
+        target = view.target_model.state.value if view.target != view.active else ""
+        states = [copy.state for copy in view.active_model.copies]
+        copies = states.count(CopyState.LOADED), states.count(CopyState.FAILED)
+    if declared.invalid:
+        transition = INVALID_SPEC
+    elif declared.revision is not None and (view is None or view.target != declared.revision):
+        transition = Transition.IN_PROGRESS.value
+    found: Document = {
+        "transitionStatus": transition,
+        "states": {"activeModelState": active, "targetModelState": target},
+        "copies": {"totalCopies": copies[0], "failedCopies": copies[1]},
+    }
+    if (failure := _failure_info(declared, view, now)) is not None:
+        shown = (old.get("modelStatus") or {}).get("lastFailureInfo") or {}
+        found["lastFailureInfo"] = _dated(failure, shown)
+    return found
+
+
+def _failure(view: EndpointView, *, active: bool) -> Failure | None:
+    """The failure of the target, or of the active revision when that is meant and differs."""
+    if active and view.active != view.target:
+        failures = view.active_model.failures
+        return failures[0] if failures and view.active_model.state is not ModelState.LOADED else None
+    return view.failure
+
+
+def _failure_info(declared: Declared, view: EndpointView | None, now: float) -> Document | None:
+    if declared.invalid:
+        return {
+            "reason": INVALID_PREDICTOR_SPEC,
+            "message": declared.invalid[:_MAX_MESSAGE],
+            "time": timestamp(now),
+        }
+    failure = view.failure if view is not None else None
+    if view is None or failure is None:
+        return None
+    info = {
+        "reason": failure.reason.value,
+        "message": failure.message[:_MAX_MESSAGE],
+        "modelRevisionName": str(view.target),
+        "time": timestamp(failure.at or now),
+    }
+    return info if failure.pod is None else {"location": str(failure.pod), **info}
+
+
+def _dated(failure: Document, shown: Mapping[str, Any]) -> Document:
+    """The failure with the time already shown, while it says the same and is not much newer."""
+    if all(failure.get(key) == shown.get(key) for key in {*failure, *shown} - {"time"}):
+        invalid = failure["reason"] == INVALID_PREDICTOR_SPEC
+        if invalid or _seconds(failure["time"]) - _seconds(shown.get("time", "")) < _KEEP_FAILURE_TIME:
+            return failure | {"time": shown["time"]} if shown.get("time") else failure
+    return failure
+
+
+def _seconds(text: str) -> float:
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return 0.0

@@ -1,0 +1,49 @@
+"""InferenceServices of other namespaces, where this is the only mesh: they are told that nobody will serve them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shoal.controller.kube import ISVC, Document, KubeApi, Resource
+from shoal.controller.settings import ControllerSettings
+from shoal.controller.status import Declared, foreign_status, merge_patch
+from shoal.resources import inferenceservice
+from shoal.resources.problems import InvalidManifest
+
+
+class Strangers:
+    """Remembers what has to be told, by namespace and name."""
+
+    def __init__(
+        self, settings: ControllerSettings, kube: KubeApi, clock: Callable[[], float], add: Callable[[str, str], None]
+    ) -> None:
+        self._settings = settings
+        self._kube = kube
+        self._clock = clock
+        self._add = add
+        self._documents: dict[tuple[str, str], Document] = {}
+
+    def changed(self, _: Resource, name: str, document: Document | None) -> None:
+        """An InferenceService of any namespace changed."""
+        namespace = "" if document is None else document["metadata"].get("namespace", "")
+        if document is not None and namespace != self._settings.namespace:
+            self._documents[namespace, name] = document
+            self._add(namespace, name)
+
+    async def reconcile(self, namespace: str, name: str) -> None:
+        """Tell one, if it asks for ModelMesh mode and was not told."""
+        document = self._documents.pop((namespace, name), None)
+        if document is None or document["metadata"].get("deletionTimestamp"):
+            return
+        try:
+            service = inferenceservice.shape(document)
+        except InvalidManifest:
+            return
+        if not service.is_ours:
+            return
+        old = document.get("status") or {}
+        mine = self._settings.namespace
+        message = f"the mesh serves the namespace {mine!r} only; create this InferenceService there"
+        declared = Declared(service.metadata.generation, not_ours=message)
+        if patch := merge_patch(old, foreign_status(declared, old, self._clock())):
+            await self._kube.merge(ISVC, name, {"status": patch}, "status", namespace=namespace)
