@@ -105,6 +105,11 @@ class Core:
             for copy in pod.copies.values():
                 yield copy.view()
 
+    def copies_on(self, pod: PodId) -> Iterator[CopyView]:
+        """All copies on one pod; none if it is not known."""
+        found = self._state.pods.get(pod)
+        return (copy.view() for copy in found.copies.values()) if found is not None else iter(())
+
     def models(self) -> Iterator[RevisionId]:
         """Ids of all declared revisions."""
         return iter(self._state.models)

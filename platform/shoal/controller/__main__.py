@@ -1,0 +1,111 @@
+"""The control-plane process: controller and mesh on one event loop. `python -m shoal.controller --help` lists its flags."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import sys
+import time
+from pathlib import Path
+
+from shoal.controller.main import run
+from shoal.controller.settings import ControllerSettings
+from shoal.mesh.process import MeshProcess
+from shoal.mesh.settings import MeshSettings
+from shoal.registry.protocol import RegistryError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; defaults are those of the settings."""
+    defaults = MeshSettings()
+    flags = argparse.ArgumentParser(prog="python -m shoal.controller", description=__doc__)
+    flags.add_argument("--kubeconfig", type=Path, help="how to reach the Kubernetes API; default: from within a pod")
+    flags.add_argument("--namespace", default="modelmesh-serving", help="the namespace to serve (%(default)s)")
+    flags.add_argument("--registry", default=defaults.registry, help="durable records: sqlite:PATH (%(default)s)")
+    flags.add_argument("--host", default=defaults.host, help="address to listen on (%(default)s)")
+    for port in ("xds", "activator-grpc", "activator-http", "management", "admin"):
+        default = getattr(defaults, port.replace("-", "_") + "_port")
+        flags.add_argument(f"--{port}-port", type=int, default=default, help="(%(default)s)")
+    flags.add_argument("--embedded", action="store_true", help="on an embedded cluster: claims are in every pod")
+    flags.add_argument("--per-model-metrics", action="store_true", help="label metrics with model names")
+    flags.add_argument("--check-invariants", action="store_true", help="verify every decision and log what is broken")
+    flags.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    return flags
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line, for machines; still readable by people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        entry = {
+            "time": f"{stamp}.{int(record.msecs):03}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def log_to_stderr(level: str) -> None:
+    """Structured logs of this process."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for noisy in ("httpx", "httpcore", "uvicorn", "kubernetes", "urllib3"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+async def serve(flags: argparse.Namespace) -> None:
+    """Run until told to stop by SIGTERM or SIGINT. Raises OSError or RegistryError when it cannot start."""
+    settings = MeshSettings(
+        registry=flags.registry,
+        host=flags.host,
+        xds_port=flags.xds_port,
+        activator_grpc_port=flags.activator_grpc_port,
+        activator_http_port=flags.activator_http_port,
+        management_port=flags.management_port,
+        admin_port=flags.admin_port,
+        per_model_metrics=flags.per_model_metrics,
+    )
+    controller = ControllerSettings(
+        namespace=flags.namespace,
+        kubeconfig=flags.kubeconfig,
+        admin_address=f"http://{flags.host}:{flags.admin_port}" if flags.embedded else "",
+        admin_port=flags.admin_port,
+        claims_always_mounted=flags.embedded,
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with MeshProcess(settings, check_invariants=flags.check_invariants) as mesh:
+        control = asyncio.create_task(run(controller, mesh))
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([control, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if control.done():
+            await control  # raises what went wrong; the supervisor starts the process anew
+        control.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await control
+
+
+def main() -> None:
+    """Entry point."""
+    flags = parser().parse_args()
+    log_to_stderr(flags.log_level)
+    try:
+        asyncio.run(serve(flags))
+    except (OSError, RegistryError) as error:
+        logging.getLogger("shoal").error("cannot start: %s", error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
