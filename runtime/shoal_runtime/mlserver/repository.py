@@ -14,10 +14,10 @@ from typing import TypeAlias
 from mlserver.errors import MLServerError, ModelNotFound
 from mlserver.logging import logger
 from mlserver.repository import ModelRepository
-from mlserver.repository.load import load_model_settings
 from mlserver.settings import ModelSettings
 from pydantic import ValidationError
 
+from shoal_runtime.mlserver.folder_settings import read_settings
 from shoal_runtime.mlserver.folders import SETTINGS_FILE, folder_for
 
 _UNPROCESSABLE = 422
@@ -40,7 +40,7 @@ class DirectRepository(ModelRepository):  # type: ignore[misc]
         """
         path = self._root / folder_for(name) / SETTINGS_FILE
         try:
-            return [load_model_settings(str(path))]
+            return [read_settings(path)]
         except FileNotFoundError:
             raise ModelNotFound(name) from None
         except ValidationError as error:
@@ -61,7 +61,7 @@ class DirectRepository(ModelRepository):  # type: ignore[misc]
                 try:
                     changed = os.stat(path).st_mtime_ns  # noqa: PTH116
                     known = self._parsed.get(path)
-                    parsed[path] = known if known and known[0] == changed else (changed, load_model_settings(path))
+                    parsed[path] = known if known and known[0] == changed else (changed, read_settings(Path(path)))
                 except FileNotFoundError:
                     continue
                 except ValueError as error:

@@ -1,0 +1,124 @@
+"""Serves ONNX models with ONNX Runtime: one thread a session, as hundreds of sessions share a pod."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import onnxruntime as ort
+from mlserver import MLModel
+from mlserver.codecs import NumpyCodec, StringCodec
+from mlserver.errors import InferenceError, MLServerError
+from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor, RequestInput, ResponseOutput
+from mlserver.utils import get_model_uri
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+DATATYPES: Final[dict[str, tuple[str, Any]]] = {
+    "tensor(float)": ("FP32", np.float32),
+    "tensor(double)": ("FP64", np.float64),
+    "tensor(float16)": ("FP16", np.float16),
+    "tensor(int8)": ("INT8", np.int8),
+    "tensor(int16)": ("INT16", np.int16),
+    "tensor(int32)": ("INT32", np.int32),
+    "tensor(int64)": ("INT64", np.int64),
+    "tensor(uint8)": ("UINT8", np.uint8),
+    "tensor(uint16)": ("UINT16", np.uint16),
+    "tensor(uint32)": ("UINT32", np.uint32),
+    "tensor(uint64)": ("UINT64", np.uint64),
+    "tensor(bool)": ("BOOL", np.bool_),
+    "tensor(string)": ("BYTES", np.object_),
+}
+"""ONNX tensor types with the protocol's datatype and numpy's."""
+_UNPROCESSABLE: Final = 422
+_BAD_INPUT: Final = (ort_errors.InvalidArgument, ValueError)
+
+
+class OnnxModel(MLModel):  # type: ignore[misc]
+    """One ONNX model. Inputs are matched by name, or by position where no name fits."""
+
+    load_off_loop: ClassVar[bool] = True
+
+    async def load(self) -> bool:
+        """Opens a session on `model.onnx`, or on the file `parameters.uri` names.
+
+        Raises:
+            MLServerError: the file is no ONNX model that this version can run.
+        """
+        uri = await get_model_uri(self._settings, wellknown_filenames=["model.onnx"])
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(uri, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise MLServerError(f"not a usable ONNX model: {error}", _UNPROCESSABLE) from None
+        self._types = {tensor.name: DATATYPES.get(tensor.type) for tensor in self._session.get_inputs()}
+        self._outputs = [tensor.name for tensor in self._session.get_outputs()]
+        self.inputs = self.settings.inputs or _metadata(self._session.get_inputs())
+        self.outputs = self.settings.outputs or _metadata(self._session.get_outputs())
+        return True
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        """Runs the session.
+
+        Raises:
+            InferenceError: the inputs or requested outputs do not fit the model.
+        """
+        wanted = [output.name for output in payload.outputs or []] or self._outputs
+        if unknown := sorted(set(wanted) - set(self._outputs)):
+            raise InferenceError(f"there is no output {unknown[0]!r}; there are {', '.join(self._outputs)}")
+        feed = self._feed(payload.inputs)
+        try:
+            results = self._session.run(wanted, feed)
+        except _BAD_INPUT as error:
+            raise InferenceError(f"the inputs do not fit the model: {error}") from None
+        outputs = [_encode(name, result) for name, result in zip(wanted, results, strict=True)]
+        return InferenceResponse(model_name=self.name, model_version=self.version, outputs=outputs)
+
+    def _feed(self, inputs: Sequence[RequestInput]) -> dict[str, Any]:
+        names = list(self._types)
+        if len(inputs) > len(names):
+            raise InferenceError(f"the model has {len(names)} inputs ({', '.join(names)}), not {len(inputs)}")
+        by_name = all(tensor.name in self._types for tensor in inputs)
+        feed = {}
+        for position, tensor in enumerate(inputs):
+            name = tensor.name if by_name else names[position]
+            feed[name] = _decode(tensor, name, self._types[name])
+        return feed
+
+
+def _decode(tensor: RequestInput, name: str, datatype: tuple[str, Any] | None) -> Any:
+    if datatype is None:
+        raise InferenceError(f"input {name!r} is not a tensor of a type the protocol has")
+    if datatype[0] == "BYTES":
+        return np.array(StringCodec.decode_input(tensor), dtype=np.object_).reshape(tensor.shape)
+    try:
+        return np.ascontiguousarray(NumpyCodec.decode_input(tensor), dtype=datatype[1])
+    except (TypeError, ValueError) as error:
+        raise InferenceError(f"input {name!r} cannot be read as {datatype[0]}: {error}") from None
+
+
+def _encode(name: str, result: Any) -> ResponseOutput:
+    """Converters of scikit-learn models put probabilities in a list of maps; they become a table in key order."""
+    if isinstance(result, list) and result and isinstance(result[0], dict):
+        result = np.array([[row[key] for key in sorted(row)] for row in result])
+    array = np.asarray(result)
+    if array.dtype.kind in "OUS":
+        encoded: ResponseOutput = StringCodec.encode_output(name, array.ravel().tolist())
+        encoded.shape = list(array.shape)
+        return encoded
+    return NumpyCodec.encode_output(name, array)
+
+
+def _metadata(tensors: Sequence[Any]) -> list[MetadataTensor]:
+    """What `ModelMetadata` tells of tensors; sizes that vary are -1."""
+    return [
+        MetadataTensor(
+            name=tensor.name,
+            datatype=DATATYPES[tensor.type][0],
+            shape=[size if isinstance(size, int) else -1 for size in tensor.shape],
+        )
+        for tensor in tensors
+        if tensor.type in DATATYPES
+    ]
