@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from shoal_protos import inference as oip
 
 from shoal.core.events import RevisionUsage
 from shoal.core.types import RouteKey
@@ -22,6 +21,7 @@ from shoal.gateway.api import GatewayCallbacks, Upstream
 from shoal.gateway.bootstrap import command, write_bootstrap
 from shoal.gateway.control import GatewayControl
 from shoal.gateway.settings import Address, GatewaySettings
+from shoal_protos import inference as oip
 
 HOST = f"127.90.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
 
@@ -106,19 +106,19 @@ class ModelServer:
         if name not in self.revisions:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"{self.name} has no {name}")
 
-    async def ModelInfer(self, request, context):  # noqa: N802
+    async def ModelInfer(self, request, context):
         await self._check(request.model_name, context)
         self.requests.append(request)
         return oip.ModelInferResponse(model_name=request.model_name, id=request.id, model_version=self.name)
 
-    async def ModelMetadata(self, request, context):  # noqa: N802
+    async def ModelMetadata(self, request, context):
         await self._check(request.name, context)
         return oip.ModelMetadataResponse(name=request.name, platform=self.name)
 
-    async def ServerLive(self, request, context):  # noqa: N802
+    async def ServerLive(self, request, context):
         return oip.ServerLiveResponse(live=True)
 
-    async def ModelStreamInfer(self, request_iterator, context):  # noqa: N802
+    async def ModelStreamInfer(self, request_iterator, context):
         async for request in request_iterator:
             await self._check(request.model_name, context)
             yield oip.ModelInferResponse(model_name=request.model_name, id=request.id, model_version=self.name)

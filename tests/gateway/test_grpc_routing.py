@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import base64
+import asyncio
+import contextlib
 
 import grpc
+import httpx
 import pytest
-from gateway_support import Gateway, ModelServer, Stub, running_gateway
+
+from gateway_support import Gateway, ModelServer, Stub, running_gateway, until
+from shoal.core.types import RouteKey
 from shoal_protos import inference as oip
 
 pytestmark = pytest.mark.server
@@ -47,4 +51,225 @@ async def test_unknown_name_reaches_the_activator_unchanged(gateway, stub):
     metadata = gateway.activator.metadata[-1]
     assert metadata["mm-vmodel-id"] == "digits"
     assert "mm-model-id" not in metadata
-    assert not [key for key in metadata if key.startswith("x-shoal")]
+    assert not [key for key in metadata if key == "x-shoal-revision"]
+
+
+async def test_metadata_of_a_model_is_renamed_too(gateway, server, stub):
+    await gateway.route({"digits": (server.upstream(REVISION),)})
+    answer = await stub.ModelMetadata(oip.ModelMetadataRequest(name="digits"))
+    assert (answer.name, answer.platform) == (REVISION, "pod")
+
+
+@pytest.mark.parametrize("header", ["mm-vmodel-id", "mm-vmodel-id-bin"])
+async def test_header_names_the_endpoint(gateway, server, stub, header):
+    await gateway.route({"digits": (server.upstream(REVISION),)})
+    value = b"digits" if header.endswith("-bin") else "digits"
+    answer = await stub.ModelInfer(oip.ModelInferRequest(id="1"), metadata=[(header, value)])
+    assert answer.model_name == REVISION
+
+
+@pytest.mark.parametrize("header", ["mm-model-id", "mm-model-id-bin", "tas-model-id"])
+async def test_header_names_a_revision_once_it_is_wanted(gateway, server, stub, header):
+    value = REVISION.encode() if header.endswith("-bin") else REVISION
+    gateway.activator.revisions = {""}
+    key = RouteKey(REVISION, is_revision=True)
+    await gateway.route({key: (server.upstream(REVISION),)})
+    answer = await stub.ModelInfer(oip.ModelInferRequest(), metadata=[(header, value)])
+    assert answer.model_version == "activator"
+    assert gateway.activator.metadata[-1][header] == value
+
+    gateway.control.want_revision(REVISION)
+    await gateway.route({})
+    answer = await stub.ModelInfer(oip.ModelInferRequest(), metadata=[(header, value)])
+    assert (answer.model_version, answer.model_name) == ("pod", REVISION)
+
+
+async def test_names_may_be_any_text(gateway, server, stub):
+    name = "zwölf % models: http:é"
+    gateway.activator.revisions = {name}
+    answer = await stub.ModelInfer(oip.ModelInferRequest(model_name=name))
+    assert answer.model_version == "activator"
+    assert gateway.activator.metadata[-1]["mm-vmodel-id-bin"] == name.encode()
+    await gateway.route({name: (server.upstream(REVISION),)})
+    assert (await stub.ModelInfer(oip.ModelInferRequest(model_name=name))).model_name == REVISION
+
+
+async def test_copies_share_by_weight_of_revisions(gateway, server, stub):
+    other = ModelServer("digits__isvc-new", name="other")
+    await other.start()
+    await gateway.route({"digits": (server.upstream(REVISION, 80), other.upstream("digits__isvc-new", 20))})
+    names = [(await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))).model_name for _ in range(300)]
+    assert 20 < names.count("digits__isvc-new") < 110
+    await gateway.route({"digits": (other.upstream("digits__isvc-new"),)})
+    assert (await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))).model_name == "digits__isvc-new"
+    await other.stop()
+
+
+async def test_large_messages_pass_and_larger_ones_are_refused_with_the_limit(gateway, server):
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    await gateway.route({"digits": (server.upstream(REVISION),)})
+    async with grpc.aio.insecure_channel(gateway.target, options=options) as channel:
+        stub = Stub(channel)
+        # The name comes last in the message here, after the large part.
+        body = oip.ModelInferRequest(raw_input_contents=[b"x" * (12 << 20)]).SerializeToString()
+        request = oip.ModelInferRequest.FromString(
+            body + oip.ModelInferRequest(model_name="digits").SerializeToString()
+        )
+        assert (await stub.ModelInfer(request)).model_name == REVISION
+        assert server.requests[-1].raw_input_contents == request.raw_input_contents
+        request.raw_input_contents[0] = b"x" * (17 << 20)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.ModelInfer(request)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "16777216" in caught.value.details()
+
+
+async def test_stream_with_header_is_renamed_frame_by_frame(gateway, server, stub):
+    await gateway.route({"digits": (server.upstream(REVISION),)})
+    call = stub.ModelStreamInfer(metadata=[("mm-vmodel-id", "digits")])
+    for number, size in enumerate((0, 10, 3 << 20, 70_000)):
+        request = oip.ModelInferRequest(model_name="digits", id=str(number), raw_input_contents=[b"y" * size])
+        await call.write(request)
+        answer = await call.read()  # each is answered before the next is sent: nothing is held back
+        assert (answer.model_name, answer.id) == (REVISION, str(number))
+    await call.done_writing()
+    assert await call.read() is grpc.aio.EOF
+
+
+async def test_stream_without_header_goes_to_the_activator(gateway, server, stub):
+    await gateway.route({"digits": (server.upstream(REVISION),)})
+    gateway.activator.revisions = {"digits"}
+    call = stub.ModelStreamInfer()
+    await call.write(oip.ModelInferRequest(model_name="digits"))
+    assert (await call.read()).model_version == "activator"
+    call.cancel()
+
+
+async def test_compressed_messages_are_left_to_the_activator(gateway, server, stub):
+    await gateway.route({"digits": (server.upstream(REVISION),)})
+    gateway.activator.revisions = {"digits"}
+    request = oip.ModelInferRequest(model_name="digits", raw_input_contents=[b"0" * 10_000])
+    answer = await stub.ModelInfer(request, compression=grpc.Compression.Gzip)
+    assert answer.model_version == "activator"
+
+
+@pytest.mark.parametrize("fault", ["lost", "going", "dead"])
+async def test_a_failed_copy_is_made_good_by_the_activator(gateway, server, stub, fault):
+    gateway.activator.revisions = {"digits"}
+    await gateway.route({"digits": (server.upstream(REVISION),)})
+    assert (await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))).model_version == "pod"
+    if fault == "lost":
+        server.revisions = set()
+    elif fault == "going":
+        server.fail = grpc.StatusCode.UNAVAILABLE
+    else:
+        await server.stop()
+    answer = await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))
+    assert (answer.model_version, answer.model_name) == ("activator", "digits")
+    metadata = gateway.activator.metadata[-1]
+    assert metadata["x-envoy-attempt-count"] == "2"
+    assert "mm-model-id" not in metadata
+
+
+async def test_what_a_model_server_says_of_bad_input_passes(gateway, server, stub):
+    await gateway.route({"digits": (server.upstream(REVISION),)})
+    server.fail = grpc.StatusCode.INTERNAL
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.INTERNAL, "told to fail")
+    assert len(server.metadata) == 1
+
+
+async def test_the_activators_refusal_is_final(gateway, stub):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.ModelInfer(oip.ModelInferRequest(model_name="nobody"))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert len(gateway.activator.metadata) == 1
+
+
+async def test_deadline_of_the_client_counts(gateway, server, stub):
+    await gateway.route({"digits": (server.upstream(REVISION),)})
+    server.hold = asyncio.Event()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"), timeout=0.3)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    server.hold.set()
+
+
+async def test_requests_in_flight_outlive_their_route(gateway, server, stub):
+    await gateway.route({"digits": (server.upstream(REVISION),)})
+    server.hold = asyncio.Event()
+    call = asyncio.ensure_future(stub.ModelInfer(oip.ModelInferRequest(model_name="digits")))
+    await until(lambda: server.metadata)
+    await gateway.route({"digits": ()})
+    gateway.activator.revisions = {"digits"}
+    assert (await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))).model_version == "activator"
+    assert not call.done()
+    server.hold.set()
+    assert (await call).model_version == "pod"
+
+
+async def test_usage_is_counted_by_revision(gateway, server, stub):
+    await gateway.route({"digits": (server.upstream(REVISION),)})
+    counted = 0
+    while not counted:  # Envoy counts a route from its first report after the route came
+        await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))
+        with contextlib.suppress(TimeoutError):
+            await until(lambda: gateway.heard.used(REVISION), seconds=1)
+        counted = gateway.heard.used(REVISION)
+    for _ in range(5):
+        await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))
+    await until(lambda: gateway.heard.used(REVISION) == counted + 5)
+    server.hold = asyncio.Event()
+    call = asyncio.ensure_future(stub.ModelInfer(oip.ModelInferRequest(model_name="digits")))
+    await until(lambda: any(u.in_flight == 1 for usage in gateway.heard.usage for u in usage))
+    server.hold.set()
+    await call
+
+
+async def test_the_mesh_answers_for_itself(gateway, stub):
+    assert (await stub.ServerLive(oip.ServerLiveRequest())).live
+
+
+RAW = "/inference.GRPCInferenceService/ModelInfer"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "metadata", "says"),
+    [
+        (RAW, b"", [], "names no model"),
+        (RAW, oip.ModelInferRequest(id="1").SerializeToString(), [], "names no model"),
+        (RAW, b"\x0a\x7f", [], "cut off"),
+        (RAW, b"\x0a\xff\xff", [], "cut off"),
+        (RAW, b"\x0f", [], "wire type 7"),
+        (RAW, b"\xff" * 40, [], "not valid protobuf"),
+        (RAW, b"\x0a\x01a\x29\x01", [], "field 5 is cut off"),
+        (RAW, b"", [("mm-model-id", "a"), ("mm-vmodel-id", "b")], "only one of model id and vmodel id"),
+        (RAW, b"", [("mm-vmodel-id", "")], "mm-vmodel-id is empty"),
+        ("/other.Service/Method", b"", [], "must include"),
+    ],
+)
+async def test_bad_requests_are_told_what_is_wrong(gateway, path, body, metadata, says):
+    async with grpc.aio.insecure_channel(gateway.target) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary(path)(body, metadata=metadata)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert says in caught.value.details()
+
+
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (b"", "no message"),
+        (b"\0\0\0", "no message"),
+        (b"\0\0\0\0\5\x0a", "cut off"),
+        (b"\1\0\0\0\3\x0a\1a", "compressed"),
+        (b"\0\0\0\0\3\x0a\1a\0\0\0\0\0", "more than one message"),
+    ],
+)
+async def test_bad_frames_are_told_what_is_wrong(gateway, frame, says):
+    headers = {"content-type": "application/grpc", "te": "trailers"}
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(f"http://{gateway.target}{RAW}", content=frame, headers=headers)
+    assert answer.headers["grpc-status"] == "3"
+    assert says in answer.headers["grpc-message"]

@@ -185,7 +185,6 @@ def _router() -> dict[str, Any]:
     overwrite = "OVERWRITE_IF_EXISTS_OR_ADD"
     mutations = {
         "request_mutations": [
-            {"remove": names.ROUTE_HEADER},
             {"remove": names.REVISION_HEADER},
             *(
                 {"append": {"header": {"key": key, "value": revision}, "append_action": overwrite}}
