@@ -1,0 +1,106 @@
+"""Run the embedded API server: open the state directory, listen, and stop without losing anything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import uuid
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from shoal.apiserver import auth, clock, core, kubeconfig, tls
+from shoal.apiserver.http import Application
+from shoal.apiserver.kinds import Kinds, served_kinds
+from shoal.apiserver.lifecycle import NAMESPACES, Deletion, now_stamp
+from shoal.apiserver.objects import for_create
+from shoal.apiserver.state import Draft, Key
+from shoal.apiserver.store import Store
+
+NAMESPACES_AT_START = ("default", "kube-system", "kube-public", kubeconfig.DEFAULT_NAMESPACE)
+_STOP_SECONDS = 5
+
+_log = logging.getLogger(__name__)
+
+
+def prepare(draft: Draft, kinds: Kinds) -> None:
+    """Make the namespaces every instance has, and collect what a crash left without owners."""
+    kind = kinds.by_resource(NAMESPACES)
+    at = clock.stamp(clock.now())
+    for name in NAMESPACES_AT_START:
+        key = Key(NAMESPACES, "", name)
+        if draft.get(key) is None:
+            document = for_create(kind, {"metadata": {"name": name}}, "", uid=str(uuid.uuid4()), at=at, suffix="")
+            core.default_namespace(document)
+            draft.put(key, document)
+    deletion = Deletion(draft, kinds, now_stamp())
+    for record in draft.with_owners():
+        deletion.collect(record.key)
+
+
+class _Server(uvicorn.Server):
+    """Ends the watches before uvicorn waits for open connections."""
+
+    application: Application
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.application.hub.close()
+        super().handle_exit(sig, frame)
+
+
+async def serve(state_dir: Path, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT. Port 0 takes a free one; the kubeconfig written says which.
+
+    Raises:
+        StoreError: the state directory is in use by another server.
+        OSError: the address cannot be listened on.
+    """
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    certificates = tls.ensure(state_dir / "tls", host)
+    token = auth.ensure_token(state_dir / "token")
+    kinds = served_kinds()
+    store = Store(state_dir / "apiserver.db")
+    try:
+        await store.write(lambda draft: prepare(draft, kinds))
+        application = Application(store, kinds, token, state_dir / "pods")
+        listener = _listen(host, port)
+        bound = listener.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        text = kubeconfig.kubeconfig(f"https://{shown}:{bound}", certificates.ca.read_bytes(), token)
+        kubeconfig.write(state_dir / "kubeconfig", text)
+        _log.info("serving the Kubernetes API on https://%s:%d, state in %s", shown, bound, state_dir)
+        server = _Server(
+            uvicorn.Config(
+                application,
+                loop="asyncio",
+                lifespan="off",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                ssl_certfile=str(certificates.certificate),
+                ssl_keyfile=str(certificates.key),
+                timeout_graceful_shutdown=_STOP_SECONDS,
+                timeout_keep_alive=75,
+                backlog=512,
+            )
+        )
+        server.application = application
+        await server.serve(sockets=[listener])
+        await application.proxy.close()
+    finally:
+        await asyncio.to_thread(store.close)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
