@@ -6,6 +6,7 @@ ModelMesh's puller silently bends `..` back into its root; here such a path is r
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -115,3 +116,9 @@ def walk_files(top: Path, max_files: int) -> Iterator[Path]:
 def tree_bytes(top: Path, max_files: int) -> int:
     """Size of all regular files below `top`, links followed."""
     return sum(file.stat().st_size for file in walk_files(top, max_files) if file.is_file())
+
+
+def loose_bytes(top: Path) -> int:
+    """Bytes of the files below `top` that are stored nowhere else: neither links nor linked."""
+    files = (Path(folder, name).lstat() for folder, _, names in os.walk(top) for name in names)
+    return sum(found.st_size for found in files if stat.S_ISREG(found.st_mode) and found.st_nlink == 1)

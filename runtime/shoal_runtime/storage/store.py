@@ -9,11 +9,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from shoal_runtime.storage.cache import ArtifactCache
 from shoal_runtime.storage.config import StorageConfig, resolve
 from shoal_runtime.storage.directories import open_directory
 from shoal_runtime.storage.errors import InvalidStorageError
-from shoal_runtime.storage.paths import clean, folder_name, local_names, model_id_of, tree_bytes
+from shoal_runtime.storage.paths import clean, folder_name, local_names, loose_bytes, model_id_of, tree_bytes
+from shoal_runtime.storage.puller import RemotePuller
 from shoal_runtime.storage.settings import StorageSettings
+from shoal_runtime.storage.threads import finished
 from shoal_runtime.storage.types import PulledModel, PullRequest
 
 
@@ -27,12 +30,16 @@ class ArtifactStore:
     def __init__(self, settings: StorageSettings) -> None:
         self._settings = settings
         self._root = settings.root_dir
-        self._cache_dir = settings.cache_dir or settings.root_dir / "_cache"
-        self._staging = self._cache_dir / "staging"
+        cache_dir = settings.cache_dir or settings.root_dir / "_cache"
+        self._staging = cache_dir / "staging"
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._root.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self._staging, ignore_errors=True)
         self._staging.mkdir(parents=True)
+        self._cache = ArtifactCache(cache_dir, settings)
+        self._remote = RemotePuller(self._cache, settings)
+        self._loose = {name: loose_bytes(self._root / name) for name in map(folder_name, self.known())}
+        self._cache.loose_bytes = sum(self._loose.values())
 
     def known(self) -> set[str]:
         """Ids of the models that have files here."""
@@ -54,9 +61,11 @@ class ArtifactStore:
             new = scratch / "new"
             new.mkdir()
             model, schema = await self._fill(new, config, model_path, schema_path)
-            size = await asyncio.to_thread(tree_bytes, new / model, self._settings.max_files)
+            size = await finished(tree_bytes, new / model, self._settings.max_files)
+            self._account(folder, await finished(loose_bytes, new))
             self._put_away(folder, scratch)
             new.rename(self._root / folder)
+        self._cache.trim()
         final = self._root / folder
         return PulledModel(final / model, None if schema is None else final / schema, size)
 
@@ -64,7 +73,9 @@ class ArtifactStore:
         """Delete the model's files, if there are any."""
         folder = folder_name(model_id)
         async with self._alone(folder), self._scratch() as scratch:
+            self._account(folder, 0)
             self._put_away(folder, scratch)
+        self._cache.trim()
 
     async def purge(self) -> None:
         """Delete the files of every model."""
@@ -72,16 +83,17 @@ class ArtifactStore:
             await self.remove(model_id)
 
     async def _fill(
-        self, staging: Path, config: StorageConfig, model_path: str, schema_path: str | None
+        self, new: Path, config: StorageConfig, model_path: str, schema_path: str | None
     ) -> tuple[str, str | None]:
-        """Put model and schema into `staging`; the names they got."""
+        """Put model and schema into `new`; the names they got."""
+        if config.type not in ("pvc", "local"):
+            return await self._remote.fill(new, config, model_path, schema_path)
         model, schema = local_names(model_path, schema_path)
         directory = open_directory(config, self._settings)
         limit = self._settings.max_files
-        target = await asyncio.to_thread(directory.find, model_path, limit)
-        (staging / model).symlink_to(target)
+        (new / model).symlink_to(await finished(directory.find, model_path, limit))
         if schema is not None and schema_path is not None:
-            (staging / schema).symlink_to(await asyncio.to_thread(directory.find, schema_path, limit))
+            (new / schema).symlink_to(await finished(directory.find, schema_path, limit))
         return model, schema
 
     def _put_away(self, folder: str, scratch: Path) -> None:
@@ -89,6 +101,11 @@ class ArtifactStore:
         final = self._root / folder
         if final.is_symlink() or final.exists():
             final.rename(scratch / "old")
+
+    def _account(self, folder: str, loose: int) -> None:
+        self._cache.loose_bytes += loose - self._loose.pop(folder, 0)
+        if loose:
+            self._loose[folder] = loose
 
     @asynccontextmanager
     async def _scratch(self) -> AsyncIterator[Path]:
@@ -98,7 +115,7 @@ class ArtifactStore:
         try:
             yield scratch
         finally:
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
+            await finished(shutil.rmtree, scratch, ignore_errors=True)
 
     @asynccontextmanager
     async def _alone(self, folder: str) -> AsyncIterator[None]:

@@ -1,0 +1,133 @@
+"""From a store's listing to a folder of hard links: what a pull from a remote store does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+
+from shoal_runtime.storage.archives import Unpacker, stem
+from shoal_runtime.storage.cache import ArtifactCache, Reservation
+from shoal_runtime.storage.config import StorageConfig
+from shoal_runtime.storage.download import Downloader
+from shoal_runtime.storage.errors import InvalidStorageError
+from shoal_runtime.storage.http import open_http
+from shoal_runtime.storage.paths import MODEL_NAME, local_names
+from shoal_runtime.storage.remote import ObjectChangedError, RemoteObject, RemoteStore, retrying
+from shoal_runtime.storage.s3 import open_s3
+from shoal_runtime.storage.settings import StorageSettings
+from shoal_runtime.storage.threads import finished
+
+MAX_LISTINGS = 3
+"""How often a model is listed anew because its objects change while they are downloaded."""
+
+
+class _AbandonedError(Exception):
+    """Ends the unpacking of an archive whose pull was cancelled."""
+
+
+class RemotePuller:
+    """Fills a model's folder from a remote store."""
+
+    def __init__(self, cache: ArtifactCache, settings: StorageSettings) -> None:
+        self._cache = cache
+        self._settings = settings
+        self._downloader = Downloader(cache, settings)
+        self._threads = ThreadPoolExecutor(settings.max_downloads + 2, "s3")
+
+    async def fill(
+        self, new: Path, config: StorageConfig, model_path: str, schema_path: str | None
+    ) -> tuple[str, str | None]:
+        """Put model and schema into the folder `new`; the names they got."""
+        async with self._open(config) as store:
+            archive = model_path.rpartition("/")[2] or MODEL_NAME
+            folder = stem(archive) if store.unpacks else None
+            model, schema = local_names(model_path if folder is None else folder, schema_path)
+            if folder is not None:
+                await self._pull(store, model_path, new / archive)
+                await self._unpack(new / archive, new / f"{model}.new")
+                (new / archive).unlink()
+                (new / f"{model}.new").rename(new / model)
+            else:
+                await self._pull(store, model_path, new / model)
+            if schema is not None and schema_path is not None:
+                await self._pull(store, schema_path, new / schema)
+        return model, schema
+
+    @asynccontextmanager
+    async def _open(self, config: StorageConfig) -> AsyncIterator[RemoteStore]:
+        if config.type == "s3":
+            yield open_s3(config, self._settings, self._threads)
+        else:
+            async with open_http(config, self._settings) as store:
+                yield store
+
+    async def _pull(self, store: RemoteStore, path: str, target: Path) -> None:
+        """Link the file or folder at `path` to `target`."""
+        for listing in range(MAX_LISTINGS):
+            items = await retrying(self._settings, lambda: store.find(path))
+            keys = [self._cache.key(store.identity, item) for item in items]
+            with ExitStack() as held:
+                for key in keys:
+                    held.enter_context(self._cache.held(key))
+                missing = sum(item.size or 0 for item, key in zip(items, keys, strict=True) if not self._cache.use(key))
+                with self._cache.reservation(missing, path or "the model"):
+                    pass  # Better refused before the first byte than after half of them.
+                try:
+                    await self._fetch(store, items, keys)
+                except ObjectChangedError:
+                    if listing + 1 == MAX_LISTINGS:
+                        raise
+                    continue
+                await finished(self._link, items, keys, target)
+            return
+
+    async def _fetch(self, store: RemoteStore, items: list[RemoteObject], keys: list[str]) -> None:
+        slots = asyncio.Semaphore(self._settings.max_downloads_per_model)
+
+        async def fetch(item: RemoteObject, key: str) -> None:
+            async with slots:
+                await self._downloader.fetch(store, item, key)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for item, key in zip(items, keys, strict=True):
+                    group.create_task(fetch(item, key))
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    def _link(self, items: list[RemoteObject], keys: list[str], target: Path) -> None:
+        for item, key in zip(items, keys, strict=True):
+            place = target / item.name if item.name else target
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.link(self._cache.path(key), place)
+            except (FileExistsError, NotADirectoryError):
+                raise InvalidStorageError(
+                    f"object {item.key!r} is both a file and a folder's name, or collides with another; rename one"
+                ) from None
+
+    async def _unpack(self, archive: Path, target: Path) -> None:
+        target.mkdir()
+        cancelled = False
+
+        def spend(room: Reservation, size: int) -> None:
+            if cancelled:
+                raise _AbandonedError
+            room.spend(size)
+
+        with self._cache.reservation(0, archive.name) as room:
+            limits = (self._settings.max_files, self._settings.max_unpacked_bytes)
+            unpacker = Unpacker(archive.name, target, *limits, lambda size: spend(room, size))
+            work = asyncio.ensure_future(finished(unpacker.unpack, archive))
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                cancelled = True
+                await asyncio.wait([work])
+                if not work.cancelled():
+                    work.exception()
+                raise

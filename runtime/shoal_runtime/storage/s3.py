@@ -1,0 +1,193 @@
+"""Models in S3 and what speaks its protocol (MinIO, Ceph, ...), through the `minio` client."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import urllib3
+from minio import Minio
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+
+from shoal_runtime.storage.config import StorageConfig
+from shoal_runtime.storage.errors import (
+    ArtifactNotFoundError,
+    InvalidStorageError,
+    StorageDeniedError,
+    StorageUnavailableError,
+)
+from shoal_runtime.storage.paths import clean
+from shoal_runtime.storage.remote import CHUNK_BYTES, Body, ObjectChangedError, RemoteObject, trust
+from shoal_runtime.storage.settings import StorageSettings
+
+_MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchObject", "ResourceNotFound", "NotFound"}
+_DENIED = {
+    "AccessDenied",
+    "AllAccessDisabled",
+    "AuthorizationHeaderMalformed",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+}
+_PASSING = {"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "TooManyRequests"}
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_T = TypeVar("_T")
+
+
+class S3Store:
+    """A `RemoteStore` for `s3` configurations."""
+
+    unpacks = False
+
+    def __init__(self, client: Minio, bucket: str, identity: str, threads: ThreadPoolExecutor, max_files: int) -> None:
+        self.identity = identity
+        self._client = client
+        self._bucket = bucket
+        self._threads = threads
+        self._max_files = max_files
+
+    async def find(self, path: str) -> list[RemoteObject]:
+        """See `RemoteStore.find`. An object of that very name is the model; else all objects below it are."""
+        return await self._blocking(lambda: self._find(path))
+
+    @asynccontextmanager
+    async def read(self, item: RemoteObject, offset: int) -> AsyncIterator[Body]:
+        """See `RemoteStore.read`."""
+        match = {"If-Match": f'"{item.version}"'} if item.version else {}
+        answer = await self._blocking(lambda: self._start(item, offset, match))
+        try:
+            size = answer.headers.get("Content-Length", "")
+            total = offset + int(size) if size.isdigit() else None
+            yield Body(offset, total, self._chunks(answer, item.key), md5=_plain_md5(answer.headers))
+        finally:
+            answer.close()
+            answer.release_conn()
+
+    def _start(self, item: RemoteObject, offset: int, match: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        with _translated(self._name(item.key)):
+            return self._client.get_object(
+                bucket_name=self._bucket, object_name=item.key, offset=offset, request_headers=dict(match)
+            )
+
+    async def _chunks(self, answer: urllib3.BaseHTTPResponse, key: str) -> AsyncIterator[bytes]:
+        def read() -> bytes:
+            with _translated(self._name(key)):
+                return answer.read(CHUNK_BYTES)
+
+        while chunk := await self._blocking(read):
+            yield chunk
+
+    def _find(self, path: str) -> list[RemoteObject]:
+        if path:
+            try:
+                with _translated(self._name(path)):
+                    found = self._client.stat_object(bucket_name=self._bucket, object_name=path)
+                return [RemoteObject(path, "", found.size, found.etag)]
+            except ArtifactNotFoundError:
+                pass
+        prefix = f"{path}/" if path else ""
+        objects: list[RemoteObject] = []
+        with _translated(self._name(path)):
+            for found in self._client.list_objects(bucket_name=self._bucket, prefix=prefix, recursive=True):
+                key = found.object_name or ""
+                if key.endswith("/"):
+                    continue  # A marker that consoles make for an empty folder.
+                if len(objects) == self._max_files:
+                    raise InvalidStorageError(f"{self._name(path)} has more than {self._max_files} objects")
+                objects.append(RemoteObject(key, _local_name(key, prefix), found.size, found.etag))
+        if not objects:
+            raise ArtifactNotFoundError(f"{self._name(path)} does not exist; check storage.path and the bucket")
+        return objects
+
+    async def _blocking(self, call: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def _name(self, key: str) -> str:
+        return f"s3://{self._bucket}/{key}"
+
+
+def open_s3(config: StorageConfig, settings: StorageSettings, threads: ThreadPoolExecutor) -> S3Store:
+    """The bucket an `s3` configuration names. Without both credentials access is anonymous.
+
+    Raises:
+        InvalidStorageError: a field is missing or malformed.
+    """
+    endpoint = config.required("endpoint_url")
+    bucket = config.required("bucket")
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.username:
+        raise config.wrong("endpoint_url", "must be like https://host:port, without path and user")
+    access, secret = config.text("access_key_id"), config.text("secret_access_key")
+    if (access is None) != (secret is None):
+        missing = "access_key_id" if access is None else "secret_access_key"
+        raise config.wrong(missing, "is missing; set both credentials, or neither for a public bucket")
+    pool = _pool(config.text("certificate"), config.source, settings.connect_seconds, settings.read_seconds)
+    region = config.text("region")
+    try:
+        client = Minio(
+            endpoint=parts.netloc,
+            access_key=access,
+            secret_key=secret,
+            secure=parts.scheme == "https",
+            region=region,
+            http_client=pool,
+        )
+    except ValueError:
+        raise config.wrong("endpoint_url", "or field 'region' is malformed") from None
+    client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
+    return S3Store(client, bucket, f"s3|{parts.scheme}|{parts.netloc}|{bucket}", threads, settings.max_files)
+
+
+@lru_cache(maxsize=16)
+def _pool(certificate: str | None, source: str, connect: float, read: float) -> urllib3.PoolManager:
+    return urllib3.PoolManager(
+        maxsize=16,
+        timeout=urllib3.Timeout(connect=connect, read=read),
+        retries=False,  # The downloader retries, and knows what has arrived already.
+        ssl_context=trust(certificate, source),
+    )
+
+
+@contextmanager
+def _translated(name: str) -> Iterator[None]:
+    """Turn the client's errors into this package's."""
+    try:
+        yield
+    except S3Error as error:
+        code = error.code or ""
+        if code in _MISSING:
+            raise ArtifactNotFoundError(f"{name} does not exist ({code}); check storage.path and the bucket") from None
+        if code in _DENIED:
+            raise StorageDeniedError(f"{name} may not be read ({code}); check the credentials of its entry") from None
+        if code == "PreconditionFailed":
+            raise ObjectChangedError(f"{name} changed while it was downloaded; load it again") from None
+        if code in _PASSING:
+            raise StorageUnavailableError(f"{name}: the store answered {code}") from None
+        raise InvalidStorageError(f"{name}: the store answered {code}; check endpoint_url, region and bucket") from None
+    except ServerError as error:
+        raise StorageUnavailableError(f"{name}: the store answered {error.status_code}") from None
+    except (InvalidResponseError, urllib3.exceptions.HTTPError, OSError) as error:
+        raise StorageUnavailableError(f"{name}: the store does not answer: {type(error).__name__}") from None
+    except (MinioException, ValueError) as error:
+        raise InvalidStorageError(f"{name} is no object that can be asked for: {type(error).__name__}") from None
+
+
+def _local_name(key: str, prefix: str) -> str:
+    name = key[len(prefix) :]
+    if clean(name, "object key") != name:
+        raise InvalidStorageError(f"object key {key!r} is not a file path; rename the object")
+    return name
+
+
+def _plain_md5(headers: Mapping[str, str]) -> str | None:
+    """The ETag where it is the content's MD5: not for multipart uploads, nor with most encryption at rest."""
+    etag = headers.get("ETag", "").strip('"')
+    encrypted = headers.get("x-amz-server-side-encryption", "AES256") != "AES256"
+    encrypted |= "x-amz-server-side-encryption-customer-algorithm" in headers
+    return etag if _MD5.fullmatch(etag) and not encrypted else None
