@@ -69,7 +69,7 @@ def mesh(settings: ClusterSettings, subnet: Subnet) -> Part:
             *("--namespace", settings.namespace, "--registry", f"sqlite:{settings.state_dir / 'registry.db'}"),
             *("--host", host, "--xds-port", str(XDS_PORT), "--activator-grpc-port", str(ACTIVATOR_GRPC_PORT)),
             *("--activator-http-port", str(ACTIVATOR_HTTP_PORT), "--management-port", str(MANAGEMENT_PORT)),
-            *("--admin-port", str(ADMIN_PORT)),
+            *("--admin-port", str(ADMIN_PORT), "--embedded"),
         ]
 
     async def ready() -> str | None:

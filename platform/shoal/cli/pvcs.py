@@ -1,0 +1,102 @@
+"""`shoal pvc`: fills and lists the directories that are the embedded cluster's volumes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from shoal.cli import session
+from shoal.cli.errors import CliError, UsageProblem
+from shoal.cli.output import age_of, note, show, table
+from shoal.cluster.api import CLAIMS, KubeClient, Object
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+def create_claim(target: session.Target, name: str, source: Path, *, replace: bool, size: str) -> None:
+    """`shoal pvc create`.
+
+    Raises:
+        CliError: the name or the source is wrong, or the volume exists.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageProblem(f"{name!r} is no name for a volume: use lower-case letters, digits, '-' and '.'")
+    if not source.exists():
+        raise CliError(f"{source} does not exist")
+    destination = target.layout.pvcs / name
+    if _has_content(destination) and not replace:
+        raise CliError(f"volume {name} exists and is not empty; --replace empties it first")
+    if not target.layout.pvcs.is_dir():
+        raise CliError(f"no cluster was started on {target.state_dir}; start it with `shoal up`")
+    _fill(source, destination)
+    session.run(target, lambda client: _declare(client, target.namespace, name, size))
+    show(f"persistentvolumeclaim/{name} holds {source} ({destination})")
+
+
+def _has_content(directory: Path) -> bool:
+    return directory.is_dir() and any(directory.iterdir())
+
+
+def _fill(source: Path, destination: Path) -> None:
+    """Copy beside the destination first, so that nobody reads half a model and a failure leaves what was there."""
+    scratch = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    try:
+        fresh = scratch / "new"
+        if source.is_dir():
+            shutil.copytree(source, fresh)
+        else:
+            fresh.mkdir()
+            shutil.copy2(source, fresh / source.name)
+        if destination.exists():
+            destination.rename(scratch / "old")
+        fresh.rename(destination)
+    except (OSError, shutil.Error) as error:
+        raise CliError(f"copying {source} failed: {error}") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+async def _declare(client: KubeClient, namespace: str, name: str, size: str) -> None:
+    if await client.get(CLAIMS, namespace, name) is not None:
+        return
+    claim: Object = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "accessModes": ["ReadWriteMany"],
+            "resources": {"requests": {"storage": size}},
+            "volumeMode": "Filesystem",
+        },
+    }
+    await client.create(CLAIMS, namespace, claim)
+
+
+def list_claims(target: session.Target) -> None:
+    """`shoal pvc list`.
+
+    Raises:
+        CliError: no cluster answers.
+    """
+    claims, _ = session.run(target, lambda client: client.list(CLAIMS, target.namespace))
+    if not claims:
+        note("no volumes; `shoal pvc create NAME --from PATH` makes one")
+        return
+    rows = [
+        [
+            claim["metadata"]["name"],
+            (claim.get("status") or {}).get("phase", ""),
+            str(_files(target.layout.pvcs / claim["metadata"]["name"])),
+            age_of(claim["metadata"].get("creationTimestamp")),
+            str(target.layout.pvcs / claim["metadata"]["name"]),
+        ]
+        for claim in claims
+    ]
+    show(table(("NAME", "STATUS", "FILES", "AGE", "DIRECTORY"), rows))
+
+
+def _files(directory: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(directory))

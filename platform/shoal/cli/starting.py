@@ -1,0 +1,276 @@
+"""Starts, stops and shows the embedded cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.panel import Panel
+
+from shoal.cli.errors import CliError, TimedOut, UsageProblem
+from shoal.cli.output import note, show, table
+from shoal.cli.paths import default_state_dir
+from shoal.cluster import lock
+from shoal.cluster.errors import AlreadyRunningError, ClusterError
+from shoal.cluster.layout import Layout
+from shoal.cluster.report import PartState, Phase, Report, read_report
+from shoal.cluster.settings import ClusterSettings, load_settings
+
+_START_SECONDS = 120.0
+_PODS_SECONDS = 90.0
+_POLL_SECONDS = 0.1
+_TITLES = {"apiserver": "Kubernetes API", "mesh": "mesh and controller", "gateway": "gateway (Envoy)", "pods": "pods"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """Options of `shoal up`; None means as before, or the default."""
+
+    pods_per_runtime: int | None
+    pod_memory: str | None
+    grpc_port: int | None
+    rest_port: int | None
+    namespace: str | None
+
+
+def settings_for(root: Path, wishes: Wishes) -> ClusterSettings:
+    """The options of the last start with these laid over them.
+
+    Raises:
+        UsageProblem: one of them is wrong.
+    """
+    before = load_settings(root)
+    kept = before.model_dump() if before else {"state_dir": root}
+    asked = {key: value for key, value in asdict(wishes).items() if value is not None}
+    try:
+        return ClusterSettings.model_validate(kept | asked)
+    except ValidationError as error:
+        problems = "; ".join(f"--{str(e['loc'][0]).replace('_', '-')}: {e['msg']}" for e in error.errors())
+        raise UsageProblem(problems) from None
+
+
+def start(state_dir: Path | None, wishes: Wishes, *, detach: bool) -> None:
+    """`shoal up`.
+
+    Raises:
+        CliError: it cannot start.
+    """
+    root = state_dir.expanduser().absolute() if state_dir else default_state_dir()
+    settings = settings_for(root, wishes)
+    if detach:
+        _start_detached(settings)
+    else:
+        _start_here(settings)
+
+
+def _start_here(settings: ClusterSettings) -> None:
+    from shoal.cluster.__main__ import run_supervisor
+
+    progress = Progress(settings)
+    try:
+        run_supervisor(settings, progress)
+    except ClusterError as error:
+        raise CliError(str(error)) from None
+    note("stopped; `shoal up` brings everything back")
+
+
+def _start_detached(settings: ClusterSettings) -> None:
+    from shoal.cluster.supervisor import prepare_state_dir
+
+    layout = settings.layout
+    try:
+        prepare_state_dir(settings)
+        running = lock.holder(layout.lock)
+        if running is not None:
+            raise AlreadyRunningError(
+                f"Shoal already runs on {layout.root} as pid {running}; see `shoal status`, stop it with `shoal down`"
+            )
+    except ClusterError as error:
+        raise CliError(str(error)) from None
+    wishes = layout.root / "wishes.json"
+    wishes.write_text(settings.model_dump_json())
+    log_path = layout.log_of("supervisor")
+    layout.status.unlink(missing_ok=True)
+    begin = log_path.stat().st_size if log_path.exists() else 0
+    with log_path.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "shoal.cluster", "--settings", str(wishes)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=layout.root,
+        )
+    _wait_until_ready(settings, process, log_path, begin)
+
+
+def _wait_until_ready(settings: ClusterSettings, process: subprocess.Popen[bytes], log_path: Path, begin: int) -> None:
+    progress = Progress(settings)
+    deadline = time.monotonic() + _START_SECONDS
+    ready_since: float | None = None
+    try:
+        while True:
+            if process.poll() is not None:
+                raise CliError(_last_error(log_path, begin))
+            report = read_report(settings.layout.status)
+            if report is not None:
+                progress(report)
+                if report.phase is Phase.READY:
+                    ready_since = ready_since or time.monotonic()
+                    if _pods_settled(report) or time.monotonic() > ready_since + _PODS_SECONDS:
+                        return
+            if ready_since is None and time.monotonic() > deadline:
+                raise TimedOut(f"not ready after {_START_SECONDS:g} s; it goes on trying: `shoal status`, {log_path}")
+            time.sleep(_POLL_SECONDS)
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        raise
+
+
+def _pods_settled(report: Report) -> bool:
+    pods = report.parts.get("pods")
+    return pods is not None and pods.state is PartState.READY
+
+
+def _last_error(log_path: Path, begin: int) -> str:
+    with log_path.open("rb") as file:
+        file.seek(begin)
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return errors[-1] if errors else f"the supervisor ended; see {log_path}"
+
+
+class Progress:
+    """Tells what became ready, each once, then where everything is."""
+
+    def __init__(self, settings: ClusterSettings) -> None:
+        self._settings = settings
+        self._console = Console(stderr=True, highlight=False)
+        self._begin = time.monotonic()
+        self._told: set[str] = set()
+        self._panel_shown = False
+
+    def __call__(self, report: Report) -> None:
+        """Take a new report."""
+        for name, part in report.parts.items():
+            key = f"{name}:{part.state}:{part.restarts}:{part.message if name == 'pods' else ''}"
+            if key in self._told:
+                continue
+            if part.state is PartState.READY:
+                self._line("[green]✓[/]", f"{_TITLES[name]} ready" + (f" ({part.message})" if part.message else ""))
+            elif part.state is PartState.BACKING_OFF:
+                self._line("[yellow]![/]", f"{_TITLES[name]} {part.message}; it is started again")
+            else:
+                continue
+            self._told.add(key)
+        if report.phase is Phase.READY and not self._panel_shown:
+            self._panel_shown = True
+            self._console.print(self._panel(report))
+
+    def _line(self, sign: str, text: str) -> None:
+        self._console.print(f"{sign} {text} [dim]{time.monotonic() - self._begin:.1f} s[/]")
+
+    def _panel(self, report: Report) -> Panel:
+        where = "" if self._settings.state_dir == default_state_dir() else f" --state-dir {self._settings.state_dir}"
+        text = (
+            f"gRPC   {report.addresses.grpc}\n"
+            f"REST   {report.addresses.rest}\n"
+            f"API    export KUBECONFIG={self._settings.layout.kubeconfig}\n\n"
+            f"[dim]next:[/]  shoal apply -f isvc.yaml{where}\n"
+            f"       shoal wait isvc NAME --for Loaded{where}\n"
+            f"       shoal top{where}      [dim]and to end:[/] shoal down{where}"
+        )
+        return Panel.fit(text, title="Shoal is ready", border_style="green")
+
+
+def stop(state_dir: Path | None, timeout: float) -> None:
+    """`shoal down`.
+
+    Raises:
+        CliError: it cannot be stopped.
+    """
+    from shoal.cluster.process import end_leftovers
+
+    root = state_dir.expanduser().absolute() if state_dir else default_state_dir()
+    layout = Layout(root)
+    pid = lock.holder(layout.lock)
+    if pid is None:
+        ended = end_leftovers(str(root))
+        note(f"nothing runs on {root}" + (f"; {ended} processes left behind were ended" if ended else ""))
+        return
+    if pid <= 0:
+        raise CliError(f"the supervisor of {root} is starting; try again in a moment")
+    _signal(pid, signal.SIGTERM)
+    if not _wait_released(layout.lock, timeout):
+        _signal(pid, signal.SIGKILL)
+        _wait_released(layout.lock, 5.0)
+        note(f"it did not stop within {timeout:g} s and was killed")
+    end_leftovers(str(root))
+    layout.status.unlink(missing_ok=True)
+    note("stopped; `shoal up` brings everything back")
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        raise CliError(f"pid {pid} belongs to another user") from None
+
+
+def _wait_released(path: Path, timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    while lock.holder(path) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def show_status(state_dir: Path | None) -> None:
+    """`shoal status`.
+
+    Raises:
+        CliError: it is not ready.
+    """
+    root = state_dir.expanduser().absolute() if state_dir else default_state_dir()
+    layout = Layout(root)
+    report = read_report(layout.status)
+    if lock.holder(layout.lock) is None:
+        failed = report.message if report is not None and report.phase is Phase.FAILED else ""
+        raise CliError(f"nothing runs on {root}" + (f"; the last start failed: {failed}" if failed else "; `shoal up`"))
+    if report is None:
+        raise CliError(f"the cluster on {root} is starting")
+    rows = [
+        (name, part.state.value, str(part.restarts), str(part.pid or ""), part.message)
+        for name, part in report.parts.items()
+    ]
+    show(table(("PART", "STATE", "RESTARTS", "PID", "MESSAGE"), rows))
+    show(f"\ngRPC {report.addresses.grpc}   REST {report.addresses.rest}   API {report.addresses.api}")
+    show(f"state in {root}, supervisor pid {report.pid}")
+    if report.phase is not Phase.READY:
+        raise CliError(f"the cluster is {report.phase.value.lower()}")
+
+
+def print_kubeconfig(state_dir: Path | None) -> None:
+    """`shoal kubeconfig`.
+
+    Raises:
+        CliError: no cluster was started there.
+    """
+    root = state_dir.expanduser().absolute() if state_dir else default_state_dir()
+    try:
+        show(Layout(root).kubeconfig.read_text().rstrip())
+    except FileNotFoundError:
+        raise CliError(f"no cluster was started on {root}; start it with `shoal up`") from None
+    except OSError as error:
+        raise CliError(f"{error.filename}: {error.strerror}") from None

@@ -1,0 +1,99 @@
+"""`shoal infer`, `logs`, `top`, `why`: their options and help."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from shoal.cli.options import NAMESPACE, Context, Kubeconfig, Namespace, StateDir
+
+_PANEL = "Traffic and decisions"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    for verb in (infer, logs, top, why):
+        app.command(rich_help_panel=_PANEL)(verb)
+
+
+def infer(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The InferenceService.")],
+    file: Annotated[str, typer.Option("--filename", "-f", metavar="FILE|-", help="The request as JSON; - for stdin.")],
+    grpc: Annotated[
+        bool, typer.Option("--grpc", help="Send it by gRPC (the message's JSON form) instead of REST.")
+    ] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Gateway, such as http://host:8008. Default: the embedded one's.", show_default=False),
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the answer.")] = 60.0,
+    state_dir: StateDir = None,
+) -> None:
+    """Send one inference request through the gateway and print the answer.
+
+    Example: `shoal infer sklearn-mnist -f request.json`
+    """
+    from shoal.cli.inferring import send
+
+    send(state_dir, name, file, by_grpc=grpc, address=address, timeout=timeout)
+
+
+def logs(
+    what: Annotated[
+        str, typer.Argument(metavar="POD|isvc/NAME|PART", help="A part is mesh, gateway, apiserver or supervisor.")
+    ],
+    container: Annotated[
+        str | None, typer.Option("--container", "-c", help="One container.", show_default=False)
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing.")] = False,
+    tail: Annotated[int | None, typer.Option(min=0, help="Only so many last lines.", show_default=False)] = None,
+    namespace: Namespace = NAMESPACE,
+    state_dir: StateDir = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Print logs of a pod, of the pods that hold a model, or of a part of the embedded cluster.
+
+    Example: `shoal logs isvc/sklearn-mnist -c mlserver --tail 50`, `shoal logs mesh -f`
+    """
+    from shoal.cli.logview import show_logs
+    from shoal.cli.session import target
+
+    show_logs(target(state_dir, namespace, kubeconfig, context), what, container, follow=follow, tail=tail)
+
+
+def top(
+    once: Annotated[bool, typer.Option("--once", help="Print once and end, for scripts.")] = False,
+    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 1.0,
+    models: Annotated[int, typer.Option(min=1, max=200, help="How many of the hottest models.")] = 15,
+    namespace: Namespace = NAMESPACE,
+    state_dir: StateDir = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Watch pods, their occupancy and the hottest models.
+
+    Example: `shoal top`, `shoal top --once`
+    """
+    from shoal.cli.session import target
+    from shoal.cli.topview import show_top
+
+    show_top(target(state_dir, namespace, kubeconfig, context), once=once, interval=interval, models=models)
+
+
+def why(
+    name: Annotated[str, typer.Argument(metavar="REVISION|ISVC")],
+    namespace: Namespace = NAMESPACE,
+    state_dir: StateDir = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Tell why a model is where it is: the decisions about it, what was chosen and what was not.
+
+    Example: `shoal why sklearn-mnist`
+    """
+    from shoal.cli.session import target
+    from shoal.cli.whyview import show_why
+
+    show_why(target(state_dir, namespace, kubeconfig, context), name)
