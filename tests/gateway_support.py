@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import socket
 import tempfile
@@ -35,7 +36,7 @@ def free_address() -> Address:
 async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     """Wait until the condition holds; fail after so many seconds."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -231,3 +232,44 @@ async def running_gateway(http: Address | None = None, **changes: object) -> Asy
             await gateway.stop_process()
             await control.stop()
             await activator.stop()
+
+
+class HttpServer:
+    """A model server's HTTP endpoint (or the activator's): answers with what it was asked, and remembers it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.address = free_address()
+        self.status = 200
+        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, self.address.host, self.address.port)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+                method, path, _ = head[0].split(" ")
+                headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
+                body = await self._body(reader, headers)
+                self.requests.append((method, path, headers, body))
+                answer = json.dumps({"server": self.name, "path": path}).encode()
+                start = f"HTTP/1.1 {self.status} OK\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n\r\n"
+                writer.write(start.encode() + (b"" if method == "HEAD" else answer))
+                await writer.drain()
+        writer.close()
+
+    async def _body(self, reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
+        if "chunked" not in headers.get("transfer-encoding", ""):
+            return await reader.readexactly(int(headers.get("content-length", 0)))
+        body = b""
+        while size := int(await reader.readline(), 16):
+            body += (await reader.readexactly(size + 2))[:-2]
+        await reader.readline()
+        return body

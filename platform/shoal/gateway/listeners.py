@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 from shoal.gateway import names
 from shoal.gateway.scripts import script
 from shoal.gateway.settings import Address, GatewaySettings
+from shoal_protos.inference import DESCRIPTOR_SET, SERVICE
 
 _TYPE = "type.googleapis.com/envoy.extensions"
-_SERVICE = "/inference.GRPCInferenceService/"
 _MESH_METHODS = (
     "ServerLive",
     "ServerReady",
@@ -27,12 +28,14 @@ _MESH_SERVICES = (
     "grpc.reflection.v1alpha.ServerReflection",
 )
 LUA = "shoal.lua"
+_TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
+_TRANSCODER_TYPE = "filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder"
 
 
 def grpc_listener(settings: GatewaySettings) -> dict[str, Any]:
     """The port for gRPC: inference by name, and the mesh's management API."""
     own = [{"match": {"prefix": f"/{service}/", "grpc": {}}} for service in _MESH_SERVICES]
-    own += [{"match": {"path": _SERVICE + method, "grpc": {}}} for method in _MESH_METHODS]
+    own += [{"match": {"path": f"/{SERVICE}/{method}", "grpc": {}}} for method in _MESH_METHODS]
     to_mesh = {"route": {"cluster": names.MANAGEMENT, **_route_limits(settings)}, **_lua_off()}
     routes = [
         *({**match, **to_mesh} for match in own),
@@ -57,9 +60,18 @@ def grpc_listener(settings: GatewaySettings) -> dict[str, Any]:
 
 
 def rest_listener(settings: GatewaySettings) -> dict[str, Any]:
-    """The port for REST."""
-    routes: list[dict[str, Any]] = [{"match": {"prefix": "/"}, "route": _by_name(settings)}]
-    return _listener("rest", settings.rest, settings, routes, [_router()], {})
+    """The port for REST: the V2 protocol in its standard form and in that of the protobuf messages."""
+    by_name = _by_name(settings)
+    is_protobuf = {"name": names.FORM_HEADER, "string_match": {"exact": names.PROTOBUF_FORM}}
+    nothing = {"@type": f"{_TYPE}.{_TRANSCODER_TYPE}", "proto_descriptor_bin": ""}
+    transcoder_off = {"typed_per_filter_config": {_TRANSCODER: nothing}}
+    routes: list[dict[str, Any]] = [
+        {"match": {"prefix": "/", "headers": [is_protobuf]}, "route": by_name},
+        {"match": {"prefix": "/", "headers": [_has_route()]}, "route": by_name, **transcoder_off},
+        {"match": {"prefix": "/"}, "direct_response": {"status": 404}, **transcoder_off},
+    ]
+    filters = [_gunzip(), _lua(LUA, "rest"), _transcoder(settings), _router()]
+    return _listener("rest", settings.rest, settings, routes, filters, _rest_replies(settings))
 
 
 def _listener(
@@ -142,7 +154,7 @@ def _by_name(settings: GatewaySettings) -> dict[str, Any]:
 
 
 def _retries(settings: GatewaySettings) -> dict[str, Any]:
-    """A copy that died, is unreachable or lost its model: the activator takes over; it is asked until it is reachable."""
+    """A copy that died, is unreachable or lost its model: the activator takes over, asked until it is reachable."""
     return {
         "retry_on": "connect-failure,refused-stream,reset,retriable-headers",
         "num_retries": settings.retries,
@@ -158,7 +170,7 @@ def _retries(settings: GatewaySettings) -> dict[str, Any]:
             # NOT_FOUND: the copy lost the model. UNAVAILABLE: its server is going. Never what the activator answers.
             {
                 "name": names.STATUS_HEADER,
-                "string_match": {"safe_regex": {"regex": r"[^ -][^ ]* (?:(?:5|14) .*|\S+ (?:404|503))"}},
+                "string_match": {"safe_regex": {"regex": r"[^ -][^ ]* (?:(?:5|14) .*|\S* (?:404|503))"}},
             }
         ],
     }
@@ -226,16 +238,60 @@ def _router() -> dict[str, Any]:
     }
 
 
+def _gunzip() -> dict[str, Any]:
+    return {
+        "name": "envoy.filters.http.decompressor",
+        "typed_config": {
+            "@type": f"{_TYPE}.filters.http.decompressor.v3.Decompressor",
+            "decompressor_library": {
+                "name": "gzip",
+                "typed_config": {"@type": f"{_TYPE}.compression.gzip.decompressor.v3.Gzip", "window_bits": 15},
+            },
+            "request_direction_config": {"advertise_accept_encoding": False},
+            "response_direction_config": {
+                "common_config": {"enabled": {"default_value": False, "runtime_key": "shoal.gunzip_responses"}}
+            },
+        },
+    }
+
+
+def _transcoder(settings: GatewaySettings) -> dict[str, Any]:
+    return {
+        "name": _TRANSCODER,
+        "typed_config": {
+            "@type": f"{_TYPE}.{_TRANSCODER_TYPE}",
+            "proto_descriptor_bin": b64encode(DESCRIPTOR_SET).decode("ascii"),
+            "services": [SERVICE],
+            "convert_grpc_status": True,
+            "max_request_body_size": settings.max_message_bytes,
+            "max_response_body_size": settings.max_message_bytes,
+        },
+    }
+
+
+def _rest_replies(settings: GatewaySettings) -> dict[str, Any]:
+    """What the gateway itself refuses, as the V2 protocol words errors: `{"error": "..."}`."""
+    limit = f"the body is larger than {settings.max_message_bytes} bytes, the limit of this gateway"
+    return {
+        "mappers": [
+            {"filter": _status_is(413), "body": {"inline_string": limit}},
+            {"filter": _status_is(504), "body": {"inline_string": "the request took too long"}},
+        ],
+        "body_format": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}},
+    }
+
+
+def _status_is(code: int) -> dict[str, Any]:
+    value = {"default_value": code, "runtime_key": f"shoal.status_{code}"}
+    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
+
+
 def _grpc_replies(settings: GatewaySettings) -> dict[str, Any]:
     """What Envoy itself refuses, in the words of gRPC."""
 
     def mapper(code: int, grpc_status: int, text: str) -> dict[str, Any]:
         return {
-            "filter": {
-                "status_code_filter": {
-                    "comparison": {"op": "EQ", "value": {"default_value": code, "runtime_key": f"shoal.{code}"}}
-                }
-            },
+            "filter": _status_is(code),
             "headers_to_add": [
                 {
                     "header": {"key": "grpc-status", "value": str(grpc_status)},

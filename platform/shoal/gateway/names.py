@@ -14,6 +14,9 @@ REVISION = "revision"
 
 ROUTE_HEADER = "x-shoal-route"
 """Cluster a request is meant for; set by the gateway, never sent on."""
+FORM_HEADER = "x-shoal-form"
+"""On REST requests that the transcoder shall convert: `PROTOBUF_FORM`."""
+PROTOBUF_FORM = "protobuf"
 REVISION_HEADER = "x-shoal-revision"
 """Revision of the copy that was picked; absent on the way to the activator."""
 STATUS_HEADER = "x-shoal-status"
@@ -39,7 +42,7 @@ class RouteKind(Enum):
 
 
 def escape(name: str) -> str:
-    """A name with all but URL-safe characters percent-encoded, so that it fits a header and never looks like a prefix."""
+    """A name with all but URL-safe characters percent-encoded, fit for a header and never like a prefix."""
     return _UNSAFE.sub(lambda m: b"%%%02X" % m[0][0], name.encode()).decode("ascii")
 
 

@@ -43,7 +43,7 @@ class GatewaySettings(BaseModel):
     access_log: Path | None = None
     """File that gets one JSON object a request; None: no access log."""
     concurrency: int = Field(default=1, ge=1, le=256)
-    """Worker threads. Each needs its own part of the route table, about 6 KB a model, and carries over 20,000 requests/s."""
+    """Worker threads. Each needs its own part of the route table, about 6 KB a model, and does 20,000 requests/s."""
 
     max_message_bytes: int = Field(default=16 * MIB, ge=1024, le=1024 * MIB)
     """Largest request, and largest REST answer that is converted from gRPC."""
@@ -53,7 +53,7 @@ class GatewaySettings(BaseModel):
     max_streams: int = Field(default=1024, ge=1, le=2**31 - 1)
     """Requests at a time on one HTTP/2 connection; clients hold back the rest."""
     max_requests_per_model: int = Field(default=65_536, ge=1, le=2**32 - 1)
-    """Requests in flight to one route. It only bounds memory: model servers queue, and clients' deadlines end waiting."""
+    """Requests in flight to one route. It bounds memory; model servers queue, and deadlines end waiting."""
     request_timeout: float = Field(default=300.0, gt=0)
     """Seconds a request without a deadline of its own may take, loading the model included."""
     connect_timeout: float = Field(default=1.0, gt=0)

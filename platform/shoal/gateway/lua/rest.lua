@@ -1,0 +1,142 @@
+-- The REST port: the V2 routes, and for inference the form of the body. What goes where:
+--   the protobuf form     -> Envoy's transcoder, then as gRPC by name
+--   the standard form     -> the model server's own HTTP endpoint by name, or the activator's
+--   metadata and the like -> likewise
+--   server, readiness and repository routes -> the mesh
+local names = require("shoal.names")
+local json = require("shoal.json")
+
+local MESH = "shoal:activator-http"
+local ROUTES = "GET /v2, /v2/health/live, /v2/health/ready, /v2/models/NAME, /v2/models/NAME/ready; "
+  .. "POST /v2/models/NAME/infer, /v2/repository/index, /v2/repository/models/NAME/load, "
+  .. "/v2/repository/models/NAME/unload; models also as /v2/models/NAME/versions/VERSION"
+
+local OF_SERVER = {
+  ["/v2"] = "GET",
+  ["/v2/health/live"] = "GET",
+  ["/v2/health/ready"] = "GET",
+  ["/v2/repository/index"] = "POST",
+}
+-- What may follow /v2/models/NAME: the method, and who answers.
+local OF_MODEL = {
+  [""] = { "GET", "server" },
+  ["/ready"] = { "GET", "mesh" },
+  ["/infer"] = { "POST", "infer" },
+  ["/config"] = { "GET", "server" },
+  ["/stats"] = { "GET", "server" },
+  ["/generate"] = { "POST", "server" },
+  ["/generate_stream"] = { "POST", "server" },
+  ["/infer_stream"] = { "POST", "server" },
+}
+
+local function respond(handle, status, message, allow)
+  handle:respond({ [":status"] = status, ["allow"] = allow }, message)
+end
+
+local function find_route(path)
+  local method = OF_SERVER[path]
+  if method then return method, "mesh" end
+  if string.find(path, "^/v2/repository/models/[^/]+/load$") or string.find(path, "^/v2/repository/models/[^/]+/unload$") then
+    return "POST", "mesh"
+  end
+  local name, rest = string.match(path, "^/v2/models/([^/]+)(.*)$")
+  if not name then return nil end
+  rest = string.match(rest, "^/versions/[^/]+(.*)$") or rest
+  local route = OF_MODEL[rest]
+  if not route then return nil end
+  return route[1], route[2], names.unescape(name)
+end
+
+local function send(handle, headers, cluster)
+  headers:replace("x-shoal-route", cluster)
+  handle:clearRouteCache()
+end
+
+-- Names in headers must not contradict the path.
+local function check_headers(headers, name)
+  local given, is_revision, bad = names.from_headers(headers)
+  if bad then return nil, bad end
+  if given and given ~= name then return nil, "the path names " .. name .. " but the header names " .. given end
+  return true, is_revision
+end
+
+local function by_name(handle, headers, kind, name, is_revision)
+  if not is_revision then names.set_endpoint(headers, name) end
+  local prefix = kind .. (is_revision and "revision:" or "")
+  if kind == "http" then prefix = is_revision and "http-revision:" or "http:" end
+  send(handle, headers, prefix .. names.escape(name))
+end
+
+-- The JSON part of a body, and whether tensors follow it: text, binary, error.
+local function json_part(headers, body)
+  local given = headers:get("inference-header-content-length")
+  if not given then return body:getBytes(0, body:length()), false end
+  local length = string.find(given, "^%d+$") and #given < 16 and tonumber(given)
+  if not length or length > body:length() then
+    return nil, nil, "inference-header-content-length is " .. given .. " but the body has " .. body:length() .. " bytes"
+  end
+  return body:getBytes(0, length), true
+end
+
+local function infer(handle, name, is_revision, query)
+  local encoding = handle:headers():get("content-encoding")
+  if encoding and encoding ~= "identity" then
+    return respond(handle, "415", "content-encoding " .. encoding .. " is not supported; use gzip or none")
+  end
+  local body = handle:body()
+  if not body then return respond(handle, "400", "the request has no body") end
+  local headers = handle:headers()
+  local text, binary, bad = json_part(headers, body)
+  local form
+  if text then
+    form, bad = json.form(text, name, binary)
+  end
+  if not form then return respond(handle, "400", bad) end
+  if form == "protobuf" then
+    if query ~= "" then return respond(handle, "400", "query parameters are not used here; leave them out") end
+    headers:replace("x-shoal-form", "protobuf")
+    handle:streamInfo():dynamicMetadata():set("shoal", "converted", true)
+    headers:replace("content-type", "application/json")
+    return by_name(handle, headers, "", name, is_revision)
+  end
+  if not binary then headers:replace("content-type", "application/json") end
+  headers:replace("x-shoal-path", headers:get(":path"))
+  by_name(handle, headers, "http", name, is_revision)
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  headers:remove("x-shoal-form")
+  headers:remove("x-shoal-path")
+  local path, query = string.match(headers:get(":path"), "^([^?]*)%??(.*)$")
+  local method, who, name = find_route(path)
+  if not method then return respond(handle, "404", "there is no " .. string.sub(path, 1, 200) .. " here; there are " .. ROUTES) end
+  local given = headers:get(":method")
+  if given ~= method and not (method == "GET" and given == "HEAD") then
+    return respond(handle, "405", path .. " is for " .. method .. ", not " .. given, method)
+  end
+  if who == "mesh" then return send(handle, headers, MESH) end
+  if not name then return respond(handle, "400", "the name in the path is not percent-encoded properly") end
+  local fits, is_revision = check_headers(headers, name)
+  if not fits then return respond(handle, "400", is_revision) end
+  if who == "infer" then return infer(handle, name, is_revision, query) end
+  headers:replace("x-shoal-path", headers:get(":path"))
+  by_name(handle, headers, "http", name, is_revision)
+end
+
+-- Errors of requests that were converted to gRPC come from the transcoder as a google.rpc.Status; the V2 protocol words
+-- them differently.
+function envoy_on_response(handle)
+  local noted = handle:streamInfo():dynamicMetadata():get("shoal")
+  if not noted or not noted.converted then return end
+  local headers = handle:headers()
+  headers:remove("grpc-status")
+  headers:remove("grpc-message")
+  headers:remove("grpc-accept-encoding")
+  if headers:get(":status") == "200" then return end
+  local body = handle:body(true)
+  local message = json.status_message(body:getBytes(0, body:length()))
+  if not message then return end
+  body:setBytes('{"error":"' .. message .. '"}')
+  handle:headers():replace("content-length", tostring(#message + 12))
+end
