@@ -67,7 +67,7 @@ class Downloader:
     async def _download(self, store: RemoteStore, item: RemoteObject, key: str) -> None:
         part = _Part(self._cache.partial(key))
         try:
-            async with self._slots:
+            async with store.keep(), self._slots:
                 missing = max(0, (item.size or 0) - part.size())
                 with self._cache.reservation(missing, item.key) as room, _disk_full(item.key):
                     await retrying(self._settings, lambda: _attempt(store, item, part, room), part.size)

@@ -45,6 +45,18 @@ class HttpStore:
         self._url = url
         self._headers = headers
         self._source = source
+        self._users = 0
+
+    @asynccontextmanager
+    async def keep(self) -> AsyncIterator[None]:
+        """See `RemoteStore.keep`."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                await self._client.aclose()
 
     async def find(self, path: str) -> list[RemoteObject]:
         """See `RemoteStore.find`."""
@@ -59,7 +71,7 @@ class HttpStore:
         """See `RemoteStore.read`."""
         extra = {"Range": f"bytes={offset}-", "If-Range": item.version} if offset and item.version else {}
         async with self._get(item.key, extra, (200, 206) if extra else (200,)) as answer:
-            if _strong(answer.headers.get("ETag")) != item.version:
+            if item.version is not None and _strong(answer.headers.get("ETag")) != item.version:
                 raise ObjectChangedError(f"{self._name(item.key)} changed while it was downloaded; load it again")
             start = 0
             if answer.status_code == 206:
@@ -76,11 +88,20 @@ class HttpStore:
             yield Body(start, size, self._chunks(answer, item.key), *_digests(answer.headers))
 
     async def _chunks(self, answer: httpx.Response, path: str) -> AsyncIterator[bytes]:
+        buffer = bytearray()
+        failure: StorageUnavailableError | None = None
         try:
-            async for chunk in answer.aiter_raw(CHUNK_BYTES):
-                yield chunk
+            async for piece in answer.aiter_raw():
+                buffer += piece
+                if len(buffer) >= CHUNK_BYTES:
+                    yield bytes(buffer)
+                    buffer.clear()
         except httpx.TransportError as error:
-            raise StorageUnavailableError(f"{self._name(path)} broke off: {type(error).__name__}") from None
+            failure = StorageUnavailableError(f"{self._name(path)} broke off: {type(error).__name__}")
+        if buffer:
+            yield bytes(buffer)  # What came before the break need not come again.
+        if failure is not None:
+            raise failure
 
     @asynccontextmanager
     async def _get(self, path: str, extra: Mapping[str, str], wanted: tuple[int, ...]) -> AsyncIterator[httpx.Response]:
@@ -133,8 +154,11 @@ async def open_http(config: StorageConfig, settings: StorageSettings) -> AsyncIt
         raise config.wrong("client_key" if key is None else "client_certificate", "is missing; set both or neither")
     context = _context(config.text("certificate"), certificate, key, config.source)
     timeout = httpx.Timeout(settings.read_seconds, connect=settings.connect_seconds)
-    async with httpx.AsyncClient(verify=context, timeout=timeout, follow_redirects=False) as client:
-        yield HttpStore(client, url, _headers(config), config.source)
+    headers = _headers(config)
+    client = httpx.AsyncClient(verify=context, timeout=timeout, follow_redirects=False)
+    store = HttpStore(client, url, headers, config.source)
+    async with store.keep():
+        yield store
 
 
 @lru_cache(maxsize=16)

@@ -60,6 +60,9 @@ class RemoteStore(Protocol):
     def unpacks(self) -> bool:
         """Whether the store knows no folders, so that an archive stands for one."""
 
+    def keep(self) -> AbstractAsyncContextManager[None]:
+        """Keep it open: a download may outlive the pull that began it, if another pull waits for it too."""
+
     async def find(self, path: str) -> list[RemoteObject]:
         """The files of the model at a cleaned path; at least one."""
 

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -51,6 +51,10 @@ class S3Store:
         self._bucket = bucket
         self._threads = threads
         self._max_files = max_files
+
+    def keep(self) -> AbstractAsyncContextManager[None]:
+        """See `RemoteStore.keep`. The connections are shared by all stores of one configuration and stay."""
+        return nullcontext()
 
     async def find(self, path: str) -> list[RemoteObject]:
         """See `RemoteStore.find`. An object of that very name is the model; else all objects below it are."""
