@@ -1,0 +1,106 @@
+"""Views of endpoints for tests of the controller, and a mesh that remembers what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from shoal.core.types import (
+    CopyState,
+    CopyView,
+    EndpointName,
+    EndpointView,
+    Failure,
+    FailureReason,
+    ModelState,
+    ModelView,
+    PodId,
+    RevisionId,
+    RuntimeName,
+    Transition,
+)
+from shoal.mesh.api import Declaration, NameTakenError, PodEndpoint, RuntimeChooser
+
+
+def model_view(revision: str, state: ModelState, *, copies: int = 0, failure: Failure | None = None) -> ModelView:
+    views = [
+        CopyView(PodId(f"p{number}"), RevisionId(revision), CopyState.LOADED, 1, 0.0, 0.0) for number in range(copies)
+    ]
+    if failure is not None:
+        views.append(CopyView(PodId("pf"), RevisionId(revision), CopyState.FAILED, 0, 0.0, 0.0, failure.message))
+    return ModelView(RevisionId(revision), state, tuple(views), (failure,) if failure else (), 0.0)
+
+
+def endpoint_view(
+    active: ModelView, target: ModelView | None = None, transition: Transition | None = None
+) -> EndpointView:
+    target = target or active
+    if transition is None:
+        transition = Transition.UP_TO_DATE if target is active else Transition.IN_PROGRESS
+    failure = target.failures[0] if target.failures and target.state is not ModelState.LOADED else None
+    return EndpointView(EndpointName("m"), active.id, target.id, transition, active, target, failure)
+
+
+def load_failure(message: str = "boom", at: float = 1000.0, reason: str = "ModelLoadFailed") -> Failure:
+    return Failure(FailureReason(reason), message, at, PodId("pf"))
+
+
+class RecordingMesh:
+    """`MeshApi` that keeps what it is told; a test says how endpoints stand."""
+
+    def __init__(self) -> None:
+        self.declared: dict[str, Declaration] = {}
+        self.calls: list[str] = []
+        self.views: dict[str, EndpointView] = {}
+        self.pods: dict[str, PodEndpoint] = {}
+        self.taken: set[str] = set()
+        self.chooser: RuntimeChooser | None = None
+        self.is_synced = asyncio.Event()
+        self._changed: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+
+    async def declare(self, declaration: Declaration) -> None:
+        if declaration.name in self.taken:
+            raise NameTakenError(declaration.name)
+        self.calls.append(f"declare {declaration.name}")
+        self.declared[declaration.name] = declaration
+        if declaration.name not in self.views:
+            self.show(declaration.name, endpoint_view(model_view(declaration.revision, ModelState.PENDING)))
+
+    async def undeclare(self, name: str, owner: str = "isvc") -> None:
+        if self.declared.pop(name, None) is not None:
+            self.calls.append(f"undeclare {name}")
+        self.views.pop(name, None)
+
+    def endpoint(self, name: str) -> EndpointView | None:
+        return self.views.get(name)
+
+    def runtime_of(self, revision: RevisionId) -> RuntimeName | None:
+        found = [declaration for declaration in self.declared.values() if declaration.revision == revision]
+        return found[0].runtime if found else None
+
+    async def changes(self) -> AsyncIterator[frozenset[str]]:
+        while True:
+            yield await self._changed.get()
+
+    def show(self, name: str, view: EndpointView) -> None:
+        """The endpoint stands so from now on."""
+        self.views[name] = view
+        self._changed.put_nowait(frozenset({name}))
+
+    def set_runtimes(self, choose: RuntimeChooser) -> None:
+        self.chooser = choose
+
+    def pod_found(self, pod: PodEndpoint) -> None:
+        self.calls.append(f"found {pod.id}")
+        self.pods[pod.id] = pod
+
+    def pod_stopping(self, pod: PodId) -> None:
+        self.calls.append(f"stopping {pod}")
+
+    def pod_gone(self, pod: PodId) -> None:
+        self.calls.append(f"gone {pod}")
+        self.pods.pop(pod, None)
+
+    def synced(self) -> None:
+        self.calls.append("synced")
+        self.is_synced.set()
