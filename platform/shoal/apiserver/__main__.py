@@ -15,12 +15,8 @@ from shoal.apiserver.store import StoreError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="shoal.apiserver", description="The embedded Kubernetes-compatible API of Shoal."
-    )
-    parser.add_argument(
-        "--state-dir", type=Path, required=True, help="where objects, certificates and the token are kept"
-    )
+    parser = argparse.ArgumentParser(prog="shoal.apiserver", description="The embedded Kubernetes API of Shoal.")
+    parser.add_argument("--state-dir", type=Path, required=True, help="where objects, certificates and token are kept")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback)")
     parser.add_argument("--port", type=int, default=6443, help="port to listen on; 0 takes a free one")
     options = parser.parse_args(arguments)

@@ -1,12 +1,14 @@
 """Server-side apply and the bookkeeping of who manages which field. Pure.
 
-The rules are those of Kubernetes' server-side apply: a manager that applies owns what it states; applying a different value
-over a field of another manager is a conflict unless forced; what a manager no longer states and nobody else owns goes.
+The rules are those of Kubernetes' server-side apply: a manager that applies owns what it states; applying a different
+value over a field of another manager is a conflict unless forced; what a manager no longer states and nobody else owns
+goes.
 There is no kept Python library for this.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +63,7 @@ def apply(live: Document, applied: Document, schema: Schema, writer: Writer, *, 
     _check_conflicts(others, contested, force=force)
     for entry in others:
         entry.paths -= contested
-    merged = fields.merge(live, _applicable(applied, live, writer), schema)
+    merged = fields.merge(live, _applicable(applied, writer), schema)
     dropped = (mine.paths if mine else set()) - stated.keys()
     for entry in others:
         dropped -= entry.paths
@@ -75,8 +77,8 @@ def apply(live: Document, applied: Document, schema: Schema, writer: Writer, *, 
 def track(old: Document | None, new: Document, schema: Schema, writer: Writer) -> Document:
     """Return `new` with managedFields that give what changed since `old` to `writer`.
 
-    A client that sends other managedFields than it read has set them on purpose (kubectl does when it migrates an object
-    to server-side apply); they are taken as they are. An empty list starts afresh.
+    A client that sends other managedFields than it read has set them on purpose (kubectl does when it migrates an
+    object to server-side apply); they are taken as they are. An empty list starts afresh.
     """
     sent = new["metadata"].get("managedFields")
     before = (old or {}).get("metadata", {}).get("managedFields")
@@ -130,20 +132,14 @@ def _check_conflicts(others: list[_Entry], contested: set[Path], *, force: bool)
     )
 
 
-def _applicable(applied: Document, live: Document, writer: Writer) -> Document:
+def _applicable(applied: Document, writer: Writer) -> Document:
     """Return the part of `applied` that this endpoint writes; identity stays as it is."""
     if writer.subresource == "status":
         return {"status": applied["status"]} if "status" in applied else {}
     body = {key: value for key, value in applied.items() if key != "status"}
     names = ("labels", "annotations", "finalizers", "ownerReferences")
     metadata = applied.get("metadata", {})
-    body["metadata"] = (
-        {
-            **live["metadata"],
-        }
-        if not metadata
-        else {k: metadata[k] for k in names if k in metadata}
-    )
+    body["metadata"] = {name: metadata[name] for name in names if name in metadata}
     return body
 
 
@@ -203,17 +199,14 @@ def _with_entries(document: Document, entries: list[_Entry]) -> Document:
 
 
 def _dotted(path: Path) -> str:
+    """Return a path as messages show it, e.g. `.spec.containers[name="main"].image`."""
     shown = ""
     for step in path:
         kind, _, rest = step.partition(":")
         if kind == "f":
             shown += f".{rest}"
+        elif kind == "k":
+            shown += f"[{','.join(f'{key}={json.dumps(value)}' for key, value in json.loads(rest).items())}]"
         else:
-            shown += (
-                f"[{rest}]"
-                if kind == "v"
-                else "["
-                + rest.strip("{}").replace('":', '"=').replace('"=', "=").replace(',"', ",").removeprefix('"')
-                + "]"
-            )
+            shown += f"[{rest}]"
     return shown

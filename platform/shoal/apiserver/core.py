@@ -1,13 +1,14 @@
 """Defaults and rules of the core kinds, as far as Kubernetes' own matter on one machine.
 
-Shapes (field names and types) are checked along the schemas; here is what a schema cannot say. Defaults are written into
-the stored object, because kubectl and the controller read them back.
+Shapes (field names and types) are checked along the schemas; here is what a schema cannot say. Defaults are written
+into the stored object, because kubectl and the controller read them back.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Any
 
 from shoal.apiserver.errors import Cause
@@ -15,12 +16,10 @@ from shoal.apiserver.selectors import Requirement
 from shoal.resources.shape import parse_quantity
 
 EVENT_FIELDS = frozenset(
-    {
-        f"involvedObject.{name}"
-        for name in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
-    }
-    | {"reason", "reportingComponent", "source", "type"}
+    {"involvedObject." + name for name in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion")}
+    | {"involvedObject.fieldPath", "reason", "reportingComponent", "source", "type"}
 )
+_DATA_KEY = re.compile(r"[-._a-zA-Z0-9]+")
 _MAX_DATA_BYTES = 1024 * 1024
 _ACCESS_MODES = {"ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"}
 
@@ -54,10 +53,7 @@ def _key_causes(field: str, data: Document) -> list[Cause]:
     return [
         Cause(f"{field}[{key}]", f"Invalid value: \"{key}\": {message} (e.g. 'key.name')")
         for key in data
-        if not key
-        or len(key) > 253
-        or key in (".", "..")
-        or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in key)
+        if len(key) > 253 or key in (".", "..") or not _DATA_KEY.fullmatch(key)
     ]
 
 
@@ -137,14 +133,12 @@ def validate_claim(document: Document) -> list[Cause]:
     causes: list[Cause] = []
     modes = spec.get("accessModes") or []
     if not modes:
-        causes.append(
-            Cause("spec.accessModes", "Required value: at least 1 access mode is required", "FieldValueRequired")
-        )
+        message = "Required value: at least 1 access mode is required"
+        causes.append(Cause("spec.accessModes", message, "FieldValueRequired"))
+    known = ", ".join(sorted(_ACCESS_MODES))
     causes += [
         Cause(
-            f"spec.accessModes[{index}]",
-            f'Unsupported value: "{mode}": use one of {", ".join(sorted(_ACCESS_MODES))}',
-            "FieldValueNotSupported",
+            f"spec.accessModes[{index}]", f'Unsupported value: "{mode}": use one of {known}', "FieldValueNotSupported"
         )
         for index, mode in enumerate(modes)
         if mode not in _ACCESS_MODES
@@ -247,10 +241,9 @@ def validate_service(document: Document) -> list[Cause]:
     causes = []
     for index, port in enumerate(ports):
         at = f"spec.ports[{index}]"
-        if not 1 <= port.get("port", 0) <= 65535:
-            causes.append(
-                Cause(f"{at}.port", f"Invalid value: {port.get('port')}: must be between 1 and 65535, inclusive")
-            )
+        number = port.get("port", 0)
+        if not 1 <= number <= 65535:
+            causes.append(Cause(f"{at}.port", f"Invalid value: {number}: must be between 1 and 65535, inclusive"))
         if len(ports) > 1 and not port.get("name"):
             causes.append(_required(f"{at}.name"))
     return causes
@@ -282,9 +275,8 @@ def validate_deployment(document: Document) -> list[Cause]:
     if not wanted:
         causes.append(_required("spec.selector.matchLabels"))
     elif not all(term.admits(labels.get(term.key)) for term in terms):
-        causes.append(
-            Cause("spec.template.metadata.labels", "Invalid value: `selector` does not match template `labels`")
-        )
+        message = "Invalid value: `selector` does not match template `labels`"
+        causes.append(Cause("spec.template.metadata.labels", message))
     return causes
 
 

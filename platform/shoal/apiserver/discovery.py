@@ -87,7 +87,9 @@ def _group_names(kinds: Kinds) -> list[str]:
 
 def _subresources(kind: Served) -> list[tuple[str, dict[str, str], tuple[str, ...]]]:
     own = {"group": kind.group, "version": kind.version, "kind": kind.kind}
-    found = [("status", own, _SUB_VERBS)] if kind.has_status else []
+    found: list[tuple[str, dict[str, str], tuple[str, ...]]] = []
+    if kind.has_status:
+        found.append(("status", own, _SUB_VERBS))
     if kind.has_scale:
         found.append(("scale", {"group": "autoscaling", "version": "v1", "kind": "Scale"}, _SUB_VERBS))
     if kind.resource == "/pods":

@@ -1,7 +1,7 @@
 """Every refusal of the API as a Kubernetes `Status` object.
 
-Clients (kubectl, client-go, the Python client) decide by `reason` and `code`, people read `message` and `details.causes`.
-The constructors below are the only place where a pair of code and reason is chosen.
+Clients (kubectl, client-go, the Python client) decide by `reason` and `code`, people read `message` and
+`details.causes`. The constructors below are the only place where a pair of code and reason is chosen.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def too_large(limit: int) -> ApiError:
 
 def unsupported_media_type(given: str, supported: Sequence[str]) -> ApiError:
     """Return the 415 of a body in a format this server does not read."""
-    message = f"the body of the request was in an unknown format {given!r} - accepted media types include: {', '.join(supported)}"
+    message = f"the body of the request was in an unknown format {given!r} ; accepted are: {', '.join(supported)}"
     return ApiError(415, "UnsupportedMediaType", message)
 
 

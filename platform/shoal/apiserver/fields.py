@@ -1,7 +1,8 @@
 """Documents as sets of owned fields: the `fieldsV1` of managedFields.
 
-A field is a path of steps as Kubernetes writes them: `f:NAME` for a field, `k:{"name":"x"}` for an item of a list that is
-merged by key, `v:"x"` for an item of a set. Other lists are owned as a whole. (Source: Kubernetes, server-side apply.)
+A field is a path of steps as Kubernetes writes them: `f:NAME` for a field, `k:{"name":"x"}` for an item of a list
+that is merged by key, `v:"x"` for an item of a set. Other lists are owned whole.
+Source: Kubernetes, server-side apply.
 """
 
 from __future__ import annotations
@@ -18,19 +19,10 @@ ITEM = object()
 # Kubernetes gives this key field a default; two ports without a protocol are both TCP.
 _KEY_DEFAULTS = {"protocol": "TCP"}
 _UNOWNED_METADATA = frozenset(
-    [
-        "name",
-        "namespace",
-        "uid",
-        "resourceVersion",
-        "generation",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "managedFields",
-        "selfLink",
-        "generateName",
-    ]
+    {
+        *("name", "namespace", "generateName", "uid", "resourceVersion", "generation", "selfLink", "managedFields"),
+        *("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"),
+    }
 )
 
 

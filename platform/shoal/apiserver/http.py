@@ -162,9 +162,7 @@ class Application:
             raise unsupported_media_type(content_type, PATCH_TYPES)
         if content_type == "application/apply-patch+yaml":
             if "fieldManager" not in request.query_params:
-                raise bad_request(
-                    "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: is required for apply patch"
-                )
+                raise bad_request("fieldManager: Required value: is required for apply patch")
             sent, duplicates = decoding.decode_object(body, content_type)
             return await self.writes.apply(target, sent, duplicates, options)
         decoded, duplicates = decoding.decode(body, content_type)
@@ -196,8 +194,8 @@ class Application:
             return await self.proxy.forward(request, address(record.document, port), target.rest)
         if name in _UNSUPPORTED:
             raise not_implemented(
-                f"the embedded API has no {kind.plural}/{name}: pods are local processes here, use the programs of this "
-                "machine on them; to put files into a claim use `shoal pvc create NAME --from PATH`"
+                f"the embedded API has no {kind.plural}/{name}: pods are local processes here, use the programs of "
+                "this machine on them; to put files into a claim use `shoal pvc create NAME --from PATH`"
             )
         raise no_such_path(request.url.path)
 
@@ -328,7 +326,7 @@ def _delete_options(body: bytes, request: Request) -> tuple[lifecycle.DeleteOpti
     sent: Document = decoding.decode_object(body, _content_type(request))[0] if body.strip() else {}
     dry_run = "All" if sent.get("dryRun") else query.get("dryRun", "")
     options = paths.write_options({**query, "dryRun": dry_run}, request.headers.get("user-agent", ""))
-    propagation = sent.get("propagationPolicy") or query.get("propagationPolicy", "") or "Background"
+    propagation: Any = sent.get("propagationPolicy") or query.get("propagationPolicy", "") or "Background"
     if sent.get("orphanDependents"):
         propagation = "Orphan"
     if propagation not in ("Background", "Foreground", "Orphan"):

@@ -1,7 +1,7 @@
 """How objects go: grace periods, finalizers, dependents, namespaces. Pure decisions on a draft.
 
-Kubernetes spreads this over the API server, the garbage collector and the namespace controller. Here one deletion and all
-that follows from it at once are one draft, so they become durable together and there is no background loop to wait for.
+Kubernetes spreads this over the API server, the garbage collector and the namespace controller. Here one deletion and
+all that follows from it at once are one draft: they become durable together, and no background loop is waited for.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pod logs: the files the local kubelet writes, served as `kubectl logs` asks for them.
 
-Layout: `pods/POD/CONTAINER.log`, and `CONTAINER.previous.log` for the run before the last restart.
+Layout: `pods/POD/CONTAINER.log`, and `CONTAINER.log.1` for what was written before the last rotation.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def find(root: Path, pod: str, request: LogRequest) -> Path:
     """Return the file of a log; names come from a stored Pod, so they hold no path separators.
 
     Raises:
-        ApiError: 404 if that run left no log.
+        ApiError: 404 if there is no older log.
     """
-    suffix = ".previous.log" if request.previous else ".log"
+    suffix = ".log.1" if request.previous else ".log"
     path = root / pod / f"{request.container}{suffix}"
     if request.previous and not path.exists():
         raise not_found("previous terminated container", "", request.container)

@@ -1,4 +1,4 @@
-"""The OpenAPI v3 documents: what `kubectl explain` shows, and how kubectl learns that this server validates fields. Pure."""
+"""The OpenAPI v3 documents: for `kubectl explain`, and to tell kubectl that this server validates fields. Pure."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
 """The service proxy: `GET .../services/NAME:PORT/proxy/PATH` reaches the HTTP server behind a Service.
 
-The embedded mode has no cluster network; a Service that can be reached says where by the annotation `shoal.dev/address`.
+The embedded mode has no cluster network; a Service that can be reached says where by the annotation
+`shoal.dev/address`.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
@@ -69,12 +71,9 @@ class Proxy:
             timeout = httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS)
             self._client = httpx.AsyncClient(timeout=timeout, trust_env=False)
         url = f"{base}/{quote(path, safe='/:@!$&()*+,;=~-._')}"
-        outgoing = self._client.build_request(
-            "GET",
-            url,
-            params=request.query_params.multi_items(),
-            headers={"accept": request.headers.get("accept", "*/*")},
-        )
+        headers = {"accept": request.headers.get("accept", "*/*")}
+        params = httpx.QueryParams(request.url.query)
+        outgoing = self._client.build_request("GET", url, params=params, headers=headers)
         try:
             answer = await self._client.send(outgoing, stream=True)
         except httpx.HTTPError as error:
@@ -88,7 +87,7 @@ class Proxy:
             await self._client.aclose()
 
 
-async def _body(answer: httpx.Response):  # type: ignore[no-untyped-def]  # noqa: ANN202
+async def _body(answer: httpx.Response) -> AsyncIterator[bytes]:
     try:
         async for block in answer.aiter_raw():
             yield block

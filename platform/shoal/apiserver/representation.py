@@ -1,4 +1,4 @@
-"""In which form an answer goes out: whole objects, only their metadata, or a table; decided by the Accept header. Pure."""
+"""In which form an answer goes out: whole objects, their metadata or a table, by the Accept header. Pure."""
 
 from __future__ import annotations
 

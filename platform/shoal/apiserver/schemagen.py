@@ -1,9 +1,9 @@
 """Write `core_schemas.json`: the shape of the Kubernetes kinds that Shoal touches.
 
-Strict validation, `kubectl explain` and strategic patches need to know every field of Pod, Deployment and the other core
-kinds. The official Python client carries those shapes as class attributes; they are turned into OpenAPI v3 once, here, so
-that the server starts without importing that large package. Run `python -m shoal.apiserver.schemagen` after the
-`kubernetes` dependency moved; a test checks that the file is current.
+Strict validation, `kubectl explain` and strategic patches need to know every field of Pod, Deployment and the other
+core kinds. The official Python client carries those shapes as class attributes; they are turned into OpenAPI v3 once,
+here, so that the server starts without importing that large package. Run `python -m shoal.apiserver.schemagen` after
+the `kubernetes` dependency moved; a test checks that the file is current.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Label and field selectors: parse once, then test objects.
 
-Grammar: the label selector grammar of the Kubernetes documentation (equality and set forms) and the field selector forms
+Grammar: the label selectors of the Kubernetes documentation (equality and set forms) and the field selector forms
 `path=value`, `path==value`, `path!=value`.
 """
 

@@ -1,7 +1,7 @@
 """Durable objects: one SQLite file, written ahead, synced before anything is acknowledged.
 
-One write at a time: a draft is made from the state in memory, committed to disk on a writer thread, and only then applied
-to memory and announced to watches. So memory never shows what a crash could take back.
+One write at a time: a draft is made from the state in memory, committed to disk on a writer thread, and only then
+applied to memory and announced to watches. So memory never shows what a crash could take back.
 """
 
 from __future__ import annotations
@@ -85,6 +85,15 @@ class Store:
                 await asyncio.shield(asyncio.ensure_future(self._commit(changes)))
             return result
 
+    async def rehearse(self, decide: Callable[[Draft], _T]) -> _T:
+        """Run `decide` like `write` does and drop what it did: a dry run.
+
+        Raises:
+            ApiError: what `decide` raises.
+        """
+        async with self._lock:
+            return decide(Draft(self.state))
+
     async def _commit(self, changes: list[Change]) -> None:
         try:
             await asyncio.get_running_loop().run_in_executor(self._writer, self._persist, changes)
@@ -128,12 +137,13 @@ def _open(path: Path) -> sqlite3.Connection:
             raise StoreError(f"{path} has layout {layout}, this version of Shoal reads layout {_LAYOUT}")
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(
-            "CREATE TABLE IF NOT EXISTS objects (resource TEXT, namespace TEXT, name TEXT, version INTEGER NOT NULL, "
-            "document TEXT NOT NULL, PRIMARY KEY (resource, namespace, name)) WITHOUT ROWID"
+            "CREATE TABLE IF NOT EXISTS objects (resource TEXT, namespace TEXT, name TEXT, "
+            "version INTEGER NOT NULL, document TEXT NOT NULL, PRIMARY KEY (resource, namespace, name)) WITHOUT ROWID"
         )
         connection.execute(
-            "CREATE TABLE IF NOT EXISTS changes (version INTEGER PRIMARY KEY, type TEXT NOT NULL, resource TEXT NOT NULL, "
-            "namespace TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL, previous TEXT)"
+            "CREATE TABLE IF NOT EXISTS changes (version INTEGER PRIMARY KEY, type TEXT NOT NULL, "
+            "resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL, "
+            "previous TEXT)"
         )
         connection.execute("CREATE TABLE IF NOT EXISTS latest (version INTEGER NOT NULL)")
         connection.execute("INSERT INTO latest SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM latest)")

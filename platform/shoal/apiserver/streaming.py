@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
@@ -82,7 +83,8 @@ class WatchResponse:
         queue = self._watch.queue
         if queue.empty():
             getter = asyncio.ensure_future(queue.get())
-            await asyncio.wait({getter, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {getter, gone}
+            await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if not getter.done():
                 getter.cancel()
                 return []

@@ -1,7 +1,7 @@
 """The certificates of the embedded API: a private CA in the state directory and a server certificate signed by it.
 
-Nothing is asked of the user: the kubeconfig carries the CA. The server certificate is made again when the address changed
-or it is about to expire; the CA stays, so kubeconfigs stay valid.
+Nothing is asked of the user: the kubeconfig carries the CA. The server certificate is made again when the address
+changed or it is about to expire; the CA stays, so kubeconfigs stay valid.
 """
 
 from __future__ import annotations

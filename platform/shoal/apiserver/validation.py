@@ -22,10 +22,8 @@ def check_fields(kind: Served, document: Document, duplicates: list[str], mode: 
     pruned, unknown = schema.prune(document, kind.schema)
     problems = [f'unknown field "{path}"' for path in unknown] + [f'duplicate field "{path}"' for path in duplicates]
     if problems and mode == "Strict":
-        shown = ", ".join(problems[:MAX_CAUSES])
-        raise bad_request(
-            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: strict decoding error: {shown}'
-        )
+        what = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}'
+        raise bad_request(f"{what}: strict decoding error: {', '.join(problems[:MAX_CAUSES])}")
     return pruned, problems if mode == "Warn" else []
 
 

@@ -9,7 +9,7 @@ import secrets
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from shoal.apiserver import apply, clock, lifecycle, merge, objects, validation
 from shoal.apiserver.errors import ApiError, Cause, already_exists, bad_request, forbidden, not_found
@@ -23,6 +23,7 @@ EVENT_SECONDS = 3600
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 Patch = Callable[[Document], Document]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,6 @@ def _object(patched: Any) -> Document:
     return patched
 
 
-class _DryRun(Exception):
-    """Carries the result of a dry run out of a draft, which is thereby dropped."""
-
-    def __init__(self, result: Any) -> None:
-        self.result = result
-
-
 class Writes:
     """The writing verbs over one store."""
 
@@ -76,10 +70,7 @@ class Writes:
             ApiError: 400, 403, 404 (no such namespace), 409 (the name is taken), 422.
         """
         kind = target.kind
-        sent, warnings = validation.check_fields(
-            kind, objects.without_nulls(sent), duplicates, options.field_validation
-        )
-        validation.check_types(kind, sent)
+        sent, warnings = _checked(kind, sent, duplicates, options)
         written = await self._run(lambda draft: self._create(draft, target, sent, None, options), options)
         await self._collect(written, options)
         return self._with_warnings(kind, written, warnings)
@@ -91,10 +82,7 @@ class Writes:
             ApiError: 400, 404, 409 (stale resourceVersion), 422.
         """
         kind = target.kind
-        sent, warnings = validation.check_fields(
-            kind, objects.without_nulls(sent), duplicates, options.field_validation
-        )
-        validation.check_types(kind, sent)
+        sent, warnings = _checked(kind, sent, duplicates, options)
         objects.require_version(kind, sent)
         written = await self._run(
             lambda draft: self._replace(draft, self._existing(draft, target), sent, target, options), options
@@ -111,10 +99,8 @@ class Writes:
 
         def decide(draft: Draft) -> Written:
             record = self._existing(draft, target)
-            patched = objects.without_nulls(patch(record.document))
-            patched, found = validation.check_fields(target.kind, patched, duplicates, options.field_validation)
+            patched, found = _checked(target.kind, patch(record.document), duplicates, options)
             warnings.extend(found)
-            validation.check_types(target.kind, patched)
             return self._replace(draft, record, patched, target, options)
 
         written = await self._run(decide, options)
@@ -127,10 +113,7 @@ class Writes:
             ApiError: 400, 404, 409 (fields of other managers), 422.
         """
         kind = target.kind
-        sent, warnings = validation.check_fields(
-            kind, objects.without_nulls(sent), duplicates, options.field_validation
-        )
-        validation.check_types(kind, sent)
+        sent, warnings = _checked(kind, sent, duplicates, options)
         if sent.get("metadata", {}).get("managedFields"):
             raise bad_request("metadata.managedFields must be nil")
         sent = {**sent, "metadata": {"name": target.name, **sent.get("metadata", {})}}
@@ -171,17 +154,11 @@ class Writes:
 
         return await self._run(decide, options)
 
-    async def _run(self, decide: Callable[[Draft], Any], options: WriteOptions) -> Any:
+    async def _run(self, decide: Callable[[Draft], _T], options: WriteOptions) -> _T:
         if not options.dry_run:
             return await self._store.write(decide)
 
-        def rehearse(draft: Draft) -> Any:
-            raise _DryRun(decide(draft))
-
-        try:
-            return await self._store.write(rehearse)
-        except _DryRun as rehearsal:
-            return rehearsal.result
+        return await self._store.rehearse(decide)
 
     async def _collect(self, written: Written, options: WriteOptions) -> None:
         """A new object whose owners are already gone is garbage: somebody deleted them meanwhile."""
@@ -294,6 +271,13 @@ class Writes:
         stored = draft.put(record.key, new)
         left = lifecycle.Deletion(draft, self._kinds, lifecycle.now_stamp()).settle(record.key)
         return Written((left or stored).document)
+
+
+def _checked(kind: Served, sent: Document, duplicates: list[str], options: WriteOptions) -> tuple[Document, list[str]]:
+    """Return what a client sent, ready to be handled as its kind, and warnings."""
+    fields, warnings = validation.check_fields(kind, objects.without_nulls(sent), duplicates, options.field_validation)
+    validation.check_types(kind, fields)
+    return fields, warnings
 
 
 def _unshared(document: Document) -> Document:
