@@ -45,6 +45,11 @@ class GatewayControl(ads_pb2_grpc.AggregatedDiscoveryServiceServicer, lrs_pb2_gr
         """How many gateways are connected."""
         return len(self._streams)
 
+    @property
+    def accepted(self) -> int:
+        """The version every connected gateway runs with at least; -1 while one has not accepted its first."""
+        return min((f.accepted for f in self._streams), default=self._version)
+
     async def start(self) -> None:
         """Serve xDS and load reports.
 
@@ -100,7 +105,7 @@ class GatewayControl(ads_pb2_grpc.AggregatedDiscoveryServiceServicer, lrs_pb2_gr
         asyncio.get_running_loop().call_soon(self._report_acknowledged)
 
     def _report_acknowledged(self) -> None:
-        version = min((f.accepted for f in self._streams), default=self._version)
+        version = self.accepted
         if version > self._reported:
             self._reported = version
             self._callbacks.acknowledged(version)

@@ -1,0 +1,1 @@
+"""Reproducible benchmarks: every figure is compared with another of the same run."""

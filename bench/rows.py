@@ -1,0 +1,63 @@
+"""The table's rows and who measures them. A module adds rows by decorating a function with `measures`."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a figure must hold, such as `at most 45`."""
+
+    words: str
+    value: float
+
+    def holds(self, figure: float) -> bool:
+        compare = operator.le if self.words == "at most" else operator.ge
+        return compare(figure, self.value)
+
+    def __str__(self) -> str:
+        return f"{self.words} {self.value:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure. `beside` is what it was measured against, in the same run."""
+
+    group: str
+    name: str
+    figure: float
+    unit: str
+    beside: str = ""
+    limit: Limit | None = None
+
+    @property
+    def broken(self) -> bool:
+        return self.limit is not None and not self.limit.holds(self.figure)
+
+
+Measurement: TypeAlias = Callable[[bool], Awaitable[list[Row]]]
+"""Measures rows; the argument is True when it has to be quick."""
+
+MEASUREMENTS: dict[str, Measurement] = {}
+
+
+def measures(name: str) -> Callable[[Measurement], Measurement]:
+    """Register a measurement under the name it is selected by."""
+
+    def register(measurement: Measurement) -> Measurement:
+        MEASUREMENTS[name] = measurement
+        return measurement
+
+    return register
+
+
+def at_most(value: float) -> Limit:
+    return Limit("at most", value)
+
+
+def at_least(value: float) -> Limit:
+    return Limit("at least", value)
