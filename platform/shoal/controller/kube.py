@@ -119,7 +119,7 @@ class Kube:
         """Server-side apply, taking over fields of others."""
         path = resource.path(self._namespace, document["metadata"]["name"])
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        return await self._call("PATCH", path, json.dumps(document), "application/apply-patch+yaml", query)
+        return await self._call("PATCH", path, document, "application/apply-patch+yaml", query)
 
     async def create(self, resource: Resource, document: Document) -> Document:
         """Create an object."""

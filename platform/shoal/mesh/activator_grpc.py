@@ -24,6 +24,8 @@ from shoal_protos.inference import SERVICE
 
 log = logging.getLogger(__name__)
 
+SERVED_COLD = (("x-shoal-served", "cold"),)
+"""Header of answers that came through the activator, for clients that tell cold requests from hot ones."""
 _UNARY = frozenset(ID_PATHS) - {f"/{SERVICE}/ModelStreamInfer"}
 
 
@@ -59,6 +61,7 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
                     return await self._call(method, request, headers, link, forward, timeout, context)
 
                 response = await self._forwarder.run(key, call, context.time_remaining())
+                await context.send_initial_metadata(SERVED_COLD)
                 measured.response_bytes = len(response)
                 return response
             except RequestError as error:

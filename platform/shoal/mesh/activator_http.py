@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from shoal.core.actions import Forward
 from shoal.core.types import RouteKey
-from shoal.mesh.activator_grpc import translated
+from shoal.mesh.activator_grpc import SERVED_COLD, translated
 from shoal.mesh.errors import RequestError
 from shoal.mesh.forwarding import CopyGoneError, Forwarder, PodUnreachableError
 from shoal.mesh.metrics import Metrics
@@ -151,6 +151,7 @@ class RestActivator:
                 raise
             measured.response_bytes = len(response.body)
             self._want_http(key)
+            response.headers.update(dict(SERVED_COLD))
             return response
 
     async def _body(self, request: Request) -> bytes:
