@@ -1,4 +1,4 @@
-"""Pods for the adapter's tests: a real MLServer and a real adapter, each a process of its own on free loopback ports."""
+"""Pods for the adapter's tests: a real MLServer and a real adapter, processes on free loopback ports."""
 
 from __future__ import annotations
 
@@ -110,15 +110,13 @@ class Pod:
         self.environment = environment
         self.server: Process | None = None
         self.adapter: Process | None = None
+        self.stock = False
         self._channels: list[Any] = []
 
     def start_server(self, *, stock: bool = False) -> Process:
         folder = str(self.root / "_mlserver_models")
-        command = (
-            ["mlserver", "start", folder]
-            if stock
-            else [sys.executable, "-m", "shoal_runtime.mlserver", "start", folder]
-        )
+        self.stock = stock
+        program = ["mlserver"] if stock else [sys.executable, "-m", "shoal_runtime.mlserver"]
         environment = clean_environment(
             MLSERVER_HOST=HOST,
             MLSERVER_GRPC_PORT=str(self.ports["grpc"]),
@@ -130,7 +128,7 @@ class Pod:
             MLSERVER_GRPC_MAX_MESSAGE_LENGTH="-1",
             **self.environment,
         )
-        self.server = Process(command, environment, self.folder / "server.log", self.folder)
+        self.server = Process([*program, "start", folder], environment, self.folder / "server.log", self.folder)
         return self.server
 
     def start_adapter(self, kind: str = "mlserver", **extra: str) -> Process:

@@ -88,7 +88,7 @@ def format_of(key: ModelKey, model_type: str) -> str:
         InvalidModelError: `model_type` has no usable name.
     """
     named = key.model_type.get("name", "") if isinstance(key.model_type, dict) else key.model_type
-    if not isinstance(named, str):
+    if not isinstance(named, str | None):
         raise InvalidModelError("modelKey.model_type.name must be a string")
     text = (named or model_type).partition("|")[0].lower()
     if text.startswith("mt:"):

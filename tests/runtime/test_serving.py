@@ -1,5 +1,6 @@
 """Models of every format, through storage, layout, adapter and a real MLServer, to their own right answers."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -81,8 +82,6 @@ async def test_what_a_model_key_says_of_batching_reaches_mlserver(pod: Pod, expe
     await pod.load("m", "mnist-svm.joblib", model_key(**options))
     settings = json.loads((pod.root / "_mlserver_models/m/model-settings.json").read_text())
     assert (settings["max_batch_size"], settings["max_batch_time"]) == (8, 0.05)
-    import asyncio
-
     answers = await asyncio.gather(*(pod.infer("m", [row]) for row in expected["rows"]))
     assert [answer[0] for answer in answers] == expected["sklearn"]
     await pod.load("m", "mnist-svm.joblib", model_key(**options))
@@ -125,7 +124,7 @@ async def test_an_empty_id_is_refused_everywhere(pod: Pod) -> None:
 
 
 async def test_sizes_are_predicted_before_and_known_after_a_load(pod: Pod) -> None:
-    request = pb.PredictModelSizeRequest(modelId="m", modelType="mt:sklearn", modelKey='{"disk_size_bytes": 1000000}')
+    request = pb.PredictModelSizeRequest(modelId="new", modelType="mt:sklearn", modelKey='{"disk_size_bytes": 1000000}')
     predicted = await pod.runtime.predictModelSize(request, timeout=0.5)
     assert predicted.sizeInBytes > 500_000
     code, _ = await refused(pod.runtime.modelSize(pb.ModelSizeRequest(modelId="m")))

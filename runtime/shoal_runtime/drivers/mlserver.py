@@ -17,13 +17,15 @@ from shoal_protos import inference
 from shoal_runtime.drivers.base import Artifact, Held, Loaded, ServerInfo
 from shoal_runtime.drivers.channel import ServerChannel
 from shoal_runtime.errors import InvalidModelError, NotReadyError, ServerError
-from shoal_runtime.layout.formats import FORMATS
 from shoal_runtime.layout.mlserver import MLServerLayout
 
 MODELS_FOLDER: Final = "_mlserver_models"
 """Below the adapter's root; what `MLSERVER_MODELS_DIR` must name."""
 _GONE = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
 """Answers to an unload that mean there is nothing to unload (the second one: MLServer up to 1.3)."""
+
+_NO_SETTINGS = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
+"""Answers to a load of a model whose settings name no class: of stock MLServer, and of Shoal's."""
 
 
 class MLServerDriver:
@@ -61,12 +63,12 @@ class MLServerDriver:
 
     async def load(self, artifact: Artifact) -> Loaded:
         """Writes the model's folder and has it loaded."""
-        await asyncio.to_thread(self._layout.place, artifact)
+        implementation = await asyncio.to_thread(self._layout.place, artifact)
         request = inference.RepositoryModelLoadRequest(model_name=artifact.model_id)
         try:
             await self._server.call(self._method("RepositoryModelLoad"), request, seconds=None)
         except ServerError as error:
-            if error.status is grpc.StatusCode.NOT_FOUND and artifact.format not in FORMATS:
+            if error.status in _NO_SETTINGS and implementation is None:
                 raise InvalidModelError(
                     f"{error}. No class is known for the model format {artifact.format!r}: name one as "
                     "`implementation` in a model-settings.json beside the model, or set MLSERVER_MODEL_IMPLEMENTATION "

@@ -30,8 +30,10 @@ class MLServerLayout:
         self._root = root
         self._allow_hub = allow_hub
 
-    def place(self, artifact: Artifact) -> None:
+    def place(self, artifact: Artifact) -> str | None:
         """Writes the model's folder, replacing one that is there. A failed attempt leaves nothing.
+
+        Returns the import path of the class that serves it; None: the server's default does, if it has one.
 
         Raises:
             InvalidModelError: settings, schema or options cannot be used; the message names the field.
@@ -47,6 +49,8 @@ class MLServerLayout:
             if artifact.schema_path is not None:
                 settings.update(_schema(artifact.schema_path))
             (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=1))
+            implementation = settings.get("implementation")
+            return None if implementation is None else str(implementation)
         except BaseException:
             self.remove(artifact.model_id)
             raise

@@ -1,0 +1,125 @@
+"""A runtime that speaks `mmesh.ModelRuntime` itself, behind the adapter as puller."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+
+from runtime_support import HOST, Pod, model_key, refused, until
+from shoal_protos.adapter import adapter_pb2
+from shoal_protos.mmesh import model_runtime_pb2 as pb
+from shoal_protos.mmesh import model_runtime_pb2_grpc
+
+pytestmark = pytest.mark.server
+
+
+class WordRuntime(model_runtime_pb2_grpc.ModelRuntimeServicer):
+    """A whole runtime: a model is the text of its file. Unknown models are NOT_FOUND, as some runtimes have it."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, str] = {}
+        self.requests: list[pb.LoadModelRequest] = []
+
+    async def loadModel(self, request, context):
+        self.requests.append(request)
+        text = Path(request.modelPath).read_text()
+        if text == "bad":
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "this is no word")
+        self.models[request.modelId] = text
+        return pb.LoadModelResponse(sizeInBytes=0 if text == "small" else 4096, maxConcurrency=3)
+
+    async def unloadModel(self, request, context):
+        if self.models.pop(request.modelId, None) is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "not loaded")
+        return pb.UnloadModelResponse()
+
+    async def modelSize(self, request, context):
+        return pb.ModelSizeResponse(sizeInBytes=len(self.models[request.modelId]))
+
+    async def runtimeStatus(self, request, context):
+        self.models.clear()
+        infos = {"words.Words/Say": pb.RuntimeStatusResponse.MethodInfo(idInjectionPath=[2, 1])}
+        return pb.RuntimeStatusResponse(
+            status=pb.RuntimeStatusResponse.READY,
+            capacityInBytes=5_000_000,
+            maxLoadingConcurrency=2,
+            modelLoadingTimeoutMs=7000,
+            defaultModelSizeInBytes=1234,
+            runtimeVersion="words-1",
+            methodInfos=infos,
+        )
+
+
+@pytest.fixture
+async def runtime() -> AsyncIterator[WordRuntime]:
+    yield WordRuntime()
+
+
+async def serve(runtime: WordRuntime, port: int) -> grpc.aio.Server:
+    server = grpc.aio.server()
+    model_runtime_pb2_grpc.add_ModelRuntimeServicer_to_server(runtime, server)
+    server.add_insecure_port(f"{HOST}:{port}")
+    await server.start()
+    return server
+
+
+@pytest.fixture
+async def words(own_pod: Pod, runtime: WordRuntime) -> AsyncIterator[Pod]:
+    for name in ("word", "small", "bad"):
+        (own_pod.claim / name).write_text(name)
+    (own_pod.root / "left-over").mkdir()
+    server = await serve(runtime, own_pod.ports["grpc"])
+    own_pod.start_adapter("puller")
+    await own_pod.ready()
+    yield own_pod
+    await server.stop(None)
+
+
+async def test_models_are_fetched_and_the_runtimes_word_counts(words: Pod, runtime: WordRuntime) -> None:
+    state = await words.ready()
+    assert (state.capacity_bytes, state.max_loading_concurrency, state.model_loading_timeout_ms) == (5_000_000, 2, 7000)
+    assert (state.default_model_size_bytes, state.runtime_version) == (1234, "words-1")
+    assert list(state.method_id_paths["words.Words/Say"].field_numbers) == [2, 1]
+    assert not (words.root / "left-over").exists()
+    answer = await words.load("m", "word", model_key({"name": "word"}))
+    assert (answer.sizeInBytes, answer.maxConcurrency) == (4096, 3)
+    assert runtime.models == {"m": "word"}
+    key = json.loads(runtime.requests[0].modelKey)
+    assert key == {"model_type": {"name": "word"}, "disk_size_bytes": 4}
+    assert Path(runtime.requests[0].modelPath) == words.root / "m" / "word"
+    assert (await words.load("s", "small")).sizeInBytes == len("small")
+    assert await words.loaded() == {"m", "s"}
+    await words.unload("m")
+    await words.unload("m")
+    assert runtime.models == {"s": "small"}
+    assert not (words.root / "m").exists()
+
+
+async def test_the_runtimes_refusal_comes_through_and_leaves_nothing(words: Pod) -> None:
+    code, message = await refused(words.load("b", "bad"))
+    assert (code, "this is no word" in message) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+    assert not (words.root / "b").exists()
+
+
+async def test_a_restarted_runtime_is_a_new_incarnation(own_pod: Pod, runtime: WordRuntime) -> None:
+    (own_pod.claim / "word").write_text("word")
+    server = await serve(runtime, own_pod.ports["grpc"])
+    own_pod.start_adapter("puller")
+    before = await own_pod.ready()
+    await own_pod.load("m", "word")
+    await server.stop(None)
+
+    async def noticed() -> bool:
+        return (await own_pod.state()).status == adapter_pb2.State.STARTING
+
+    await until(noticed)
+    await asyncio.sleep(0)
+    again = await serve(runtime, own_pod.ports["grpc"])
+    after = await own_pod.ready()
+    assert after.incarnation != before.incarnation
+    assert list(after.models) == []
+    await again.stop(None)
