@@ -1,0 +1,1 @@
+"""Files that `shoal runtime init` copies, with `{{name}}`, `{{module}}` and `{{class}}` filled in."""
