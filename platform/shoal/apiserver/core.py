@@ -173,7 +173,14 @@ def default_pod(document: Document) -> None:
     spec = document.setdefault("spec", {})
     spec.setdefault("restartPolicy", "Always")
     spec.setdefault("terminationGracePeriodSeconds", 30)
+    _default_ports(spec)
     document.setdefault("status", {}).setdefault("phase", "Pending")
+
+
+def _default_ports(spec: Document) -> None:
+    for container in spec.get("containers") or []:
+        for port in container.get("ports") or []:
+            port.setdefault("protocol", "TCP")
 
 
 def validate_pod(document: Document) -> list[Cause]:
@@ -255,6 +262,7 @@ def default_deployment(document: Document) -> None:
     spec.setdefault("replicas", 1)
     spec.setdefault("progressDeadlineSeconds", 600)
     spec.setdefault("revisionHistoryLimit", 10)
+    _default_ports(spec.get("template", {}).get("spec") or {})
     strategy = spec.setdefault("strategy", {})
     if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
         rolling = strategy.setdefault("rollingUpdate", {})

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from shoal.apiserver import protobuf
 from shoal.apiserver.errors import bad_request, unsupported_media_type
 
 MAX_NODES = 400_000
@@ -45,6 +46,8 @@ def decode(body: bytes, content_type: str) -> tuple[Any, list[str]]:
 
 def decode_object(body: bytes, content_type: str) -> tuple[dict[str, Any], list[str]]:
     """Like `decode`, for a body that must be one object."""
+    if content_type.startswith(protobuf.MEDIA_TYPE):
+        return protobuf.decode(body), []
     document, duplicates = decode(body, content_type)
     if not isinstance(document, dict):
         raise bad_request(f"the body must be one JSON object, not {_type_name(document)}")

@@ -142,7 +142,7 @@ def too_large(limit: int) -> ApiError:
 
 def unsupported_media_type(given: str, supported: Sequence[str]) -> ApiError:
     """Return the 415 of a body in a format this server does not read."""
-    message = f"the body of the request was in an unknown format {given!r} ; accepted are: {', '.join(supported)}"
+    message = f"the body of the request was in an unknown format {given!r}; accepted are: {', '.join(supported)}"
     return ApiError(415, "UnsupportedMediaType", message)
 
 
