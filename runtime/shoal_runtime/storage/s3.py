@@ -26,16 +26,6 @@ from shoal_runtime.storage.paths import clean
 from shoal_runtime.storage.remote import CHUNK_BYTES, Body, ObjectChangedError, RemoteObject, trust
 from shoal_runtime.storage.settings import StorageSettings
 
-_MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchObject", "ResourceNotFound", "NotFound"}
-_DENIED = {
-    "AccessDenied",
-    "AllAccessDisabled",
-    "AuthorizationHeaderMalformed",
-    "ExpiredToken",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-}
-_PASSING = {"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "TooManyRequests"}
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _T = TypeVar("_T")
 
@@ -164,14 +154,14 @@ def _translated(name: str) -> Iterator[None]:
     try:
         yield
     except S3Error as error:
-        code = error.code or ""
-        if code in _MISSING:
+        code, status = error.code, error.response.status
+        if status == 404:
             raise ArtifactNotFoundError(f"{name} does not exist ({code}); check storage.path and the bucket") from None
-        if code in _DENIED:
+        if status in (401, 403):
             raise StorageDeniedError(f"{name} may not be read ({code}); check the credentials of its entry") from None
-        if code == "PreconditionFailed":
+        if status == 412:
             raise ObjectChangedError(f"{name} changed while it was downloaded; load it again") from None
-        if code in _PASSING:
+        if status in (408, 429) or status >= 500:
             raise StorageUnavailableError(f"{name}: the store answered {code}") from None
         raise InvalidStorageError(f"{name}: the store answered {code}; check endpoint_url, region and bucket") from None
     except ServerError as error:

@@ -1,0 +1,236 @@
+"""Pulling from a real S3 server."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import io
+import os
+
+import pytest
+from minio import Minio
+
+from runtime_storage_support import ask, put_entry, s3_server, tree
+from shoal_runtime.storage import (
+    ArtifactNotFoundError,
+    InvalidStorageError,
+    StorageDeniedError,
+    StorageExhaustedError,
+    StorageUnavailableError,
+)
+from shoal_runtime.storage import s3 as module
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def bucket(s3, settings):
+    """Put objects into the bucket `models`; a storage-config entry `s3` leads there."""
+    client = client_of(s3)
+    if client.bucket_exists(bucket_name="models"):
+        for found in client.list_objects(bucket_name="models", recursive=True):
+            client.remove_object(bucket_name="models", object_name=found.object_name)
+    else:
+        client.make_bucket(bucket_name="models")
+    put_entry(settings.config_dir, "s3", s3.entry())
+
+    def put(objects: dict[str, bytes]) -> None:
+        for key, content in objects.items():
+            client.put_object(bucket_name="models", object_name=key, data=io.BytesIO(content), length=len(content))
+
+    return put
+
+
+def client_of(server):
+    secure = server.url.startswith("https")
+    return Minio(
+        endpoint=server.url.partition("://")[2],
+        access_key=server.access,
+        secret_key=server.secret,
+        secure=secure,
+        region="us-east-1",
+    )
+
+
+async def test_one_object(store, bucket, settings):
+    bucket({"sklearn/mnist-svm.joblib": b"model"})
+    pulled = await store.pull(ask("m", "/sklearn/mnist-svm.joblib", key="s3"))
+    assert pulled.path == settings.root_dir / "m" / "mnist-svm.joblib"
+    assert pulled.path.read_bytes() == b"model"
+    assert pulled.disk_bytes == 5
+
+
+async def test_a_folder_and_not_its_neighbours_with_a_longer_name(store, bucket, settings):
+    bucket(
+        {
+            "models/mnist/model.bin": b"1",
+            "models/mnist/sub/__init__.py": b"",
+            "models/mnist2/model.bin": b"2",
+            "models/mnist-old": b"3",
+        }
+    )
+    pulled = await store.pull(ask("m", "models/mnist", key="s3"))
+    assert tree(settings.root_dir / "m") == {"mnist/model.bin": b"1", "mnist/sub/__init__.py": b""}
+    assert pulled.disk_bytes == 1
+
+
+async def test_the_whole_bucket(store, bucket, settings):
+    bucket({"a": b"1", "b/c": b"2"})
+    await store.pull(ask("m", "", key="s3"))
+    assert tree(settings.root_dir / "m") == {"_model/a": b"1", "_model/b/c": b"2"}
+
+
+async def test_a_schema_beside_the_model(store, bucket, settings):
+    bucket({"m/model": b"1", "schema/model": b"{}"})
+    pulled = await store.pull(ask("m", "m/model", "schema/model", key="s3"))
+    assert pulled.schema_path == settings.root_dir / "m" / "_schema.json"
+    assert tree(settings.root_dir / "m") == {"model": b"1", "_schema.json": b"{}"}
+
+
+async def test_more_objects_than_a_page_of_the_listing(store, bucket, s3):
+    # Written into the server's folder, which is quicker than 1,200 uploads.
+    folder = s3.root / "models" / "many"
+    folder.mkdir(parents=True)
+    for n in range(1200):
+        (folder / f"{n:04}").write_text(str(n))
+    pulled = await store.pull(ask("m", "many", key="s3"))
+    assert {name: int(content) for name, content in tree(pulled.path).items()} == {f"{n:04}": n for n in range(1200)}
+
+
+async def test_a_large_multipart_object(store, bucket):
+    content = os.urandom(12 * 1024 * 1024)
+    bucket({"large": content})
+    assert (await store.pull(ask("m", "large", key="s3"))).path.read_bytes() == content
+
+
+async def test_what_is_there_already_is_not_downloaded_again(store, bucket, s3):
+    bucket({"f/a": b"same", "f/b": b"old"})
+    first = await store.pull(ask("one", "f", key="s3"))
+    bucket({"f/b": b"new"})
+    second = await store.pull(ask("two", "f", key="s3"))
+    assert tree(second.path) == {"a": b"same", "b": b"new"}
+    assert (first.path / "a").stat().st_ino == (second.path / "a").stat().st_ino
+    assert tree(first.path) == {"a": b"same", "b": b"old"}
+
+
+async def test_a_partial_download_is_completed_not_repeated(store, bucket, monkeypatch):
+    content = os.urandom(5 * 1024 * 1024)
+    bucket({"large": content})
+    offsets = []
+    original_start, original_chunks = module.S3Store._start, module.S3Store._chunks
+
+    def spy(self, item, offset, match):
+        offsets.append(offset)
+        return original_start(self, item, offset, match)
+
+    async def broken(self, answer, key):
+        chunks = original_chunks(self, answer, key)
+        yield await anext(chunks)
+        if len(offsets) < 3:
+            raise StorageUnavailableError("the network broke")
+        async for chunk in chunks:
+            yield chunk
+
+    monkeypatch.setattr(module.S3Store, "_start", spy)
+    monkeypatch.setattr(module.S3Store, "_chunks", broken)
+    assert (await store.pull(ask("m", "large", key="s3"))).path.read_bytes() == content
+    assert offsets == [0, 1024 * 1024, 2 * 1024 * 1024]
+
+
+async def test_missing_objects_and_buckets(store, bucket, s3, settings):
+    with pytest.raises(ArtifactNotFoundError, match="s3://models/nothing does not exist"):
+        await store.pull(ask("m", "nothing", key="s3"))
+    with pytest.raises(ArtifactNotFoundError, match="s3://elsewhere/x does not exist"):
+        await store.pull(ask("m", "x", key="s3", bucket="elsewhere"))
+    assert store.known() == set()
+
+
+async def test_wrong_credentials_are_denied_and_not_shown(store, bucket, s3, settings, caplog):
+    bucket({"m": b"1"})
+    put_entry(settings.config_dir, "wrong", s3.entry(secret_access_key="wrong-secret"))
+    with caplog.at_level("DEBUG"), pytest.raises(StorageDeniedError, match="check the credentials") as caught:
+        await store.pull(ask("m", "m", key="wrong"))
+    shown = f"{caught.value!r} {caught.value.__context__!r} {caplog.text}"
+    assert not any(secret in shown for secret in (s3.secret, "wrong-secret"))
+
+
+async def test_a_server_that_is_not_there(store, s3, settings):
+    put_entry(settings.config_dir, "gone", s3.entry(endpoint_url="http://127.0.0.1:9"))
+    with pytest.raises(StorageUnavailableError, match="does not answer"):
+        await store.pull(ask("m", "m", key="gone"))
+
+
+@pytest.mark.parametrize("key", ["f/../../escape", "f//x", "f/./x"])
+async def test_object_keys_that_are_no_file_paths_are_refused(store, bucket, s3, settings, key, monkeypatch):
+    # No such object can be made on this server, so its listing is bent.
+    bucket({"f/a": b""})
+    found = module.Minio.list_objects
+
+    def bent(self, **arguments):
+        for item in found(self, **arguments):
+            yield dataclasses.replace(item, object_name=key)
+
+    monkeypatch.setattr(module.Minio, "list_objects", bent)
+    with pytest.raises(InvalidStorageError, match="object key"):
+        await store.pull(ask("m", "f", key="s3"))
+    assert store.known() == set()
+
+
+async def test_more_objects_than_a_model_may_have(make_store, bucket):
+    bucket({f"f/{n}": b"" for n in range(4)})
+    with pytest.raises(InvalidStorageError, match="more than 3 objects"):
+        await make_store(max_files=3).pull(ask("m", "f", key="s3"))
+
+
+async def test_a_model_larger_than_the_disk_is_refused_before_any_download(make_store, bucket, settings):
+    bucket({f"f/{n}": bytes(1000) + bytes([n]) for n in range(4)})
+    with pytest.raises(StorageExhaustedError, match=r"f needs 4004 bytes .* and 3000 are free"):
+        await make_store(disk_bytes=3000).pull(ask("m", "f", key="s3"))
+    assert list((settings.root_dir / "_cache" / "objects").iterdir()) == []
+
+
+async def test_a_cancelled_pull_of_a_folder_leaves_nothing(store, bucket, settings):
+    bucket({f"f/{n}": os.urandom(2_000_000) for n in range(6)})
+    for steps in (1, 5, 20, 60):
+        pull = asyncio.create_task(store.pull(ask("m", "f", key="s3")))
+        for _ in range(steps):
+            await asyncio.sleep(0.001)
+        pull.cancel()
+        await asyncio.wait([pull])
+        if pull.cancelled():
+            assert store.known() == set()
+        assert [*(settings.root_dir / "_cache" / "partial").iterdir()] == []
+        assert [*(settings.root_dir / "_cache" / "staging").iterdir()] == []
+    assert len(tree((await store.pull(ask("m", "f", key="s3"))).path)) == 6
+
+
+async def test_a_custom_authority(store, settings, pki, tmp_path):
+    folder = tmp_path / "tls"
+    (folder / "models").mkdir(parents=True)
+    (folder / "models" / "m").write_bytes(b"model")
+    with s3_server(folder, pki / "crt", pki / "key") as server:
+        put_entry(settings.config_dir, "tls", server.entry(certificate=(pki / "ca").read_text()))
+        put_entry(settings.config_dir, "untrusted", server.entry())
+        assert (await store.pull(ask("m", "m", key="tls"))).path.read_bytes() == b"model"
+        with pytest.raises(StorageUnavailableError):
+            await store.pull(ask("m", "m", key="untrusted"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        ({"endpoint_url": None}, "'endpoint_url' is missing"),
+        ({"endpoint_url": "minio:9000"}, "'endpoint_url' must be like"),
+        ({"endpoint_url": "http://h:9/path"}, "'endpoint_url' must be like"),
+        ({"bucket": None}, "'bucket' is missing"),
+        ({"secret_access_key": None}, "'secret_access_key' is missing"),
+        ({"access_key_id": None}, "'access_key_id' is missing"),
+        ({"certificate": "nonsense"}, "'certificate' is not a PEM"),
+        ({"bucket": "NO_BUCKET!"}, "no object that can be asked for"),
+    ],
+)
+async def test_wrong_fields_are_named(store, settings, s3, entry, problem):
+    full = {name: value for name, value in (s3.entry() | entry).items() if value is not None}
+    put_entry(settings.config_dir, "x", full)
+    with pytest.raises(InvalidStorageError, match=problem):
+        await store.pull(ask("m", "m", key="x"))
