@@ -32,13 +32,23 @@ def why_protected(state: State, revision: RevisionId) -> str | None:
 def plan(state: State, pod: Pod, need: Need) -> EvictionPlan:
     """Whom to evict from a pod."""
     candidates = (Candidate(copy.revision, copy.size, copy.last_used) for copy in pod.coldest())
-    return state.policies.evict(need, candidates, lambda revision: why_protected(state, revision))
+
+    def protected(revision: RevisionId) -> str | None:
+        return None if revision in need.reluctant else why_protected(state, revision)
+
+    return state.policies.evict(need, candidates, protected)
 
 
 def need_of(state: State, revision: RevisionId, urgency: Urgency, missing: int, last_used: float) -> Need:
     """What a load asks of eviction: a wish evicts only colder copies; a target evicts what it replaces last."""
-    replaced = frozenset(endpoint.active for endpoint in state.changing_to(revision))
-    return Need(missing, last_used if urgency is Urgency.WISHED else None, replaced)
+    if urgency is Urgency.WISHED:
+        return Need(missing, colder_than=last_used)
+    return Need(missing, reluctant=replaced_by(state, revision))
+
+
+def replaced_by(state: State, revision: RevisionId) -> frozenset[RevisionId]:
+    """Revisions this one is to take over from: if both do not fit, they make room for it, whatever protects them."""
+    return frozenset(endpoint.active for endpoint in state.changing_to(revision))
 
 
 def evict(state: State, pod: Pod, victims: tuple[RevisionId, ...], because: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shoal.core.actions import Load, RejectCode, Unload
 from shoal.core.copies import Copy, Model, Urgency
-from shoal.core.evicting import evict, need_of, plan, why_protected
+from shoal.core.evicting import evict, need_of, plan, replaced_by, why_protected
 from shoal.core.failures import FailureMemory
 from shoal.core.ledger import Pod
 from shoal.core.lifecycle import CopyInput
@@ -52,6 +52,8 @@ def place(
     choice = state.policies.place(sites)
     pod = state.pods[choice.pod]
     copy = state.assign(model, pod, urgency, model.expected_bytes(pod.spec.default_model_bytes))
+    if memory is not None:
+        memory.unplaced = None
     state.decide("load", model.id, f"{because}: {choice.because}", choice.pod, (*choice.rejected, *rejected))
     preload = state.preload.get(pod.spec.runtime)
     if preload is not None:
@@ -72,7 +74,7 @@ def _site(state: State, pod: Pod, model: Model, urgency: Urgency, exclude: froze
         if not found.enough:
             if urgency is Urgency.WISHED:
                 return "full of models used more recently"
-            if size > pod.spec.capacity_bytes - pinned_bytes(state, pod):
+            if size > pod.spec.capacity_bytes - pinned_bytes(state, pod, model.id):
                 return "full of copies that are to be kept"
             costs = state.now
         else:
@@ -112,11 +114,14 @@ def _too_large(size: int, pod: Pod) -> str:
     return f"the model needs {size} bytes, the pod {pod.spec.id} has {pod.spec.capacity_bytes} in all"
 
 
-def pinned_bytes(state: State, pod: Pod) -> int:
-    """Bytes of loaded copies that no load can evict, whatever happens: those that are to be kept."""
+def pinned_bytes(state: State, pod: Pod, revision: RevisionId) -> int:
+    """Bytes of loaded copies that no load of a revision can evict, whatever happens: those that are to be kept."""
     total = 0
+    replaced = replaced_by(state, revision)
     for copy in pod.coldest():
         model = state.models.get(copy.revision)
+        if copy.revision in replaced:
+            continue
         if model is not None and model.spec.min_copies and why_protected(state, copy.revision) is not None:
             total += copy.size
     return total
@@ -136,7 +141,10 @@ def _refusal(
     untried = [pod for pod in pods if memory is None or pod.spec.id not in memory.of_pod]
     possible = [pod for pod in untried if model.expected_bytes(pod.spec.default_model_bytes) <= pod.spec.capacity_bytes]
     if not possible:
-        return _refuse_too_large(state, model, max(untried, key=lambda pod: pod.spec.capacity_bytes))
+        largest = max(untried, key=lambda pod: pod.spec.capacity_bytes)
+        size = model.expected_bytes(largest.spec.default_model_bytes)
+        message = f"{model.id} cannot be loaded: {_too_large(size, largest)}"
+        return _refuse_place(state, model, RejectCode.INTERNAL, message)
     if any(_passing(state, pod, model) for pod in possible):
         return WAIT
     if memory is not None and memory.of_pod and not exclude:
@@ -146,7 +154,7 @@ def _refusal(
     if urgency is Urgency.WISHED:
         return WAIT
     message = f"no space for {model.id}: every pod is full of models of which a number of copies is to be kept"
-    return Refusal(RejectCode.RESOURCE_EXHAUSTED, message)
+    return _refuse_place(state, model, RejectCode.RESOURCE_EXHAUSTED, message)
 
 
 def _passing(state: State, pod: Pod, model: Model) -> bool:
@@ -158,14 +166,13 @@ def _passing(state: State, pod: Pod, model: Model) -> bool:
     return copy is not None and copy.state is not CopyState.LOADED
 
 
-def _refuse_too_large(state: State, model: Model, pod: Pod) -> Refusal:
-    message = f"{model.id} cannot be loaded: {_too_large(model.expected_bytes(pod.spec.default_model_bytes), pod)}"
+def _refuse_place(state: State, model: Model, code: RejectCode, message: str) -> Refusal:
     memory = state.remember_failure(model.id)
     if memory.unplaced is None or memory.unplaced.message != message:
-        memory.unplaced = Failure(FailureReason.MODEL_LOAD_FAILED, message, state.now, pod.spec.id)
+        memory.unplaced = Failure(FailureReason.MODEL_LOAD_FAILED, message, state.now)
         remind_of_failure(state, model.id)
         state.look_at(model.id)
-    return Refusal(RejectCode.INTERNAL, message)
+    return Refusal(code, message)
 
 
 def serve_queue(state: State, pod: Pod) -> None:
@@ -190,7 +197,9 @@ def _drop_hopeless(state: State, pod: Pod) -> None:
         need = need_of(state, first.revision, first.urgency, missing, first.last_used)
         if plan(state, pod, need).enough:
             return
-        if first.urgency is not Urgency.WISHED and first.size <= pod.spec.capacity_bytes - pinned_bytes(state, pod):
+        if first.urgency is not Urgency.WISHED and first.size <= pod.spec.capacity_bytes - pinned_bytes(
+            state, pod, first.revision
+        ):
             return
         state.move(first, CopyInput.CANCEL)
         state.decide("give up", first.revision, "everything there was used more recently or is to be kept", pod.spec.id)

@@ -6,7 +6,7 @@ from shoal.core.copies import Copy, Model, Urgency
 from shoal.core.events import UsageReported
 from shoal.core.loading import place
 from shoal.core.policies.scaling import Demand
-from shoal.core.serving import drop_surplus
+from shoal.core.serving import drop_surplus, retry_required
 from shoal.core.state import State
 from shoal.core.types import RuntimeName
 from shoal.core.usage import Rate
@@ -69,7 +69,9 @@ def look_around(state: State) -> None:
         if model is not None:
             rescale(state, model, state.usage.get(revision))
     for revision in list(state.unmet):
-        state.dirty_models[revision] = None
+        model = state.models.get(revision)
+        if model is not None:
+            retry_required(state, model)
     for pod in state.pods:
         state.dirty_pods[pod] = None
     state.usage.forget_unused(state.now - 2 * state.settings.second_copy_max_age)

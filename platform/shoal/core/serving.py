@@ -71,13 +71,16 @@ def _held(state: State, revision: RevisionId) -> bool:
 
 def required_copies(state: State, model: Model) -> int:
     """How many copies there must be, requests or not."""
+    if _held(state, model.id):
+        return 0
     proving = any(endpoint.state is not EndpointState.BLOCKED for endpoint in state.changing_to(model.id))
     return max(model.spec.min_copies, 1 if proving else 0)
 
 
 def _load_required(state: State, model: Model) -> None:
     required = required_copies(state, model)
-    state.unmet.pop(model.id, None)
+    if not _unplaced(state, model):
+        state.unmet.pop(model.id, None)
     while True:
         coming = state.in_flight(model.id)
         if len(coming) + len(state.loaded(model.id, staying=True)) >= required:
@@ -89,6 +92,20 @@ def _load_required(state: State, model: Model) -> None:
         if not isinstance(place(state, model, Urgency.REQUIRED, "copies are required"), Copy):
             state.unmet[model.id] = None
             return
+
+
+def _unplaced(state: State, model: Model) -> bool:
+    memory = state.failures.get(model.id)
+    return memory is not None and memory.unplaced is not None
+
+
+def retry_required(state: State, model: Model) -> None:
+    """Look again for a place for a revision there was none for."""
+    if not model.spec.min_copies and not any(True for _ in state.changing_to(model.id)):
+        state.unmet.pop(model.id, None)
+    elif _unplaced(state, model) and not state.in_flight(model.id):
+        place(state, model, Urgency.REQUIRED, "copies are required")
+    state.dirty_models[model.id] = None
 
 
 def _set_urgency(state: State, model: Model) -> None:

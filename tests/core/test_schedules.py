@@ -1,0 +1,329 @@
+"""Random schedules of everything that can happen, in any order: the promises hold after every step, and in the end all
+requests are answered."""
+
+from __future__ import annotations
+
+import os
+
+from core_support import World, by_endpoint, by_revision, model, pod
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from shoal.core import events as ev
+from shoal.core.settings import CoreSettings
+from shoal.core.types import CopyState, FailureReason, ModelState, PodId, RevisionId, Transition, Unplaceable
+
+ENDPOINTS = ["a", "b", "c", "d"]
+PODS = ["p1", "p2", "p3", "q1"]
+RUNTIME_OF = {"p1": "r", "p2": "r", "p3": "r", "q1": "s"}
+
+endpoint_names = st.sampled_from(ENDPOINTS)
+pod_names = st.sampled_from(PODS)
+sizes = st.sampled_from([0, 10, 25, 30, 45, 60, 100, 130])
+growth = st.sampled_from([0, 0, 0, 1, 5, 20, -5])
+
+
+class Schedules(RuleBasedStateMachine):
+    """An honest but nasty world."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(CoreSettings(max_waiting_per_revision=6, max_waiting=15, second_copy_min_age=40.0))
+        self.revisions = 0
+        self.broken: set[RevisionId] = set()
+
+    def revision(self, data: st.DataObject) -> RevisionId | None:
+        known = sorted(self.world.models)
+        return data.draw(st.sampled_from(known), label="revision") if known else None
+
+    @initialize(count=st.integers(0, 3), concurrency=st.integers(1, 2))
+    def begin(self, count: int, concurrency: int) -> None:
+        for name in PODS[:count]:
+            self.world.join(pod(name, RUNTIME_OF[name], 100, concurrency))
+
+    # --- declared state ---
+
+    @rule(
+        name=endpoint_names,
+        size=sizes,
+        runtime=st.sampled_from(["r", "r", "r", "s"]),
+        least=st.sampled_from([0, 0, 0, 1, 2]),
+        most=st.sampled_from([0, 0, 1, 2]),
+        broken=st.sampled_from([False, False, False, True]),
+        load=st.booleans(),
+        force=st.sampled_from([False, False, False, True]),
+        grows=growth,
+        recent=st.booleans(),
+    )
+    def declare_endpoint(
+        self, name: str, size: int, runtime: str, least: int, most: int, broken: bool, load: bool, force: bool,
+        grows: int, recent: bool,
+    ) -> None:  # fmt: skip
+        self.revisions += 1
+        spec = model(f"{name}-{self.revisions}", size, runtime, least, most)
+        if broken:
+            self.broken.add(spec.id)
+        real = max(1, (size or 10) + grows)
+        self.world.declare(spec, last_used=self.world.now if recent else 0.0, load=load, real=real)
+        self.world.send(ev.EndpointDeclared(name, spec.id, None, force))
+
+    @rule(name=endpoint_names, force=st.booleans())
+    def roll_back(self, name: str, force: bool) -> None:
+        if name in self.world.store:
+            active, _ = self.world.store[name]
+            self.world.send(ev.EndpointDeclared(name, active, None, force))
+
+    @rule(name=endpoint_names)
+    def remove_endpoint(self, name: str) -> None:
+        self.world.send(ev.EndpointRemoved(name))
+
+    @rule()
+    def remove_unused(self) -> None:
+        """What the mesh does after a flip."""
+        named = {revision for pair in self.world.store.values() for revision in pair}
+        for revision in sorted(set(self.world.models) - named):
+            del self.world.models[revision]
+            self.world.send(ev.ModelRemoved(revision))
+
+    @rule(data=st.data())
+    def remove_model(self, data: st.DataObject) -> None:
+        """Somebody removes a revision although an endpoint names it: it must not break anything."""
+        revision = self.revision(data)
+        if revision is not None:
+            del self.world.models[revision]
+            self.world.send(ev.ModelRemoved(revision))
+
+    @rule(data=st.data(), size=sizes, least=st.integers(0, 2), most=st.integers(0, 2), load=st.booleans())
+    def declare_again(self, data: st.DataObject, size: int, least: int, most: int, load: bool) -> None:
+        revision = self.revision(data)
+        if revision is not None:
+            self.world.declare(model(revision, size, "r", least, most), load=load)
+
+    @rule(data=st.data())
+    def make_unplaceable(self, data: st.DataObject) -> None:
+        revision = self.revision(data)
+        if revision is not None:
+            why = Unplaceable(FailureReason.NO_SUPPORTING_RUNTIME, "nothing serves it")
+            spec = model(revision)
+            self.world.declare(type(spec)(spec.id, None, why))
+
+    # --- requests ---
+
+    @rule(name=endpoint_names, exclude=st.frozensets(pod_names, max_size=2), times=st.integers(1, 3))
+    def request_endpoint(self, name: str, exclude: frozenset[PodId], times: int) -> None:
+        for _ in range(times):
+            self.world.request(by_endpoint(name), exclude)
+
+    @rule(data=st.data(), exclude=st.frozensets(pod_names, max_size=2))
+    def request_revision(self, data: st.DataObject, exclude: frozenset[PodId]) -> None:
+        revision = self.revision(data)
+        self.world.request(by_revision(revision or "nobody"), exclude)
+
+    @precondition(lambda self: self.world.tickets)
+    @rule(data=st.data())
+    def abandon(self, data: st.DataObject) -> None:
+        self.world.abandon(data.draw(st.sampled_from(sorted(self.world.tickets))))
+
+    @rule(data=st.data(), ago=st.sampled_from([0.0, 1.0, 500.0]))
+    def ensure_loaded(self, data: st.DataObject, ago: float) -> None:
+        revision = self.revision(data)
+        if revision is not None:
+            self.world.send(ev.EnsureLoaded(revision, self.world.now - ago if ago else 0.0))
+
+    @rule(data=st.data())
+    def unload(self, data: st.DataObject) -> None:
+        revision = self.revision(data)
+        if revision is not None:
+            self.world.send(ev.UnloadRequested(revision))
+
+    @rule(data=st.data(), requests=st.sampled_from([1, 10, 2_000]))
+    def use(self, data: st.DataObject, requests: int) -> None:
+        revision = self.revision(data)
+        if revision is not None:
+            self.world.send(ev.UsageReported(1.0, (ev.RevisionUsage(revision, requests),)))
+
+    # --- adapters ---
+
+    def pending(self, kind: str) -> list[tuple[PodId, RevisionId]]:
+        return [(name, r) for name, server in self.world.servers.items() for r in getattr(server, kind)]
+
+    @precondition(lambda self: self.pending("loading"))
+    @rule(data=st.data())
+    def load_succeeds(self, data: st.DataObject) -> None:
+        name, revision = data.draw(st.sampled_from(self.pending("loading")))
+        if revision in self.broken:
+            self.world.failed(name, revision)
+        else:
+            self.world.loaded(name, revision)
+
+    @precondition(lambda self: self.pending("loading"))
+    @rule(data=st.data(), counts=st.booleans())
+    def load_fails(self, data: st.DataObject, counts: bool) -> None:
+        name, revision = data.draw(st.sampled_from(self.pending("loading")))
+        self.world.failed(name, revision, counts=counts)
+
+    @precondition(lambda self: self.pending("unloading"))
+    @rule(data=st.data(), succeeds=st.sampled_from([True, True, False]))
+    def unload_answers(self, data: st.DataObject, succeeds: bool) -> None:
+        name, revision = data.draw(st.sampled_from(self.pending("unloading")))
+        if succeeds:
+            self.world.unloaded(name, revision)
+        else:
+            self.world.unload_failed(name, revision)
+
+    @precondition(lambda self: self.pending("draining"))
+    @rule(data=st.data())
+    def drain_ends(self, data: st.DataObject) -> None:
+        name, revision = data.draw(st.sampled_from(self.pending("draining")))
+        self.world.drained(name, revision)
+
+    @precondition(lambda self: self.pending("loaded"))
+    @rule(data=st.data(), size=st.sampled_from([1, 20, 50, 90, 101]))
+    def size_is_measured(self, data: st.DataObject, size: int) -> None:
+        name, revision = data.draw(st.sampled_from(self.pending("loaded")))
+        self.world.servers[name].loaded[revision] = size
+        self.world.send(ev.SizeMeasured(name, revision, size))
+
+    @precondition(lambda self: self.pending("loaded"))
+    @rule(data=st.data())
+    def copy_is_lost(self, data: st.DataObject) -> None:
+        name, revision = data.draw(st.sampled_from(self.pending("loaded")))
+        if revision not in self.world.servers[name].unloading:
+            self.world.lose_copy(name, revision)
+
+    @rule(data=st.data(), name=pod_names, kind=st.sampled_from(["load", "fail", "unload", "fail unload", "drained"]))
+    def late_answer(self, data: st.DataObject, name: PodId, kind: str) -> None:
+        """An answer to something that is not under way any more (the mesh drops those of a lost incarnation)."""
+        revision = self.revision(data)
+        server = self.world.servers.get(name)
+        if revision is None:
+            return
+        if server is not None and revision in (*server.loading, *server.unloading, *server.draining):
+            return
+        late: dict[str, ev.Event] = {
+            "load": ev.LoadSucceeded(name, revision, 10),
+            "fail": ev.LoadFailed(name, revision, "late"),
+            "unload": ev.UnloadSucceeded(name, revision),
+            "fail unload": ev.UnloadFailed(name, revision, "late"),
+            "drained": ev.Drained(name, revision),
+        }
+        self.world.send(late[kind])
+
+    # --- gateways ---
+
+    @rule()
+    def gateway_acknowledges(self) -> None:
+        self.world.acknowledge()
+
+    @rule()
+    def acknowledgement_is_lost(self) -> None:
+        self.world.deliver()
+
+    @rule(version=st.integers(0, 3))
+    def old_acknowledgement(self, version: int) -> None:
+        if version <= self.world.version - len(self.world.undelivered):
+            self.world.send(ev.RoutesAcknowledged(version))
+
+    # --- pods ---
+
+    @rule(name=pod_names, capacity=st.sampled_from([100, 100, 60]), concurrency=st.integers(1, 2))
+    def pod_joins(self, name: str, capacity: int, concurrency: int) -> None:
+        if name not in self.world.servers:
+            self.world.join(pod(name, RUNTIME_OF[name], capacity, concurrency))
+
+    @precondition(lambda self: self.world.servers)
+    @rule(data=st.data())
+    def pod_dies(self, data: st.DataObject) -> None:
+        self.world.leave(data.draw(st.sampled_from(sorted(self.world.servers))))
+
+    @precondition(lambda self: self.world.servers)
+    @rule(data=st.data())
+    def pod_restarts(self, data: st.DataObject) -> None:
+        self.world.restart(data.draw(st.sampled_from(sorted(self.world.servers))))
+
+    @precondition(lambda self: self.world.servers)
+    @rule(data=st.data())
+    def pod_stops(self, data: st.DataObject) -> None:
+        self.world.stop(data.draw(st.sampled_from(sorted(self.world.servers))))
+
+    @precondition(lambda self: self.world.servers)
+    @rule(data=st.data(), lose=st.booleans())
+    def pod_reports_again(self, data: st.DataObject, lose: bool) -> None:
+        server = self.world.servers[data.draw(st.sampled_from(sorted(self.world.servers)))]
+        idle = [revision for revision in server.loaded if revision not in server.unloading]
+        if lose and idle:
+            del server.loaded[idle[0]]
+            server.draining.pop(idle[0], None)
+        self.world.send(server.report())
+
+    # --- time ---
+
+    @rule(seconds=st.sampled_from([0.5, 5.0, 11.0, 45.0, 70.0, 500.0, 1000.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.pass_time(seconds)
+
+    @rule()
+    def world_goes_on(self) -> None:
+        """Without this, schedules seldom get far."""
+        self.world.settle(frozenset(self.broken), rounds=6)
+
+    @rule()
+    def mesh_restarts(self) -> None:
+        self.world.restart_core()
+
+    @invariant()
+    def views_can_be_shown(self) -> None:
+        core = self.world.core
+        for revision in core.models():
+            assert core.model(revision) is not None
+        for name in core.endpoints():
+            view = core.endpoint(name)
+            assert view is not None
+            assert (view.transition is Transition.UP_TO_DATE) == (view.active == view.target)
+
+    def teardown(self) -> None:
+        """Once nothing goes wrong any more, every request is answered and everything declared comes true."""
+        world = self.world
+        if not world.sound:
+            return
+        for name in PODS:
+            if name in world.servers and world.servers[name].stopping:
+                world.leave(PodId(name))
+            if name not in world.servers:
+                world.join(pod(name, RUNTIME_OF[name]))
+        for _ in range(30):
+            world.settle(frozenset(self.broken))
+            world.pass_time(11.0)
+        world.settle(frozenset(self.broken))
+        assert not world.tickets, f"never answered: {world.tickets}"
+        for _ in range(3):
+            world.pass_time(1000.0)
+            world.settle(frozenset(self.broken))
+        assert not world.undelivered
+        self.check_end()
+
+    def check_end(self) -> None:
+        core = self.world.core
+        for revision in core.models():
+            view = core.model(revision)
+            assert view is not None
+            assert not any(copy.state is CopyState.WITHDRAWING for copy in view.copies)
+            if view.state is ModelState.LOADING:
+                raise AssertionError(f"{revision} is loading for ever")
+        for name in core.endpoints():
+            endpoint = core.endpoint(name)
+            assert endpoint is not None
+            if endpoint.transition is Transition.IN_PROGRESS and endpoint.target_model.state is ModelState.LOADED:
+                raise AssertionError(f"{name} never switches to {endpoint.target}")
+
+
+EXAMPLES = int(os.environ.get("SHOAL_SCHEDULES", "1200"))
+TestSchedules = Schedules.TestCase
+TestSchedules.settings = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=50,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)

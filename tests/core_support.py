@@ -1,0 +1,325 @@
+"""A simulated world around the core: model servers, one gateway, a store and clients, honest but slow and mortal.
+
+It carries out the core's actions and checks each against what it knows itself, independently of the core's records.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shoal.core import events as ev
+from shoal.core.actions import (
+    Action,
+    Answer,
+    CancelLoad,
+    Changed,
+    Drain,
+    Forward,
+    Load,
+    Persist,
+    PodDrained,
+    PublishRoutes,
+    Reject,
+    Unload,
+)
+from shoal.core.core import Core
+from shoal.core.settings import CoreSettings
+from shoal.core.types import (
+    EndpointName,
+    LoadedCopy,
+    ModelSpec,
+    PodId,
+    PodSpec,
+    RevisionId,
+    RouteCopy,
+    RouteKey,
+    RuntimeName,
+    Ticket,
+)
+
+START = 1_000_000.0
+
+
+@dataclass
+class Server:
+    """One model server: what it really holds and what it was asked to do and has not answered."""
+
+    spec: PodSpec
+    incarnation: int = 0
+    loaded: dict[RevisionId, int] = field(default_factory=dict)
+    loading: dict[RevisionId, None] = field(default_factory=dict)
+    unloading: dict[RevisionId, None] = field(default_factory=dict)
+    draining: dict[RevisionId, None] = field(default_factory=dict)
+    stopping: bool = False
+    emptied: bool = False
+
+    def report(self) -> ev.PodReported:
+        copies = tuple(LoadedCopy(revision, size) for revision, size in self.loaded.items())
+        return ev.PodReported(self.spec, copies, str(self.incarnation))
+
+
+class World:
+    """Everything outside the core."""
+
+    def __init__(self, settings: CoreSettings | None = None, *, seed: int = 0) -> None:
+        self.settings = settings or CoreSettings()
+        self.seed = seed
+        self.now = START
+        self.core = Core(self.settings, seed=seed)
+        self.servers: dict[PodId, Server] = {}
+        self.models: dict[RevisionId, ModelSpec] = {}
+        self.real_bytes: dict[RevisionId, int] = {}
+        self.store: dict[EndpointName, tuple[RevisionId, RevisionId]] = {}
+        self.table: dict[RouteKey, tuple[RouteCopy, ...]] = {}
+        self.gateway: dict[RouteKey, tuple[RouteCopy, ...]] = {}
+        self.undelivered: list[PublishRoutes] = []
+        self.published_at: dict[int, float] = {}
+        self.version = 0
+        self.tickets: dict[Ticket, RouteKey] = {}
+        self.answers: dict[Ticket, Forward | Reject] = {}
+        self.next_ticket = 1
+        self.sound = True
+        """False once a step broke a promise: nothing that follows means anything."""
+
+    # --- in ---
+
+    def send(self, event: ev.Event) -> list[Action]:
+        """Hand an event to the core and carry out what it asks for."""
+        self.sound = False
+        actions = self.core.handle(event, self.now)
+        for action in actions:
+            self._carry_out(action)
+        self.core.check_invariants()
+        self._check()
+        self.sound = True
+        return actions
+
+    def join(self, spec: PodSpec) -> list[Action]:
+        self.servers[spec.id] = Server(spec)
+        return self.send(self.servers[spec.id].report())
+
+    def leave(self, pod: PodId) -> list[Action]:
+        del self.servers[pod]
+        return self.send(ev.PodLeft(pod))
+
+    def restart(self, pod: PodId) -> list[Action]:
+        old = self.servers[pod]
+        self.servers[pod] = Server(old.spec, old.incarnation + 1, stopping=old.stopping)
+        return self.send(self.servers[pod].report())
+
+    def declare(
+        self, spec: ModelSpec, *, last_used: float = 0.0, load: bool = False, real: int | None = None
+    ) -> list[Action]:
+        self.models[spec.id] = spec
+        if real is not None:
+            self.real_bytes[spec.id] = real
+        return self.send(ev.ModelDeclared(spec, last_used, load))
+
+    def request(self, key: RouteKey, exclude: frozenset[PodId] = frozenset()) -> list[Action]:
+        ticket = Ticket(self.next_ticket)
+        self.next_ticket += 1
+        self.tickets[ticket] = key
+        return self.send(ev.RequestWaiting(ticket, key, exclude))
+
+    def abandon(self, ticket: Ticket) -> list[Action]:
+        del self.tickets[ticket]
+        return self.send(ev.RequestAbandoned(ticket))
+
+    def loaded(self, pod: PodId, revision: RevisionId, size: int | None = None) -> list[Action]:
+        """The server finished a load."""
+        server = self.servers[pod]
+        del server.loading[revision]
+        size = size or self.size_of(server, revision)
+        if size <= server.spec.capacity_bytes:
+            server.loaded[revision] = size
+        return self.send(ev.LoadSucceeded(pod, revision, size))
+
+    def size_of(self, server: Server, revision: RevisionId) -> int:
+        spec = self.models.get(revision)
+        predicted = spec.predicted_bytes if spec else 0
+        return self.real_bytes.get(revision) or predicted or server.spec.default_model_bytes
+
+    def failed(self, pod: PodId, revision: RevisionId, message: str = "it broke", counts: bool = True) -> list[Action]:
+        del self.servers[pod].loading[revision]
+        return self.send(ev.LoadFailed(pod, revision, message, counts))
+
+    def unloaded(self, pod: PodId, revision: RevisionId) -> list[Action]:
+        server = self.servers[pod]
+        del server.unloading[revision]
+        server.loaded.pop(revision, None)
+        return self.send(ev.UnloadSucceeded(pod, revision))
+
+    def unload_failed(self, pod: PodId, revision: RevisionId) -> list[Action]:
+        del self.servers[pod].unloading[revision]
+        return self.send(ev.UnloadFailed(pod, revision, "busy"))
+
+    def drained(self, pod: PodId, revision: RevisionId) -> list[Action]:
+        del self.servers[pod].draining[revision]
+        return self.send(ev.Drained(pod, revision))
+
+    def lose_copy(self, pod: PodId, revision: RevisionId) -> list[Action]:
+        """The server loses a copy by itself, and somebody is told."""
+        self.servers[pod].loaded.pop(revision, None)
+        return self.send(ev.CopyMissing(pod, revision))
+
+    def deliver(self) -> int:
+        """The gateway applies everything published so far (its acknowledgement is another step)."""
+        for publication in self.undelivered:
+            self.gateway.update(publication.changes)
+        self.undelivered.clear()
+        return self.version
+
+    def acknowledge(self) -> list[Action]:
+        return self.send(ev.RoutesAcknowledged(self.deliver()))
+
+    def restart_core(self) -> None:
+        """The mesh dies and a new one takes over: everything is declared anew, then every pod reports."""
+        self.tickets.clear()
+        self.core = Core(self.settings, seed=self.seed)
+        self.undelivered.clear()
+        self.gateway.clear()
+        self.table.clear()
+        self.version = 0
+        self.published_at.clear()
+        stored = dict(self.store)
+        for server in self.servers.values():
+            server.loading.clear()
+            server.unloading.clear()
+            server.draining.clear()
+            server.emptied = False
+        for spec in list(self.models.values()):
+            self.send(ev.ModelDeclared(spec))
+        for name, (active, target) in stored.items():
+            self.send(ev.EndpointDeclared(name, target, active))
+        for pod in list(self.servers):
+            self.send(self.servers[pod].report())
+            if self.servers[pod].stopping:
+                self.send(ev.PodDraining(pod))
+
+    def pass_time(self, seconds: float) -> list[Action]:
+        self.now += seconds
+        return self.send(ev.Tick())
+
+    def stop(self, pod: PodId) -> list[Action]:
+        self.servers[pod].stopping = True
+        return self.send(ev.PodDraining(pod))
+
+    # --- out ---
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case Persist(name, None, _):
+                self.store.pop(name, None)
+            case Persist(name, active, target):
+                assert active is not None
+                assert target is not None
+                self.store[name] = (active, target)
+            case Load(pod, revision):
+                server = self.servers[pod]
+                assert revision not in server.loading, f"{revision} is loading on {pod} already"
+                assert revision not in server.loaded, f"{revision} is loaded on {pod} already"
+                assert revision not in server.unloading, f"{revision} is being unloaded from {pod}"
+                server.loading[revision] = None
+            case CancelLoad(pod, revision):
+                del self.servers[pod].loading[revision]
+            case Unload(pod, revision):
+                self._unload(self.servers[pod], revision)
+            case Drain(pod, revision):
+                self.servers[pod].draining[revision] = None
+            case PublishRoutes(version, changes):
+                assert version > self.version
+                self.version = version
+                self.published_at[version] = self.now
+                self.undelivered.append(action)
+                self.table.update(changes)
+            case Answer(ticket, result):
+                assert ticket in self.tickets, f"{ticket} is answered twice, or was never asked"
+                self._answered(self.tickets.pop(ticket), result)
+                self.answers[ticket] = result
+            case PodDrained(pod):
+                if pod in self.servers:
+                    self.servers[pod].emptied = True
+            case Changed():
+                pass
+
+    def _unload(self, server: Server, revision: RevisionId) -> None:
+        assert revision not in server.loading
+        server.unloading[revision] = None
+        server.draining.pop(revision, None)
+        if revision not in server.loaded:
+            return  # a load that failed or was cancelled: what a gateway may still believe is of before it was lost
+        for key, copies in self.gateway.items():
+            if RouteCopy(server.spec.id, revision) in copies:
+                waited = self.now - min((self.published_at[p.version] for p in self.undelivered), default=self.now)
+                bound = self.settings.routes_ack_timeout
+                assert waited >= bound, f"a gateway still routes {key.name} to {revision} on {server.spec.id}"
+
+    def _answered(self, key: RouteKey, result: Forward | Reject) -> None:
+        if isinstance(result, Reject):
+            return
+        server = self.servers[result.pod]
+        assert result.revision in server.loaded, f"{key.name} is sent to {result.pod}, which lacks {result.revision}"
+        assert result.revision not in server.unloading
+        if key.is_revision:
+            assert result.revision == key.name
+        else:
+            active, _ = self.store[EndpointName(key.name)]
+            assert result.revision == active, f"{key.name} serves {active}, but a request went to {result.revision}"
+
+    def _check(self) -> None:
+        for key, copies in self.table.items():
+            for copy in copies:
+                server = self.servers.get(copy.pod)
+                assert server is not None, f"{key.name} is routed to the vanished {copy.pod}"
+                assert copy.revision in server.loaded, f"{key.name} is routed to {copy.pod}, which lacks it"
+                if not key.is_revision:
+                    assert copy.revision == self.store[EndpointName(key.name)][0]
+        for server in self.servers.values():
+            for revision in server.loading:
+                assert server.loaded.keys().isdisjoint({revision})
+
+    # --- calm ---
+
+    def settle(self, broken: frozenset[RevisionId] = frozenset(), rounds: int = 400) -> None:
+        """Nothing goes wrong any more: answer whatever is asked until nothing is left to do."""
+        for _ in range(rounds):
+            if not self.step_calmly(broken):
+                return
+
+    def step_calmly(self, broken: frozenset[RevisionId]) -> bool:
+        if self.undelivered:
+            self.acknowledge()
+            return True
+        for pod, server in self.servers.items():
+            if server.loading:
+                revision = next(iter(server.loading))
+                if revision in broken:
+                    self.failed(pod, revision)
+                else:
+                    self.loaded(pod, revision)
+                return True
+            if server.draining:
+                self.drained(pod, next(iter(server.draining)))
+                return True
+            if server.unloading:
+                self.unloaded(pod, next(iter(server.unloading)))
+                return True
+        return False
+
+
+def pod(name: str = "p1", runtime: str = "r", capacity: int = 100, concurrency: int = 1, default: int = 10) -> PodSpec:
+    """A pod spec of small numbers."""
+    return PodSpec(PodId(name), RuntimeName(runtime), capacity, concurrency, default)
+
+
+def model(name: str, size: int = 30, runtime: str = "r", least: int = 0, most: int = 0) -> ModelSpec:
+    """A model spec of small numbers."""
+    return ModelSpec(RevisionId(name), RuntimeName(runtime), None, size, least, most)
+
+
+def by_revision(name: str) -> RouteKey:
+    return RouteKey(name, is_revision=True)
+
+
+def by_endpoint(name: str) -> RouteKey:
+    return RouteKey(name)
