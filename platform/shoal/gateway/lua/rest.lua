@@ -61,7 +61,6 @@ local function check_headers(headers, name)
 end
 
 local function by_name(handle, headers, kind, name, is_revision)
-  if not is_revision then names.set_endpoint(headers, name) end
   local prefix = kind .. (is_revision and "revision:" or "")
   if kind == "http" then prefix = is_revision and "http-revision:" or "http:" end
   send(handle, headers, prefix .. names.escape(name))

@@ -1,6 +1,6 @@
--- Runs once an attempt has its copy: renames the model to the revision that copy holds. Requests on the way to the
--- activator have no x-shoal-revision and pass as the client sent them; attempts share their headers (but not their
--- body), so what an earlier attempt wrote there is taken back.
+-- Runs once an attempt has its copy: renames the model to the revision that copy holds, which Envoy has written into
+-- mm-model-id. On the way to the activator there is no such header and the request passes as the client sent it;
+-- attempts share their headers (but not their body), so what an earlier attempt wrote there is taken back.
 local names = require("shoal.names")
 local frames = require("shoal.frames")
 
@@ -8,14 +8,7 @@ local SERVICE = "/inference.GRPCInferenceService/"
 local UNARY = { [SERVICE .. "ModelInfer"] = true, [SERVICE .. "ModelMetadata"] = true }
 local STREAM = SERVICE .. "ModelStreamInfer"
 
-local function rename_unary(handle, headers, revision)
-  headers:remove("content-length")
-  local body = handle:body()
-  body:setBytes(frames.rename(body:getBytes(0, body:length()), revision))
-end
-
-local function rename_stream(handle, headers, revision)
-  headers:remove("content-length")
+local function rename_stream(handle, revision)
   local rename = frames.renamer(revision)
   for chunk in handle:bodyChunks() do
     local length = chunk:length()
@@ -23,20 +16,39 @@ local function rename_stream(handle, headers, revision)
   end
 end
 
-local function restore(headers)
-  local route = headers:get("x-shoal-route")
-  if route and not string.find(route, "revision:", 1, true) then headers:remove("mm-model-id") end
+-- A header and its binary form: set one of them, unless the client did.
+local function name_in_headers(headers, header, name)
+  local binary = header .. "-bin"
+  if headers:get(header) or headers:get(binary) then return end
+  if names.is_header_safe(name) then
+    headers:replace(header, name)
+  else
+    headers:replace(binary, names.base64_encode(name))
+  end
+end
+
+local function to_activator(headers)
   local path = headers:get("x-shoal-path")
   if path then headers:replace(":path", path) end
+  local route = headers:get("x-shoal-route")
+  if not route or string.find(route, "shoal:", 1, true) == 1 then return end
+  local kind, escaped = string.match(route, "^(.*):(.*)$")
+  local is_revision = kind and kind ~= "http"
+  name_in_headers(headers, is_revision and "mm-model-id" or "mm-vmodel-id", names.unescape(escaped or route))
 end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
-  local revision = headers:get("x-shoal-revision")
-  if not revision then return restore(headers) end
+  local revision = headers:get("mm-model-id")
+  if not revision then return to_activator(headers) end
   local path = headers:get(":path")
-  if UNARY[path] then return rename_unary(handle, headers, revision) end
-  if path == STREAM then return rename_stream(handle, headers, revision) end
-  local rest = string.match(path, "^/v2/models/[^/?]+(.*)$")
-  if rest then headers:replace(":path", "/v2/models/" .. names.escape(revision) .. rest) end
+  if UNARY[path] then
+    local body = handle:body()
+    body:setBytes(frames.rename(body:getBytes(0, body:length()), revision))
+  elseif path == STREAM then
+    rename_stream(handle, revision)
+  else
+    local rest = string.match(path, "^/v2/models/[^/?]+(.*)$")
+    if rest then headers:replace(":path", "/v2/models/" .. names.escape(revision) .. rest) end
+  end
 end

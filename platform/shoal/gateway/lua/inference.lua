@@ -1,0 +1,31 @@
+-- What the scripts of the gRPC port share.
+local names = require("shoal.names")
+local frames = require("shoal.frames")
+
+local M = {}
+
+M.NAMELESS = "the message names no model: set model_name, or the header mm-vmodel-id"
+
+function M.refuse(handle, message)
+  handle:respond({
+    [":status"] = "200",
+    ["content-type"] = "application/grpc",
+    ["grpc-status"] = "3", -- INVALID_ARGUMENT
+    ["grpc-message"] = names.escape_message(message),
+  })
+end
+
+-- The name in the one message of a request: name or nil, error.
+function M.name_in_body(handle)
+  local body = handle:body()
+  if not body then return nil, "the request has no message" end
+  return frames.read_name(function(offset, count) return body:getBytes(offset, count) end, body:length())
+end
+
+-- Say which cluster the request is meant for, and have Envoy look for its route anew.
+function M.route(handle, headers, name, is_revision)
+  headers:replace("x-shoal-route", (is_revision and "revision:" or "") .. names.escape(name))
+  handle:clearRouteCache()
+end
+
+return M
