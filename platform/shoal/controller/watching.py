@@ -8,6 +8,7 @@ given to it here mends all three.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 from kubernetes import client
 from kubernetes.informer import ADDED, DELETED, MODIFIED, SharedInformer
+from urllib3.exceptions import HTTPError
 
 from shoal.controller.kube import Document, Resource
 
@@ -30,6 +32,10 @@ _MOST_PAUSE = 10.0
 
 Handler = Callable[[Resource, str, Document | None], None]
 """Called on the event loop with the object's name and the object, or None when it is gone."""
+
+
+class _StoppedError(Exception):
+    """Ends an informer's call because its watcher was stopped."""
 
 
 class Watcher:
@@ -54,6 +60,7 @@ class Watcher:
         self._stopping = threading.Event()
         self._failures = 0
         self._last_call = 0.0
+        self._live: Any = None
         self._informer = SharedInformer(self._list_function(), resync_period=_WATCH_SECONDS)
         self._informer.add_event_handler(ADDED, self._changed)
         self._informer.add_event_handler(MODIFIED, self._changed)
@@ -70,7 +77,15 @@ class Watcher:
     async def stop(self) -> None:
         """End the thread."""
         self._stopping.set()
+        self._cut(self._live)
         await asyncio.to_thread(self._informer.stop)
+
+    @staticmethod
+    def _cut(response: Any) -> None:
+        """Wake a thread that reads from a watch."""
+        if response is not None:
+            with contextlib.suppress(ValueError, RuntimeError, OSError):
+                response.shutdown()
 
     def _changed(self, document: Document) -> None:
         self._post(document["metadata"]["name"], document)
@@ -109,10 +124,18 @@ class Watcher:
             "resourceVersion": str(options.get("resource_version", "")),
             "timeoutSeconds": str(options.get("timeout_seconds", _WATCH_SECONDS)),
         }
-        return self._get(query, _WATCH_TIMEOUT, preload=False)
+        response = self._get(query, _WATCH_TIMEOUT, preload=False)
+        # Seen by `stop`, or `stop` is seen here: a watch never goes on unnoticed until the server says something.
+        self._live = response
+        if self._stopping.is_set():
+            response.close()
+            raise _StoppedError
+        return response
 
     def _get(self, query: dict[str, str], timeout: tuple[float, float], *, preload: bool) -> Any:
         self._pause()
+        if self._stopping.is_set():
+            raise _StoppedError
         if self._selector:
             query = query | {"labelSelector": self._selector}
         try:
@@ -141,16 +164,22 @@ class Watcher:
 
 
 class InformerLogFilter(logging.Filter):
-    """Says in one line what the informer logs with a traceback: that the API server does not answer."""
+    """Says in one line what the informer logs with a traceback: that the API server does not answer.
+
+    A watch that was cut off is resumed and worth a note only; that is also how watches end when they are stopped.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Drop the traceback, keep the cause."""
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
+            if isinstance(error, _StoppedError):
+                return False
             record.msg, record.args = f"{record.getMessage()}: {type(error).__name__}: {error}"[:300], ()
             record.exc_info = None
-            record.levelno, record.levelname = logging.WARNING, "WARNING"
-        return True
+            record.levelno = logging.INFO if isinstance(error, HTTPError) else logging.WARNING
+            record.levelname = logging.getLevelName(record.levelno)
+        return logging.getLogger(record.name).isEnabledFor(record.levelno)
 
 
 def quiet_informers() -> None:

@@ -1,0 +1,330 @@
+"""The controller against the real embedded API server."""
+
+import asyncio
+
+import pytest
+
+from controller_support import endpoint_view, load_failure, model_view
+from resources_support import example, isvc, model, runtime
+from shoal.controller.kube import DEPLOYMENT, EVENT, ISVC, POD, RUNTIME, SERVICE, KubeError
+from shoal.controller.status import condition
+from shoal.core.types import ModelState, Unplaceable
+from shoal.resources.builtin import builtin_runtime
+
+pytestmark = pytest.mark.server
+
+DEPLOYED = "modelmesh-serving-mlserver-1.x"
+
+
+async def eventually(look, *, seconds=20.0):
+    """The first true answer of `look`, which is asked again and again for a bounded time."""
+    end = asyncio.get_running_loop().time() + seconds
+    while True:
+        found = await look()
+        if found or asyncio.get_running_loop().time() > end:
+            assert found, "it never became true"
+            return found
+        await asyncio.sleep(0.05)
+
+
+def _status(bench, name, check, namespace="modelmesh-serving"):
+    async def look():
+        document = await bench.get(ISVC, name, namespace)
+        status = (document or {}).get("status") or {}
+        return status if check(status) else None
+
+    return look
+
+
+def _ready(value, reason=None):
+    def check(status):
+        ready = condition(status, "Ready")
+        return ready.get("status") == value and (reason is None or ready.get("reason") == reason)
+
+    return check
+
+
+async def _events(bench, name):
+    return {
+        event["reason"]: event
+        for event in await bench.list(EVENT, "modelmesh-serving")
+        if event["involvedObject"]["name"] == name
+    }
+
+
+async def test_an_inferenceservice_goes_from_declared_to_ready(bench):
+    await bench.configure("scaleToZero: {enabled: false}")
+    await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
+    await bench.control(admin_address="http://127.64.0.1:18080")
+    await bench.apply(ISVC, example("isvc-sklearn-mnist"))
+    status = await eventually(_status(bench, "sklearn-mnist", _ready("False", "Pending")))
+    assert status["observedGeneration"] == 1
+
+    declaration = bench.mesh.declared["sklearn-mnist"]
+    assert declaration.revision == "sklearn-mnist__isvc-3c10c62d34"
+    assert (declaration.info.type, declaration.info.path, declaration.runtime) == (
+        "mt:sklearn",
+        "mnist-svm.joblib",
+        "mlserver-1.x",
+    )
+    bench.mesh.show("sklearn-mnist", endpoint_view(model_view(declaration.revision, ModelState.LOADED, copies=1)))
+    status = await eventually(_status(bench, "sklearn-mnist", _ready("True")))
+    assert status["url"] == "grpc://modelmesh-serving.modelmesh-serving:8033"
+    assert status["servingRuntimeName"] == "mlserver-1.x"
+    assert status["modelStatus"]["states"] == {"activeModelState": "Loaded", "targetModelState": ""}
+
+    async def told():
+        return "ModelLoaded" in await _events(bench, "sklearn-mnist")
+
+    await eventually(told)
+    await bench.kube.delete(ISVC, "sklearn-mnist")
+
+    async def undeclared():
+        return "undeclare sklearn-mnist" in bench.mesh.calls
+
+    await eventually(undeclared)
+
+
+async def test_a_runtime_becomes_a_deployment_and_follows_its_changes(bench):
+    await bench.configure("scaleToZero: {enabled: false}\npodsPerRuntime: 3")
+    await bench.control(admin_address="http://127.64.0.1:18080")
+    manifest = builtin_runtime("mlserver-1.x")
+    await bench.apply(RUNTIME, manifest)
+
+    async def replicas(number):
+        document = await bench.get(DEPLOYMENT, DEPLOYED)
+        return document if document and document["spec"]["replicas"] == number else None
+
+    document = await eventually(lambda: replicas(3))
+    assert document["metadata"]["ownerReferences"][0]["name"] == "mlserver-1.x"
+    generation = document["metadata"]["generation"]
+    mesh_service = await bench.get(SERVICE, "shoal-mesh")
+    assert mesh_service["metadata"]["annotations"]["shoal.dev/address"] == "http://127.64.0.1:18080"
+
+    # What somebody else changes is put right.
+    await bench.kube.merge(DEPLOYMENT, DEPLOYED, {"spec": {"replicas": 7}})
+    document = await eventually(lambda: replicas(3))
+    assert document["metadata"]["generation"] > generation
+
+    manifest["spec"]["replicas"] = 1
+    await bench.apply(RUNTIME, manifest)
+    await eventually(lambda: replicas(1))
+    assert str(bench.mesh.chooser("mt:sklearn:1")) == "mlserver-1.x"
+
+    manifest["spec"]["disabled"] = True
+    await bench.apply(RUNTIME, manifest)
+
+    async def gone():
+        return await bench.get(DEPLOYMENT, DEPLOYED) is None
+
+    await eventually(gone)
+    assert isinstance(bench.mesh.chooser("mt:sklearn:1"), Unplaceable)
+
+
+async def test_runtimes_without_models_have_no_pods_when_so_configured(bench):
+    await bench.configure("scaleToZero: {enabled: true, gracePeriodSeconds: 1}\npodsPerRuntime: 2")
+    await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
+    await bench.control()
+
+    async def replicas(number):
+        document = await bench.get(DEPLOYMENT, DEPLOYED)
+        return document is not None and document["spec"]["replicas"] == number
+
+    await eventually(lambda: replicas(0))
+    await bench.apply(ISVC, isvc("m"))
+    await eventually(lambda: replicas(2))
+    await bench.kube.delete(ISVC, "m")
+    await eventually(lambda: replicas(0))
+
+
+async def test_no_runtime_and_then_one(bench):
+    await bench.control()
+    await bench.apply(ISVC, isvc("m", predictor=model("prophet", storageUri="s3://b/p")))
+
+    async def unplaceable():
+        found = bench.mesh.declared.get("m")
+        return found if found and found.unplaceable else None
+
+    found = await eventually(unplaceable)
+    assert "there are no runtimes" in found.unplaceable.message
+    await bench.apply(RUNTIME, runtime("p", [{"name": "prophet", "autoSelect": True}]))
+
+    async def placed():
+        return bench.mesh.declared["m"].runtime == "p"
+
+    await eventually(placed)
+    await bench.kube.delete(RUNTIME, "p")
+
+    async def displaced():
+        return bench.mesh.declared["m"].unplaceable is not None
+
+    await eventually(displaced)
+
+
+async def test_failures_are_told_in_status_and_event(bench):
+    await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
+    await bench.control()
+    await bench.apply(ISVC, isvc("m"))
+    await eventually(_status(bench, "m", _ready("False", "Pending")))
+    revision = bench.mesh.declared["m"].revision
+    failed = model_view(revision, ModelState.FAILED_TO_LOAD, failure=load_failure("no such file"))
+    bench.mesh.show("m", endpoint_view(failed))
+    status = await eventually(_status(bench, "m", _ready("False", "ModelLoadFailed")))
+    assert status["modelStatus"]["lastFailureInfo"]["location"] == "pf"
+
+    async def told():
+        return (await _events(bench, "m")).get("ModelLoadFailed")
+
+    event = await eventually(told)
+    assert (event["type"], event["message"]) == ("Warning", "no such file")
+
+
+async def test_a_taken_name_is_told(bench):
+    await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
+    bench.mesh.taken.add("m")
+    await bench.control()
+    await bench.apply(ISVC, isvc("m"))
+    status = await eventually(_status(bench, "m", _ready("False", "InvalidPredictorSpec")))
+    assert "in use by another owner" in condition(status, "Ready")["message"]
+    assert status["modelStatus"]["transitionStatus"] == "InvalidSpec"
+
+
+async def test_the_missing_annotation_and_the_wrong_namespace_are_told(bench):
+    await bench.control(sole_mesh=True)
+    plain = isvc("plain")
+    del plain["metadata"]["annotations"]
+    await bench.apply(ISVC, plain)
+    status = await eventually(_status(bench, "plain", _ready("False", "NotServed")))
+    assert "serving.kserve.io/deploymentMode" in condition(status, "Ready")["message"]
+    assert "plain" not in bench.mesh.declared
+
+    elsewhere = isvc("m")
+    elsewhere["metadata"]["namespace"] = "default"
+    await bench.kube.create(ISVC, elsewhere)
+    status = await eventually(_status(bench, "m", _ready("False", "NotServed"), "default"))
+    assert "'modelmesh-serving' only" in condition(status, "Ready")["message"]
+    assert "m" not in bench.mesh.declared
+
+
+async def test_removing_the_annotation_is_like_deleting(bench):
+    await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
+    await bench.control()
+    await bench.apply(ISVC, isvc("m"))
+    await eventually(_status(bench, "m", _ready("False", "Pending")))
+    await bench.kube.merge(ISVC, "m", {"metadata": {"annotations": {"serving.kserve.io/deploymentMode": None}}})
+    status = await eventually(_status(bench, "m", _ready("False", "NotServed")))
+    assert "undeclare m" in bench.mesh.calls
+    assert "url" not in status
+
+
+async def test_wrong_settings_change_nothing(bench):
+    await bench.configure("scaleToZero: {enabled: false}\npodsPerRuntime: 3")
+    await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
+    await bench.control()
+
+    async def replicas(number):
+        document = await bench.get(DEPLOYMENT, DEPLOYED)
+        return document is not None and document["spec"]["replicas"] == number
+
+    await eventually(lambda: replicas(3))
+    await bench.configure("podsPerRuntime: many")
+    await bench.configure("scaleToZero: {enabled: false}\npodsPerRuntime: 1")
+    await eventually(lambda: replicas(1))
+
+
+async def test_pods_are_handed_to_the_mesh(bench):
+    await bench.control()
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "p1",
+            "namespace": "modelmesh-serving",
+            "labels": {"modelmesh-service": "modelmesh-serving"},
+            "ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d", "uid": "u", "controller": True}
+            ],
+            "annotations": {
+                "shoal.dev/runtime": "mlserver-1.x",
+                "shoal.dev/management-port": "8085",
+                "shoal.dev/grpc-port": "8001",
+            },
+        },
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    }
+    await bench.kube.create(POD, pod)
+    await bench.kube.merge(POD, "p1", {"status": {"phase": "Running", "podIP": "127.70.1.10"}}, "status")
+
+    async def found():
+        return "p1" in bench.mesh.pods
+
+    await eventually(found)
+    assert bench.mesh.pods["p1"].host == "127.70.1.10"
+
+
+async def test_a_restarted_controller_hands_everything_over_and_cleans_up_what_was_deleted_meanwhile(bench):
+    await bench.configure("scaleToZero: {enabled: false}")
+    await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
+    await bench.apply(ISVC, isvc("m"))
+    await bench.control()
+    assert bench.mesh.calls.index("declare m") < bench.mesh.calls.index("synced")
+
+    async def deployed():
+        return await bench.get(DEPLOYMENT, DEPLOYED)
+
+    before = await eventually(deployed)
+    await bench.stop()
+    await bench.control()
+    assert (await deployed())["metadata"]["generation"] == before["metadata"]["generation"]
+    await bench.stop()
+    await bench.kube.delete(RUNTIME, "mlserver-1.x")
+    await bench.control()
+
+    async def gone():
+        return await deployed() is None
+
+    await eventually(gone)
+
+
+async def test_the_controller_outlives_the_api_server(bench):
+    await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
+    await bench.control()
+    await bench.apply(ISVC, isvc("m"))
+    await eventually(_status(bench, "m", _ready("False", "Pending")))
+    await asyncio.to_thread(bench.api.kill)
+    # What changes while nobody can write it down is written later.
+    bench.mesh.show("m", endpoint_view(model_view(bench.mesh.declared["m"].revision, ModelState.LOADED, copies=1)))
+    with pytest.raises(KubeError):
+        await bench.apply(ISVC, isvc("n"))
+    await asyncio.to_thread(bench.api.start)
+    await eventually(_status(bench, "m", _ready("True")), seconds=40)
+    await bench.apply(ISVC, isvc("n"))
+
+    async def declared():
+        return "n" in bench.mesh.declared
+
+    await eventually(declared, seconds=40)
+    assert not bench.task.done()
+
+
+async def test_an_idle_controller_writes_nothing(bench):
+    await bench.configure("scaleToZero: {enabled: false}")
+    await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
+    await bench.control()
+    await bench.apply(ISVC, isvc("m"))
+    await eventually(_status(bench, "m", _ready("False", "Pending")))
+    failed = load_failure("same")
+    for number in range(20):
+        bench.mesh.show(
+            "m",
+            endpoint_view(
+                model_view(bench.mesh.declared["m"].revision, ModelState.FAILED_TO_LOAD, failure=failed), None, None
+            ),
+        )
+        if number == 0:
+            await eventually(_status(bench, "m", _ready("False", "ModelLoadFailed")))
+            first = (await bench.get(ISVC, "m"))["metadata"]["resourceVersion"]
+    # A later change of another object passes through the same queue: by then the twenty were looked at.
+    await bench.apply(ISVC, isvc("later"))
+    await eventually(_status(bench, "later", _ready("False", "Pending")))
+    assert (await bench.get(ISVC, "m"))["metadata"]["resourceVersion"] == first
