@@ -11,7 +11,18 @@ import pytest
 from kubernetes import client
 
 from controller_support import RecordingMesh
-from shoal.controller.kube import CONFIG_MAP, Document, Kube, Resource, connect
+from shoal.controller.kube import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    EVENT,
+    ISVC,
+    POD,
+    RUNTIME,
+    Document,
+    Kube,
+    Resource,
+    connect,
+)
 from shoal.controller.main import run
 from shoal.controller.settings import ControllerSettings
 
@@ -137,12 +148,21 @@ async def _bench(server):
     return Bench(server, RecordingMesh(), Kube(connection, NAMESPACE), connection)
 
 
-@pytest.fixture
-async def bench(tmp_path):
-    server = ApiServer(tmp_path)
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    server = ApiServer(tmp_path_factory.mktemp("apiserver"))
     server.start()
-    found = await _bench(server)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def bench(api):
+    """One API server serves all tests of a module; each test begins without objects."""
+    found = await _bench(api)
     yield found
     await found.stop()
+    for resource in (ISVC, RUNTIME, CONFIG_MAP, DEPLOYMENT, POD, EVENT):
+        for document in await found.list(resource):
+            await found.kube.delete(resource, document["metadata"]["name"])
     found.kube.close()
-    server.kill()

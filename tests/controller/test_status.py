@@ -57,6 +57,13 @@ def test_ready_does_not_pretend():
     assert _conditions(_status(None))["Ready"] == "False"
 
 
+def test_a_model_on_standby_without_any_pod_is_not_ready():
+    unhealthy = load_failure("Waiting for supporting runtime Pod to become available", reason="RuntimeUnhealthy")
+    status = _status(endpoint_view(model_view("m__isvc-1", ModelState.STANDBY, failure=unhealthy)))
+    ready = condition(status, "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "RuntimeUnhealthy")
+
+
 def test_a_model_that_is_loaded_again_for_a_request_stays_ready():
     old = _status(endpoint_view(model_view("m__isvc-1", ModelState.STANDBY)))
     status = _status(endpoint_view(model_view("m__isvc-1", ModelState.LOADING)), old=old, now=NOW + 60)
@@ -121,9 +128,12 @@ def test_a_wrong_spec_is_told_and_the_old_model_goes_on():
 def test_what_did_not_change_needs_no_write_at_any_later_time():
     invalid = Declared(4, invalid="wrong")
     failed = endpoint_view(model_view("m__isvc-1", ModelState.FAILED_TO_LOAD, failure=load_failure(at=NOW)))
+    nowhere = load_failure(at=0.0, reason="NoSupportingRuntime")
+    unplaceable = endpoint_view(model_view("m__isvc-1", ModelState.FAILED_TO_LOAD, failure=nowhere))
     for declared, view in (
         (_declared(), endpoint_view(model_view("m__isvc-1", ModelState.LOADED))),
         (_declared(), failed),
+        (_declared(), unplaceable),
         (invalid, None),
         (Declared(1, not_ours="annotation"), None),
     ):

@@ -1,4 +1,4 @@
-"""The control-plane process: controller and mesh on one event loop. `python -m shoal.controller --help` lists its flags."""
+"""The control-plane process: controller and mesh on one event loop. Flags: `python -m shoal.controller --help`."""
 
 from __future__ import annotations
 
@@ -81,6 +81,7 @@ async def serve(flags: argparse.Namespace) -> None:
         admin_address=f"http://{flags.host}:{flags.admin_port}" if flags.embedded else "",
         admin_port=flags.admin_port,
         claims_always_mounted=flags.embedded,
+        sole_mesh=flags.embedded,
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -103,7 +104,7 @@ def main() -> None:
     try:
         asyncio.run(serve(flags))
     except (OSError, RegistryError) as error:
-        logging.getLogger("shoal").error("cannot start: %s", error)
+        logging.getLogger("shoal").error("cannot start: %s", error)  # noqa: TRY400 - the message says it all
         sys.exit(1)
 
 

@@ -162,7 +162,8 @@ class IsvcReconciler:
         """Events for what changed between two statuses."""
         failure = (new.get("modelStatus") or {}).get("lastFailureInfo")
         before = (old.get("modelStatus") or {}).get("lastFailureInfo") or {}
-        if failure and any(failure.get(key) != before.get(key) for key in ("reason", "message")):
+        waits = failure and failure["reason"] == FailureReason.RUNTIME_UNHEALTHY.value
+        if failure and not waits and any(failure.get(key) != before.get(key) for key in ("reason", "message")):
             self._recorder.tell(document, "Warning", _event_reason(failure["reason"]), failure["message"])
         ready = condition(new, "Ready")
         if ready.get("reason") == NOT_SERVED and condition(old, "Ready").get("reason") != NOT_SERVED:

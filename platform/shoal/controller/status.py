@@ -137,9 +137,10 @@ def _serves(view: EndpointView | None, old: Mapping[str, Any]) -> _Verdict:
     if view is None:
         return _Verdict(status=False, reason="Pending", message="The mesh does not know this model yet")
     state = view.active_model.state
-    if state in (ModelState.LOADED, ModelState.STANDBY):
+    failure = _active_failure(view)
+    # On standby a request loads it, unless there is no pod to load it on.
+    if state is ModelState.LOADED or (state is ModelState.STANDBY and failure is None):
         return _Verdict(status=True)
-    failure = _failure(view, active=True)
     if state is ModelState.LOADING and failure is None:
         before = condition(old, "PredictorReady").get("status") == "True"
         same = old.get("modelRevisionName") == view.active
@@ -199,26 +200,26 @@ def _model_status(declared: Declared, view: EndpointView | None, old: Mapping[st
         "states": {"activeModelState": active, "targetModelState": target},
         "copies": {"totalCopies": copies[0], "failedCopies": copies[1]},
     }
-    if (failure := _failure_info(declared, view, now)) is not None:
+    if (failure := _failure_info(declared, view)) is not None:
         shown = (old.get("modelStatus") or {}).get("lastFailureInfo") or {}
-        found["lastFailureInfo"] = _dated(failure, shown)
+        found["lastFailureInfo"] = _dated(failure, shown, now)
     return found
 
 
-def _failure(view: EndpointView, *, active: bool) -> Failure | None:
-    """The failure of the target, or of the active revision when that is meant and differs."""
-    if active and view.active != view.target:
-        failures = view.active_model.failures
-        return failures[0] if failures and view.active_model.state is not ModelState.LOADED else None
-    return view.failure
+def _active_failure(view: EndpointView) -> Failure | None:
+    """The failure of the revision that serves; the view's own is the target's."""
+    if view.active == view.target:
+        return view.failure
+    failures = view.active_model.failures
+    return failures[0] if failures else None
 
 
-def _failure_info(declared: Declared, view: EndpointView | None, now: float) -> Document | None:
+def _failure_info(declared: Declared, view: EndpointView | None) -> Document | None:
     if declared.invalid:
         return {
             "reason": INVALID_PREDICTOR_SPEC,
             "message": declared.invalid[:_MAX_MESSAGE],
-            "time": timestamp(now),
+            "time": None,
         }
     failure = view.failure if view is not None else None
     if view is None or failure is None:
@@ -227,18 +228,19 @@ def _failure_info(declared: Declared, view: EndpointView | None, now: float) -> 
         "reason": failure.reason.value,
         "message": failure.message[:_MAX_MESSAGE],
         "modelRevisionName": str(view.target),
-        "time": timestamp(failure.at or now),
+        # A failure that was not seen at some moment, such as that no runtime fits, has no time of its own.
+        "time": timestamp(failure.at) if failure.at else None,
     }
     return info if failure.pod is None else {"location": str(failure.pod), **info}
 
 
-def _dated(failure: Document, shown: Mapping[str, Any]) -> Document:
+def _dated(failure: Document, shown: Mapping[str, Any], now: float) -> Document:
     """The failure with the time already shown, while it says the same and is not much newer."""
-    if all(failure.get(key) == shown.get(key) for key in {*failure, *shown} - {"time"}):
-        invalid = failure["reason"] == INVALID_PREDICTOR_SPEC
-        if invalid or _seconds(failure["time"]) - _seconds(shown.get("time", "")) < _KEEP_FAILURE_TIME:
-            return failure | {"time": shown["time"]} if shown.get("time") else failure
-    return failure
+    same = all(failure.get(key) == shown.get(key) for key in {*failure, *shown} - {"time"})
+    before, at = shown.get("time"), failure["time"]
+    if same and before and (at is None or _seconds(at) - _seconds(before) < _KEEP_FAILURE_TIME):
+        return failure | {"time": before}
+    return failure | {"time": at or timestamp(now)}
 
 
 def _seconds(text: str) -> float:
