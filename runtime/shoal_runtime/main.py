@@ -50,6 +50,7 @@ environment (names as in ModelMesh Serving):
   CONTAINER_MEM_REQ_BYTES  memory request of the model server's container; required with mlserver
   MEM_BUFFER_BYTES         part of it models may not use (268435456)
   LOADING_CONCURRENCY      models loaded at once (1);  LOADTIME_TIMEOUT: milliseconds for one load (30000)
+  LIMIT_PER_MODEL_CONCURRENCY  requests at once for a model, for a mesh that bounds them (0: no limit)
   DEFAULT_MODELSIZE        bytes counted for an unknown model (1000000)
   MODELSIZE_MULTIPLIER     memory over size on disk for every format (unset: measured per format)
   ROOT_MODEL_DIR           where models are put (/models)

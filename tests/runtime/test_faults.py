@@ -104,7 +104,7 @@ async def test_a_killed_model_server_is_a_new_empty_incarnation(either_pod: Pod)
 
     async def watch() -> None:
         async for state in pod.watch.watchState(adapter_pb2.WatchStateRequest()):
-            seen.append(state)
+            seen.append(state)  # noqa: PERF401 -- others look at the list meanwhile
 
     watching = asyncio.create_task(watch())
 

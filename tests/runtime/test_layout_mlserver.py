@@ -25,13 +25,11 @@ class Folder:
         path.write_text(text)
         return path
 
-    def place(
-        self, path: Path, model_format: str, *, model_id: str = "m", allow_hub: bool = False, **more: Any
-    ) -> dict:
-        artifact = Artifact(model_id, path, 0, model_format, **more)
+    def place(self, path: Path, model_format: str, *, allow_hub: bool = False, **more: Any) -> dict:
+        artifact = Artifact("m", path, 0, model_format, **more)
         layout = MLServerLayout(self.root, allow_hub=allow_hub)
         layout.place(artifact)
-        return json.loads((self.root / model_id / "model-settings.json").read_text())
+        return json.loads((self.root / "m" / "model-settings.json").read_text())
 
 
 @pytest.fixture

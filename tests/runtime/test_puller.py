@@ -55,8 +55,8 @@ class WordRuntime(model_runtime_pb2_grpc.ModelRuntimeServicer):
 
 
 @pytest.fixture
-async def runtime() -> AsyncIterator[WordRuntime]:
-    yield WordRuntime()
+async def runtime() -> WordRuntime:
+    return WordRuntime()
 
 
 async def serve(runtime: WordRuntime, port: int) -> grpc.aio.Server:

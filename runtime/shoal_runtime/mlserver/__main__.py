@@ -29,6 +29,9 @@ DEFAULTS = {
 }
 """Set where the environment sets nothing."""
 
+SWITCH_SECONDS = 0.001
+"""How long a thread that loads a model may keep the interpreter from the event loop (Python's default: 5 ms)."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serves until SIGTERM."""
@@ -46,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     folder.mkdir(parents=True, exist_ok=True)
+    sys.setswitchinterval(SWITCH_SECONDS)
     _serve(folder)
     return 0
 
