@@ -102,7 +102,7 @@ class Unpacker:
                     raise self._wrong(member.name, "is neither a file, a folder nor a link")
 
     def _folder(self, name: str) -> None:
-        if clean(name.rstrip("/"), "archive member"):
+        if clean(name, f"archive {self._name}: member"):
             self._place(name).mkdir(parents=True, exist_ok=True)
 
     def _file(self, name: str, size: int, content: _Readable) -> None:
@@ -123,7 +123,7 @@ class Unpacker:
             raise self._wrong(name, "is larger than the archive says")
 
     def _hard_link(self, name: str, source: str) -> None:
-        origin = self._target / clean(source, "archive link")
+        origin = self._target / clean(source, f"archive {self._name}: link to")
         if not origin.is_file():
             raise self._wrong(name, f"links to {source!r}, which is no file before it in the archive")
         place = self._place(name)
@@ -134,7 +134,7 @@ class Unpacker:
         self._files += 1
         if self._files > self._max_files:
             raise self._wrong(name, f"is one of more than {self._max_files} members")
-        relative = clean(name, "archive member")
+        relative = clean(name, f"archive {self._name}: member")
         if name.startswith("/") or "\\" in name or not relative:
             raise self._wrong(name, "must be a relative path")
         return self._target / relative

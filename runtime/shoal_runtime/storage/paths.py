@@ -29,7 +29,10 @@ def folder_name(model_id: str) -> str:
     """
     if not model_id or "\0" in model_id:
         raise InvalidStorageError("modelId is empty or holds a NUL character; give the model a name")
-    name = quote(model_id, safe=" +,:;=@~")
+    try:
+        name = quote(model_id, safe=" +,:;=@~")
+    except UnicodeEncodeError:
+        raise InvalidStorageError("modelId is not valid Unicode") from None
     if name[0] in "._":
         name = f"%{ord(name[0]):02X}{name[1:]}"
     if len(name) > MAX_NAME_BYTES:
