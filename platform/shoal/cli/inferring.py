@@ -70,17 +70,21 @@ def _grpc(address: str, name: str, text: str, timeout: float) -> str:
     import grpc
     from google.protobuf import json_format
 
-    from shoal_protos.inference import open_inference_pb2, open_inference_pb2_grpc
+    import shoal_protos.inference as oip
 
     try:
-        request = json_format.Parse(text, open_inference_pb2.ModelInferRequest())
+        request = json_format.Parse(text, oip.ModelInferRequest())
     except json_format.ParseError as error:
         raise CliError(f"the request is not a ModelInferRequest in JSON: {error}") from None
     request.model_name = name
     with grpc.insecure_channel(address.removeprefix("grpc://")) as channel:
-        stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+        call = channel.unary_unary(
+            oip.method_path("ModelInfer"),
+            request_serializer=oip.ModelInferRequest.SerializeToString,
+            response_deserializer=oip.ModelInferResponse.FromString,
+        )
         try:
-            answer = stub.ModelInfer(request, timeout=timeout)
+            answer = call(request, timeout=timeout)
         except grpc.RpcError as error:
             message = f"{error.code().name}: {error.details()}"
             raise (TimedOut if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else CliError)(message) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shoal.cli import session
@@ -40,8 +40,20 @@ def list_objects(target: session.Target, query: Query) -> None:
     kind, slash, name = query.kind.partition("/")
     if slash:
         query = Query(kind, (name, *query.names), query.output, query.watch, query.selector, query.everywhere)
+    if "," in kind and query.names:
+        raise UsageProblem("a name goes with one kind: list several kinds without names, or one kind with names")
     if query.everywhere and query.names:
         raise UsageProblem("an object cannot be named across all namespaces: drop --all-namespaces or the name")
+    kinds = query.kind.split(",")
+    if len(kinds) > 1 and query.watch:
+        raise UsageProblem("--watch follows one kind")
+    for index, each in enumerate(kinds):
+        if index and query.output in (Output.TABLE, Output.WIDE):
+            show("")
+        _list_kind(target, replace(query, kind=each))
+
+
+def _list_kind(target: session.Target, query: Query) -> None:
     work = _copies if query.kind.lower() in _COPIES else _objects
     session.run(target, lambda client: work(client, target.namespace, query))
 

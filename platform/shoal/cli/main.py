@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 
@@ -11,6 +10,7 @@ import typer
 from shoal.cli import lifecycle, objects, traffic
 from shoal.cli.claims import app as claims
 from shoal.cli.errors import CliError
+from shoal.cli.runtime import app as runtime
 
 app = typer.Typer(
     name="shoal",
@@ -28,8 +28,7 @@ lifecycle.register(app)
 objects.register(app)
 traffic.register(app)
 app.add_typer(claims, name="pvc")
-if importlib.util.find_spec("shoal.cli.runtime") is not None:
-    app.add_typer(importlib.import_module("shoal.cli.runtime").app, name="runtime")
+app.add_typer(runtime, name="runtime")
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ def show_top(target: session.Target, *, once: bool, interval: float, models: int
     with contextlib.suppress(KeyboardInterrupt):
         if once:
             document = session.run(target, lambda client: session.mesh_json(client, target.namespace, "/top"))
-            Console(width=None if Console().is_terminal else 120).print(render(document, models, time.time()))
+            Console(width=None if Console().is_terminal else 200).print(render(document, models, time.time()))
         else:
             session.run(target, lambda client: _live(client, target.namespace, interval, models))
 
@@ -104,6 +104,9 @@ def _table(*columns: str) -> Table:
     numbers = ("USED", "CAPACITY", "COPIES", "LOADING", "QUEUED", "REQ/S")
     for column in columns:
         view.add_column(
-            column, justify="right" if column in numbers else "left", overflow="fold", no_wrap=column == "OCCUPANCY"
+            column,
+            justify="right" if column in numbers else "left",
+            overflow="fold",
+            no_wrap=column in ("OCCUPANCY", "POD"),
         )
     return view

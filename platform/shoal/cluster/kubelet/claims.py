@@ -12,18 +12,19 @@ log = logging.getLogger(__name__)
 
 
 async def bind_claims(host: Host) -> None:
-    """Bind every claim that is not bound yet.
+    """Make every claim's directory, and bind those that are not bound yet.
 
     Raises:
         ApiError: the API refused a change.
         ApiUnreachableError: it does not answer.
     """
     for claim in host.claims:
-        phase = (claim.get("status") or {}).get("phase")
-        if phase == "Bound" or claim["metadata"].get("deletionTimestamp"):
+        if claim["metadata"].get("deletionTimestamp"):
             continue
         try:
-            await _bind(host, claim)
+            (host.layout.pvcs / claim["metadata"]["name"]).mkdir(exist_ok=True)
+            if (claim.get("status") or {}).get("phase") != "Bound":
+                await _bind(host, claim)
         except OSError as error:
             log.warning("claim %s: %s", claim["metadata"]["name"], error)
         except ApiError as error:
@@ -33,7 +34,6 @@ async def bind_claims(host: Host) -> None:
 
 async def _bind(host: Host, claim: Object) -> None:
     name = claim["metadata"]["name"]
-    (host.layout.pvcs / name).mkdir(exist_ok=True)
     spec = claim.get("spec") or {}
     if not spec.get("volumeName"):
         volume = f"pvc-{claim['metadata']['uid']}"

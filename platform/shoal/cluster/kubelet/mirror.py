@@ -23,6 +23,7 @@ class Mirror:
         self._namespace = namespace
         self._changed = changed
         self._objects: dict[str, Object] = {}
+        self._seen = 0
 
     def __iter__(self) -> Iterator[Object]:
         return iter(list(self._objects.values()))
@@ -32,8 +33,13 @@ class Mirror:
         return self._objects.get(name)
 
     def put(self, item: Object) -> None:
-        """Take over an object the server just answered with, ahead of the watch."""
-        self._objects[item["metadata"]["name"]] = item
+        """Take over an object the server just answered with, ahead of the watch, unless the watch knows better."""
+        name = item["metadata"]["name"]
+        current = self._objects.get(name)
+        # Without a current one the object is new, or was deleted after this answer was made.
+        newest = _version(current["metadata"]) if current else self._seen + 1
+        if _version(item["metadata"]) >= newest:
+            self._objects[name] = item
 
     async def run(self) -> None:
         """Follow the server until cancelled; outages are waited out."""
@@ -51,6 +57,7 @@ class Mirror:
     async def _list(self) -> str:
         items, version = await self._client.list(self.resource, self._namespace)
         self._objects = {item["metadata"]["name"]: item for item in items}
+        self._seen = int(version) if version.isdigit() else 0
         self.synced.set()
         self._changed()
         return version
@@ -62,6 +69,7 @@ class Mirror:
             async for event in self._client.watch(path, {"resourceVersion": version}):
                 item = event["object"]
                 version = item["metadata"].get("resourceVersion", version)
+                self._seen = max(self._seen, _version(item["metadata"]))
                 if event["type"] == "BOOKMARK":
                     continue
                 name = item["metadata"]["name"]
@@ -71,3 +79,9 @@ class Mirror:
                     self._objects[name] = item
                 self._changed()
             await asyncio.sleep(0)
+
+
+def _version(metadata: Object) -> int:
+    """A resourceVersion as a number, which it is on every server there is."""
+    text = str(metadata.get("resourceVersion", ""))
+    return int(text) if text.isdigit() else 0

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster_support import Cluster, api_server, cluster
+from shoal.cluster.network import Subnet
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Subnet]]:
+    root = tmp_path_factory.mktemp("state")
+    with api_server(root) as subnet:
+        yield root, subnet
+
+
+@pytest.fixture
+async def node(api: tuple[Path, Subnet]) -> AsyncIterator[Cluster]:
+    async with cluster(*api) as running:
+        yield running
