@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 
-from core_support import World, by_endpoint, by_revision, model, pod
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from core_support import World, by_endpoint, by_revision, model, pod
 from shoal.core import events as ev
 from shoal.core.settings import CoreSettings
 from shoal.core.types import CopyState, FailureReason, ModelState, PodId, RevisionId, Transition, Unplaceable

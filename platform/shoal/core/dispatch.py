@@ -126,6 +126,8 @@ def _remind(state: State) -> None:
     for reminder in list(state.timers.pop_due(state.now)):
         if reminder.due is Due.PERIODIC:
             _periodic(state)
+        elif reminder.due is Due.JOIN and reminder.runtime is not None:
+            membership.joined(state, reminder.runtime)
         elif reminder.due is Due.POD_DRAIN and reminder.pod is not None:
             state.dirty_pods[reminder.pod] = None
         elif reminder.revision is not None:

@@ -160,7 +160,7 @@ def _flip(state: State, endpoint: Endpoint, because: str) -> None:
         for waiter in mine:
             state.reject(waiter.ticket, RejectCode.NOT_FOUND, f"model not found: {endpoint.name}")
     state.decide("flip", target, f"{endpoint.name} switches from {before}: {because}")
-    state.look_at(before)
+    _drop_superseded(state, before)
     _store(state, endpoint)
 
 
@@ -185,10 +185,13 @@ def _set_revisions(state: State, endpoint: Endpoint, active: RevisionId, target:
 
 
 def _drop_superseded(state: State, revision: RevisionId | None) -> None:
-    """A target nobody waits for any more need not be loaded; what is loaded of it stays until it is removed."""
+    """A revision nobody waits for any more need not be loaded; what is loaded of it stays until it is removed."""
     if revision is None:
         return
     state.look_at(revision)
+    model = state.models.get(revision)
+    if model is not None and model.spec.min_copies:
+        return
     if state.endpoints_of.get(revision) or state.waiting.count(revision):
         return
     for copy in state.in_flight(revision):

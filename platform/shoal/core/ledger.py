@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from sortedcontainers import SortedDict
@@ -11,11 +12,15 @@ from shoal.core.lifecycle import OCCUPYING, RELEASING
 from shoal.core.settings import CoreSettings
 from shoal.core.types import CopyState, PodSpec, PodView, RevisionId
 
+_BUSY_SECONDS = 60.0
+
 
 class Pod:
     """One pod and everything on it. Sums are kept up to date, never recomputed."""
 
     __slots__ = (
+        "_busy",
+        "_busy_at",
         "copies",
         "drain_by",
         "drained",
@@ -43,6 +48,8 @@ class Pod:
         self.releasing_bytes = 0
         self.queued_bytes = 0
         self.loading = 0
+        self._busy = 0.0
+        self._busy_at = 0.0
 
     @property
     def free_bytes(self) -> int:
@@ -92,6 +99,15 @@ class Pod:
             del self.queue[copy.queue_key]
         elif copy.state is CopyState.LOADED:
             del self.lru[copy.lru_key]
+
+    def note_use(self, requests: float, now: float) -> None:
+        """Its copies served so many requests."""
+        self._busy = self.busy(now) + requests
+        self._busy_at = now
+
+    def busy(self, now: float) -> float:
+        """Requests its copies served lately: about those of the last minute, older ones count less and less."""
+        return self._busy * math.exp(-max(0.0, now - self._busy_at) / _BUSY_SECONDS)
 
     def _count(self, copy: Copy, sign: int) -> None:
         if copy.state in OCCUPYING:

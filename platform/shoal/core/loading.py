@@ -87,7 +87,7 @@ def _site(state: State, pod: Pod, model: Model, urgency: Urgency, exclude: froze
         costs=costs,
         copies=len(pod.lru) + pod.loading + len(pod.queue),
         waiting=pod.loading + len(pod.queue),
-        busy_rpm=0.0,
+        busy=pod.busy(state.now),
         free_bytes=pod.free_bytes,
         spread=zlib.crc32(f"{state.seed}/{model.id}/{pod.spec.id}".encode()),
     )

@@ -34,14 +34,23 @@ def reported(state: State, event: PodReported) -> None:
     pod.drained = False
     _reconcile(state, pod, event.loaded)
     state.dirty_pods[pod.spec.id] = None
-    _look_at_wanting(state, pod.spec.runtime)
-    fill(state, pod.spec.runtime)
+    joined(state, pod.spec.runtime)
+
+
+def joined(state: State, runtime: RuntimeName) -> None:
+    """A runtime has another pod, or all it will have: look at everything that waited for one."""
+    _look_at_wanting(state, runtime)
+    fill(state, runtime)
 
 
 def _join(state: State, event: PodReported) -> Pod:
     pod = Pod(event.pod, event.incarnation)
+    runtime = event.pod.runtime
+    if runtime not in state.pods_of:
+        state.joining_until[runtime] = state.now + state.settings.join_pause
+        state.timers.set(state.joining_until[runtime], Reminder(Due.JOIN, runtime=runtime))
     state.pods[event.pod.id] = pod
-    state.pods_of.setdefault(event.pod.runtime, {})[event.pod.id] = pod
+    state.pods_of.setdefault(runtime, {})[event.pod.id] = pod
     return pod
 
 
@@ -126,7 +135,7 @@ def remember_wish(state: State, runtime: RuntimeName, revision: RevisionId) -> N
 def fill(state: State, runtime: RuntimeName) -> None:
     """Load what was wished for, the most recently used first, as far as it evicts nothing hotter."""
     wishes = state.preload.get(runtime)
-    if not wishes or not state.has_pods(runtime):
+    if not wishes or not state.has_pods(runtime) or state.joining(runtime):
         return
     known = [model for revision in wishes if (model := state.models.get(revision)) is not None]
     first = heapq.nlargest(state.settings.reload_burst, known, key=lambda model: (model.last_used, model.id))

@@ -21,8 +21,15 @@ def used(state: State, event: UsageReported) -> None:
             continue
         state.use(model, state.now)
         rate = state.usage.count(model.id, usage.requests, state.now, settings.rate_window, event.interval)
+        _note_pods(state, model, usage.requests)
         rescale(state, model, rate)
         rate.note(state.now, settings.second_copy_min_age)
+
+
+def _note_pods(state: State, model: Model, requests: int) -> None:
+    loaded = state.loaded(model.id)
+    for copy in loaded:
+        state.pods[copy.pod].note_use(requests / len(loaded), state.now)
 
 
 def rescale(state: State, model: Model, rate: Rate | None) -> None:

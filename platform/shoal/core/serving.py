@@ -89,7 +89,8 @@ def _load_required(state: State, model: Model) -> None:
         if leaving:
             recall(state, leaving[0], "copies are required")
             continue
-        if not isinstance(place(state, model, Urgency.REQUIRED, "copies are required"), Copy):
+        joining = state.joining(model.spec.runtime)
+        if joining or not isinstance(place(state, model, Urgency.REQUIRED, "copies are required"), Copy):
             state.unmet[model.id] = None
             return
 

@@ -50,6 +50,9 @@ class CoreSettings:
     """The longest a pod that shall stop keeps serving while its models are loaded elsewhere; below Kubernetes' 90 s."""
     recent_use: float = 3600.0
     """Copies used this recently are worth re-loading elsewhere when their pod leaves, as ModelMesh's migration."""
+    join_pause: float = 1.0
+    """How long after the first pod of a runtime reports the others are given to report too, before anything but waiting
+    requests is loaded: after a restart of the mesh, the models may be loaded there."""
     reload_burst: int = 50
     """The most loads started at once because a pod left or joined, so that requests are not stuck behind them."""
     max_preload: int = 10_000

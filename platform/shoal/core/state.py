@@ -99,6 +99,8 @@ class State:
         self.pods: dict[PodId, Pod] = {}
         self.pods_of: dict[RuntimeName, dict[PodId, Pod]] = {}
         self.podless_since: dict[RuntimeName, float] = {}
+        self.joining_until: dict[RuntimeName, float] = {}
+        """Until when further pods of a runtime are expected to report what they hold."""
         self.copies_of: dict[RevisionId, dict[PodId, Copy]] = {}
         self.multi: dict[RevisionId, None] = {}
         """Revisions with more than one copy: the only ones looked at for surplus."""
@@ -148,6 +150,10 @@ class State:
     def has_pods(self, runtime: RuntimeName | None) -> bool:
         """Whether a runtime has a pod that is not about to stop."""
         return runtime is not None and any(not p.draining for p in self.pods_of.get(runtime, {}).values())
+
+    def joining(self, runtime: RuntimeName | None) -> bool:
+        """Whether the pods of a runtime are still coming, so that copies may exist that are not known yet."""
+        return runtime is not None and self.now < self.joining_until.get(runtime, 0.0)
 
     def changing_to(self, revision: RevisionId) -> Iterator[Endpoint]:
         """Endpoints that shall switch to a revision."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from shoal.core.types import EndpointName, PodId, RevisionId
+from shoal.core.types import EndpointName, PodId, RevisionId, RuntimeName
 
 
 class Due(Enum):
@@ -19,6 +19,7 @@ class Due(Enum):
     DRAIN = "copy not drained"
     UNLOAD = "unload retry"
     POD_DRAIN = "pod not drained"
+    JOIN = "pods had time to report"
     MATCH = "target not scaled"
     PERIODIC = "periodic look"
 
@@ -31,6 +32,7 @@ class Reminder:
     revision: RevisionId | None = None
     pod: PodId | None = None
     endpoint: EndpointName | None = None
+    runtime: RuntimeName | None = None
     mark: float = 0.0
     """Tells a reminder from a later one about the same thing: the `since` or `version` it was set for."""
 

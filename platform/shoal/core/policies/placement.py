@@ -27,8 +27,8 @@ class Site:
     """Copies on it, on their way in included."""
     waiting: int
     """Loads queued or under way."""
-    busy_rpm: float
-    """Requests per minute its copies serve."""
+    busy: float
+    """Requests its copies served in about the last minute."""
     free_bytes: int
     spread: int
     """A number that differs between pods and between revisions, to break ties evenly and reproducibly."""
@@ -62,8 +62,8 @@ def roomiest(sites: Sequence[Site]) -> Choice:
 
 def _rank(site: Site) -> tuple[float, ...]:
     if site.fits:
-        return (0, site.copies, site.waiting, site.busy_rpm, -site.free_bytes, site.spread)
-    return (1, site.costs, site.waiting, site.copies, site.busy_rpm, site.spread)
+        return (0, site.copies, site.waiting, site.busy, -site.free_bytes, site.spread)
+    return (1, site.costs, site.waiting, site.copies, site.busy, site.spread)
 
 
 def _why_not(site: Site, best: Site) -> str:
