@@ -99,6 +99,7 @@ def test_a_failed_update_leaves_the_active_revision_ready():
     status = _status(view, _declared("m__isvc-2"))
     assert _conditions(status) == {"PredictorReady": "True", "Ready": "True", "Loaded": "False"}
     assert condition(status, "Loaded")["reason"] == "BlockedByFailedLoad"
+    assert condition(status, "Loaded")["message"] == "boom"
     model = status["modelStatus"]
     assert model["transitionStatus"] == "BlockedByFailedLoad"
     assert model["states"] == {"activeModelState": "Loaded", "targetModelState": "FailedToLoad"}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shoal.controller.kube import ISVC, Document, KubeApi
+from shoal.controller.pace import Pace
 from shoal.controller.recorder import Recorder
 from shoal.controller.settings import ControllerSettings
 from shoal.controller.status import NOT_SERVED, Addresses, Declared, condition, merge_patch, status_of
@@ -20,6 +21,8 @@ from shoal.resources.problems import InvalidManifest
 from shoal.resources.revision import model_key, revision_id, type_string
 
 _LOG = logging.getLogger(__name__)
+_STATUSES_PER_SECOND = 100.0
+_STATUS_BURST = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class IsvcReconciler:
         self._clock = clock
         self._known: dict[str, _Known] = {}
         self._uses: Counter[str] = Counter()
+        self._pace = Pace(_STATUSES_PER_SECOND, _STATUS_BURST)
         self.write_statuses = False
         """Off until the mesh has all declarations: right after a start it knows too little to say how models stand."""
 
@@ -144,6 +148,7 @@ class IsvcReconciler:
         body: Document = {"status": patch}
         if version := document["metadata"].get("resourceVersion"):
             body["metadata"] = {"resourceVersion": version}
+        await self._pace.turn()
         written = await self._kube.merge(ISVC, name, body, "status")
         # The informer will say the same in a moment; until then nothing shall be written over it.
         if self._store.isvc(name) is document:

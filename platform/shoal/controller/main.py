@@ -167,8 +167,7 @@ async def run(settings: ControllerSettings, mesh: MeshApi, connection: client.Ap
             controller.changed,
             label_selector=_selector(resource),
         )
-        for resource in _WATCHED
-        if resource is not CLUSTER_RUNTIME or settings.cluster_runtimes
+        for resource in _watched(settings)
     ]
     if settings.sole_mesh:
         watchers.append(Watcher(connection, ISVC, "", controller.strangers.changed))
@@ -188,6 +187,15 @@ async def run(settings: ControllerSettings, mesh: MeshApi, connection: client.Ap
     finally:
         await asyncio.gather(*(watcher.stop() for watcher in watchers))
         kube.close()
+
+
+def _watched(settings: ControllerSettings) -> list[Resource]:
+    """What is needed and no more: the storage Secret only says which claims to mount."""
+    unneeded = {
+        CLUSTER_RUNTIME: not settings.cluster_runtimes,
+        SECRET: settings.claims_always_mounted,
+    }
+    return [resource for resource in _WATCHED if not unneeded.get(resource)]
 
 
 def _selector(resource: Resource) -> str:

@@ -161,9 +161,10 @@ def _verdicts(declared: Declared, view: EndpointView | None, serves: _Verdict) -
     if loaded:
         return {"PredictorReady": serves, "Ready": serves, "Loaded": _Verdict(status=True)}
     why = serves.reason or (view.active_model.state.value if current and view else Transition.IN_PROGRESS.value)
+    message = serves.message
     if view is not None and view.transition is Transition.BLOCKED_BY_FAILED_LOAD:
-        why = view.transition.value
-    return {"PredictorReady": serves, "Ready": serves, "Loaded": _Verdict(False, why, serves.message)}
+        why, message = view.transition.value, view.failure.message[:_MAX_MESSAGE] if view.failure else ""
+    return {"PredictorReady": serves, "Ready": serves, "Loaded": _Verdict(False, why, message)}
 
 
 def _conditions(verdicts: Mapping[str, _Verdict], old: Mapping[str, Any], now: float) -> list[Document]:

@@ -1,0 +1,15 @@
+import asyncio
+
+from shoal.controller.pace import Pace
+
+
+async def test_a_burst_passes_at_once_and_the_rest_at_the_pace():
+    pace = Pace(per_second=100, burst=3)
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    for _ in range(3):
+        await pace.turn()
+    assert loop.time() - start < 0.5
+    for _ in range(5):
+        await pace.turn()
+    assert loop.time() - start >= 0.04
