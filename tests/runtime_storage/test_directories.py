@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from runtime_storage_support import ask, put_entry, tree
@@ -157,3 +160,11 @@ async def test_a_new_process_finds_what_is_there_and_clears_what_was_half_done(m
     assert make_store().known() == {"m"}
     assert not scratch.exists()
     assert not (settings.root_dir / "_cache" / "partial" / "y").exists()
+
+
+async def test_a_cache_on_another_filesystem_is_refused_at_start(make_store):
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm") as other,
+        pytest.raises(InvalidStorageError, match="MODEL_CACHE_DIR"),
+    ):
+        make_store(cache_dir=Path(other) / "cache")

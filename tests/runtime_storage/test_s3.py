@@ -204,6 +204,12 @@ async def test_a_cancelled_pull_of_a_folder_leaves_nothing(store, bucket, settin
     assert len(tree((await store.pull(ask("m", "f", key="s3"))).path)) == 6
 
 
+async def test_the_region_may_be_left_to_the_server(store, bucket, settings, s3):
+    bucket({"m": b"1"})
+    put_entry(settings.config_dir, "s3", {name: value for name, value in s3.entry().items() if name != "region"})
+    assert (await store.pull(ask("m", "m", key="s3"))).path.read_bytes() == b"1"
+
+
 async def test_a_custom_authority(store, settings, pki, tmp_path):
     folder = tmp_path / "tls"
     (folder / "models").mkdir(parents=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,11 @@ class Directory:
 
     root: Path
     what: str
+
+    def link(self, folder: Path, paths: Mapping[str, str], max_files: int) -> None:
+        """Make a link in `folder` for each name of `paths`, to the cleaned path; see `find`."""
+        for name, path in paths.items():
+            (folder / name).symlink_to(self.find(path, max_files))
 
     def find(self, path: str, max_files: int) -> Path:
         """The real place of a cleaned path, all of whose files are within the directory.

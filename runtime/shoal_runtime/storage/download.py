@@ -89,7 +89,10 @@ async def _attempt(store: RemoteStore, item: RemoteObject, part: _Part, room: Re
         have = 0  # Complete but found wrong, or never checked: once more from the start.
     async with store.read(item, have) as body:
         wanted = {name: digest for name, digest in (("md5", body.md5), ("sha256", body.sha256)) if digest}
-        await finished(part.start, body.start, wanted)
+        if body.start:
+            await finished(part.start, body.start, wanted)
+        else:
+            part.start(0, wanted)  # Nothing to read again: not worth a thread.
         size = item.size if item.size is not None else body.size
         async for chunk in body.chunks:
             if size is not None and part.size() + len(chunk) > size:
@@ -100,7 +103,7 @@ async def _attempt(store: RemoteStore, item: RemoteObject, part: _Part, room: Re
         raise StorageUnavailableError(f"{item.key}: {part.size()} of {size} bytes arrived")
     for name, digest in wanted.items():
         if part.hashes[name].hexdigest() != digest:
-            await finished(part.start, 0, {})
+            part.start(0, ())
             raise StorageUnavailableError(f"{item.key}: the {name} of what arrived is wrong")
 
 

@@ -25,6 +25,10 @@ class ArtifactStore:
 
     Calls for one model wait for each other; calls for different models run side by side. Nothing loaded is touched
     when a store is made on a directory that an earlier process left: `known()` tells what is there.
+
+    Raises:
+        InvalidStorageError: the cache is on another filesystem than the models.
+        OSError: a directory cannot be made.
     """
 
     def __init__(self, settings: StorageSettings) -> None:
@@ -36,6 +40,10 @@ class ArtifactStore:
         self._root.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self._staging, ignore_errors=True)
         self._staging.mkdir(parents=True)
+        if self._staging.stat().st_dev != self._root.stat().st_dev:
+            raise InvalidStorageError(
+                f"MODEL_CACHE_DIR ({cache_dir}) must be on the filesystem of ROOT_MODEL_DIR ({self._root})"
+            )
         self._cache = ArtifactCache(cache_dir, settings)
         self._remote = RemotePuller(self._cache, settings)
         self._loose = {name: loose_bytes(self._root / name) for name in map(folder_name, self.known())}
@@ -61,8 +69,8 @@ class ArtifactStore:
             new = scratch / "new"
             new.mkdir()
             model, schema = await self._fill(new, config, model_path, schema_path)
-            size = await finished(tree_bytes, new / model, self._settings.max_files)
-            self._account(folder, await finished(loose_bytes, new))
+            size, loose = await finished(self._measure, new, model)
+            self._account(folder, loose)
             self._put_away(folder, scratch)
             new.rename(self._root / folder)
         self._cache.trim()
@@ -89,12 +97,15 @@ class ArtifactStore:
         if config.type not in ("pvc", "local"):
             return await self._remote.fill(new, config, model_path, schema_path)
         model, schema = local_names(model_path, schema_path)
-        directory = open_directory(config, self._settings)
-        limit = self._settings.max_files
-        (new / model).symlink_to(await finished(directory.find, model_path, limit))
+        paths = {model: model_path}
         if schema is not None and schema_path is not None:
-            (new / schema).symlink_to(await finished(directory.find, schema_path, limit))
+            paths[schema] = schema_path
+        await finished(open_directory(config, self._settings).link, new, paths, self._settings.max_files)
         return model, schema
+
+    def _measure(self, new: Path, model: str) -> tuple[int, int]:
+        """The model's size, and how much of the folder is stored there only."""
+        return tree_bytes(new / model, self._settings.max_files), loose_bytes(new)
 
     def _put_away(self, folder: str, scratch: Path) -> None:
         """Move a model's folder into `scratch`, so that it vanishes at once and whole."""
@@ -115,7 +126,10 @@ class ArtifactStore:
         try:
             yield scratch
         finally:
-            await finished(shutil.rmtree, scratch, ignore_errors=True)
+            try:
+                scratch.rmdir()  # Mostly all was moved out.
+            except OSError:
+                await finished(shutil.rmtree, scratch, ignore_errors=True)
 
     @asynccontextmanager
     async def _alone(self, folder: str) -> AsyncIterator[None]:
