@@ -137,6 +137,23 @@ async def test_runtimes_without_models_have_no_pods_when_so_configured(bench):
     await eventually(lambda: replicas(0))
 
 
+async def test_a_new_model_ends_the_grace_period(bench):
+    await bench.configure("scaleToZero: {enabled: false}")
+    await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
+    await bench.control()
+
+    async def replicas(number):
+        document = await bench.get(DEPLOYMENT, DEPLOYED)
+        return document is not None and document["spec"]["replicas"] == number
+
+    await eventually(lambda: replicas(2))
+    await bench.configure("scaleToZero: {enabled: true, gracePeriodSeconds: 3600}")
+    await bench.apply(ISVC, isvc("m"))
+    await eventually(_status(bench, "m", _ready("False", "Pending")))
+    await bench.configure("scaleToZero: {enabled: true, gracePeriodSeconds: 3600}\npodsPerRuntime: 3")
+    await eventually(lambda: replicas(3))
+
+
 async def test_no_runtime_and_then_one(bench):
     await bench.control()
     await bench.apply(ISVC, isvc("m", predictor=model("prophet", storageUri="s3://b/p")))

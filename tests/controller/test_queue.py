@@ -86,6 +86,38 @@ async def test_calls_for_one_key_keep_their_distance():
     assert times[1] - times[0] >= 0.049
 
 
+async def test_what_is_due_much_later_is_done_soon_when_it_is_added():
+    done = asyncio.Event()
+
+    async def work(key):
+        done.set()
+
+    queue = WorkQueue(work)
+    queue.add_after(("a",), 3600)
+    queue.add(("a",))
+    await _run(queue, done)
+
+
+async def test_what_failed_and_would_wait_long_is_tried_soon_when_it_is_added():
+    tries, done = [], asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def work(key):
+        tries.append(key)
+        if len(tries) == 1:
+            queue.add(key)
+            raise ValueError("mended while it was tried")
+        if len(tries) == 2:
+            loop.call_soon(lambda: loop.call_soon(queue.add, key))
+            raise ValueError("mended afterwards")
+        done.set()
+
+    queue = WorkQueue(work, first_retry=3600, last_retry=3600, spacing=0.0, patience=0.01)
+    queue.add(("a",))
+    await _run(queue, done)
+    assert len(tries) == 3
+
+
 async def test_the_earlier_of_two_appointments_counts():
     done = asyncio.Event()
 
