@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from shoal.registry.changes import ChangeLog
 from shoal.registry.leases import Leases
 from shoal.registry.memory import MemoryRegistry
-from shoal.registry.protocol import Change, CompactedError, Expect, Put, Record
+from shoal.registry.protocol import Change, CompactedError, Expect, Put, Record, RegistryUnavailableError
 from shoal.registry.sqlite import SqliteRegistry
 
 
@@ -116,3 +118,33 @@ def test_leases_end_when_their_newest_time_is_over(steps):
         assert sorted(ended) == sorted(name for name, (_, end) in model.items() if end <= now)
         assert [model[name][1] for name in ended] == sorted(model[name][1] for name in ended)
         assert len(leases) == len(model)
+
+
+class FailingOnce:
+    """An engine whose next end of a lease fails, as on a full disk."""
+
+    def __init__(self, engine) -> None:
+        self.engine = engine
+        self.failures = 1
+
+    def write(self, write):
+        if write.end is not None and self.failures:
+            self.failures -= 1
+            failed = asyncio.get_running_loop().create_future()
+            failed.set_exception(RegistryUnavailableError("the disk is full"))
+            return failed
+        return self.engine.write(write)
+
+    def __getattr__(self, name):
+        return getattr(self.engine, name)
+
+
+async def test_an_end_that_could_not_be_written_is_tried_again_and_never_forgotten(registry, clock):
+    lease = await registry.grant_lease(10)
+    await registry.commit([Put("k", b"", lease)])
+    registry._engine = FailingOnce(registry._engine)
+    clock.now += 11
+    with pytest.raises(RegistryUnavailableError, match="full"):
+        await registry.get("k")
+    assert await registry.get("k") is None
+    assert not await registry.keep_alive(lease)

@@ -200,11 +200,12 @@ async def test_endless_redirects_are_refused(store, web):
         await store.pull(web_ask(web))
 
 
-async def test_secrets_of_a_url_are_not_shown(store, web):
+async def test_secrets_of_a_url_are_not_shown(store, web, caplog):
+    caplog.set_level("DEBUG")
     url = web.url.replace("http://", "http://user:passw0rd@") + "?token=s3cret"
     with pytest.raises(ArtifactNotFoundError) as caught:
         await store.pull(ask("m", "x", type="http", url=url))
-    shown = f"{caught.value} {caught.value!r} {caught.value.__cause__} {ask('m', 'x', url=url)!r}"
+    shown = f"{caught.value} {caught.value!r} {caught.value.__cause__} {ask('m', 'x', url=url)!r} {caplog.text}"
     assert "s3cret" not in shown
     assert "passw0rd" not in shown
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import os
 import re
 import ssl
@@ -29,6 +30,8 @@ from shoal_runtime.storage.errors import (
 from shoal_runtime.storage.remote import CHUNK_BYTES, Body, ObjectChangedError, RemoteObject, trust
 from shoal_runtime.storage.settings import StorageSettings
 
+# It logs every request's URL, whose query may hold a secret.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 MAX_REDIRECTS = 5
 _RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+)")
 _COMPRESSED = (".gz", ".tgz")
