@@ -168,7 +168,7 @@ class Demo:
 
     def look(self) -> dict:
         """What `shoal top` shows, as JSON."""
-        return json.loads(self.shoal("top", "--once", "-o", "json", show=False))
+        return json.loads(self.shoal("top", "--json", show=False))
 
     def progress(self, tally: Tally) -> Table:
         """The live view."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shoal.cli import session
-from shoal.cli.output import age_of, bar, size
+from shoal.cli.output import age_of, as_json, bar, show, size
 from shoal.cluster.api import KubeClient, Object
 
 _FULL, _NEARLY = 0.98, 0.85
@@ -31,6 +32,15 @@ def show_top(target: session.Target, *, once: bool, interval: float, models: int
             Console(width=None if Console().is_terminal else 200).print(render(document, models, time.time()))
         else:
             session.run(target, lambda client: _live(client, target.namespace, interval, models))
+
+
+def print_top(target: session.Target) -> None:
+    """`shoal top --json`: what the mesh answers.
+
+    Raises:
+        CliError: no mesh answers.
+    """
+    show(as_json(session.run(target, lambda client: session.mesh_json(client, target.namespace, "/top"))))
 
 
 async def _live(client: KubeClient, namespace: str, interval: float, models: int) -> None:
@@ -63,9 +73,7 @@ def _summary(document: Object) -> Text:
 
 
 def _pods(document: Object, now: float) -> Table:
-    view = _table(
-        "POD", "RUNTIME", "OCCUPANCY", "USED", "CAPACITY", "COPIES", "LOADING", "QUEUED", "REQ/S", "OLDEST USE"
-    )
+    view = _table("POD", "RUNTIME", "OCCUPANCY", "USED", "CAPACITY", "COPIES", "LOADING", "QUEUED", "OLDEST USE")
     for pod in document.get("pods") or ():
         capacity = pod.get("capacityBytes") or 0
         share = pod.get("usedBytes", 0) / capacity if capacity else 0.0
@@ -79,7 +87,6 @@ def _pods(document: Object, now: float) -> Table:
             str(pod.get("copies", 0)),
             str(pod.get("loading", 0)),
             str(pod.get("queued", 0)),
-            f"{pod.get('requestsPerSecond') or 0:,.1f}",
             age_of(pod.get("oldestUse"), now),
         )
     return view
@@ -103,10 +110,6 @@ def _table(*columns: str) -> Table:
     view = Table(box=None, pad_edge=False, header_style="dim")
     numbers = ("USED", "CAPACITY", "COPIES", "LOADING", "QUEUED", "REQ/S")
     for column in columns:
-        view.add_column(
-            column,
-            justify="right" if column in numbers else "left",
-            overflow="fold",
-            no_wrap=column in ("OCCUPANCY", "POD"),
-        )
+        justify: Literal["left", "right"] = "right" if column in numbers else "left"
+        view.add_column(column, justify=justify, overflow="fold", no_wrap=column in ("OCCUPANCY", "POD"))
     return view

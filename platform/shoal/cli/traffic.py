@@ -67,6 +67,7 @@ def top(
     once: Annotated[bool, typer.Option("--once", help="Print once and end, for scripts.")] = False,
     interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 1.0,
     models: Annotated[int, typer.Option(min=1, max=200, help="How many of the hottest models.")] = 15,
+    as_json: Annotated[bool, typer.Option("--json", help="Print once what the mesh answers, as JSON.")] = False,
     namespace: Namespace = NAMESPACE,
     state_dir: StateDir = None,
     kubeconfig: Kubeconfig = None,
@@ -74,12 +75,16 @@ def top(
 ) -> None:
     """Watch pods, their occupancy and the hottest models.
 
-    Example: `shoal top`, `shoal top --once`
+    Example: `shoal top`, `shoal top --once`, `shoal top --json | jq .hitRatio`
     """
     from shoal.cli.session import target
-    from shoal.cli.topview import show_top
+    from shoal.cli.topview import print_top, show_top
 
-    show_top(target(state_dir, namespace, kubeconfig, context), once=once, interval=interval, models=models)
+    which = target(state_dir, namespace, kubeconfig, context)
+    if as_json:
+        print_top(which)
+    else:
+        show_top(which, once=once, interval=interval, models=models)
 
 
 def why(
