@@ -19,6 +19,7 @@ from shoal.apiserver.schema import Schema
 from shoal.apiserver.state import Document
 
 MAX_UPDATE_MANAGERS = 10
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _ANCIENT = "ancient-changes"
 _ABSENT = object()
 
@@ -60,14 +61,16 @@ def apply(live: Document, applied: Document, schema: Schema, writer: Writer, *, 
     others = [entry for entry in entries if not entry.is_of(writer)]
     mine = next((entry for entry in entries if entry.is_of(writer)), None)
     contested = {path for path, value in stated.items() if _contested(value, current.get(path, _ABSENT))}
-    _check_conflicts(others, contested, force=force)
+    _check_conflicts(others, contested - _handed_over(live, current, schema, writer), force=force)
     for entry in others:
         entry.paths -= contested
     merged = fields.merge(live, _applicable(applied, writer), schema)
     dropped = (mine.paths if mine else set()) - stated.keys()
     for entry in others:
         dropped -= entry.paths
-    merged = fields.without(merged, _removable(dropped, others, stated.keys()), schema)
+    remaining = fields.without(merged, _removable(dropped, others, stated.keys()), schema)
+    # Again: an object that is stated as empty must not go with the last field that was in it.
+    merged = fields.merge(remaining, _applicable(applied, writer), schema)
     own = _Entry(writer.manager, writer.operation, writer.subresource, writer.api_version, writer.at, set(stated))
     if mine is not None and mine.paths == own.paths and unchanged_but_for_managers(live, merged):
         own.time = mine.time
@@ -114,6 +117,24 @@ def _bare(document: Document) -> Document:
 
 def _contested(stated: Any, current: Any) -> bool:
     return stated is not ITEM and current is not _ABSENT and stated != current
+
+
+def _handed_over(live: Document, current: fields.Fields, schema: Schema, writer: Writer) -> set[Path]:
+    """Return what kubectl takes from its own client-side apply without a conflict, as in Kubernetes.
+
+    These are the fields that still have the values of the last client-side apply.
+    """
+    last = (live["metadata"].get("annotations") or {}).get(LAST_APPLIED) if writer.manager == "kubectl" else None
+    if not last:
+        return set()
+    try:
+        applied = json.loads(last)
+    except (ValueError, RecursionError):
+        return set()
+    if not isinstance(applied, dict) or not isinstance(applied.get("metadata", {}), dict):
+        return set()
+    earlier = fields.owned(applied, schema, writer.subresource)
+    return {path for path, value in earlier.items() if current.get(path, _ABSENT) == value}
 
 
 def _check_conflicts(others: list[_Entry], contested: set[Path], *, force: bool) -> None:

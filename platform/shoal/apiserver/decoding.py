@@ -63,9 +63,22 @@ def _from_json(body: bytes) -> Any:
 
 def _from_yaml(body: bytes) -> Any:
     try:
+        _check_depth(body)
         return yaml.load(body, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise bad_request(f"the body is not valid YAML: {_first_line(error)}") from None
+
+
+def _check_depth(body: bytes) -> None:
+    """Refuse deep nesting before libyaml's composer recurses into it on the C stack, which would end the process."""
+    depth = 0
+    for event in yaml.parse(body, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise bad_request(f"the body is nested deeper than {MAX_DEPTH} levels")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

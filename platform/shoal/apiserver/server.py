@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 import uuid
 from pathlib import Path
@@ -12,6 +13,7 @@ from types import FrameType
 import uvicorn
 
 from shoal.apiserver import auth, clock, core, kubeconfig, tls
+from shoal.apiserver.history import MAX_CHANGES
 from shoal.apiserver.http import Application
 from shoal.apiserver.kinds import Kinds, served_kinds
 from shoal.apiserver.lifecycle import NAMESPACES, Deletion, now_stamp
@@ -50,8 +52,10 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-async def serve(state_dir: Path, host: str, port: int) -> None:
+async def serve(state_dir: Path, host: str, port: int, *, history: int = MAX_CHANGES) -> None:
     """Serve until SIGTERM or SIGINT. Port 0 takes a free one; the kubeconfig written says which.
+
+    `history` is how many changes are kept for watches to resume from.
 
     Raises:
         StoreError: the state directory is in use by another server.
@@ -61,7 +65,7 @@ async def serve(state_dir: Path, host: str, port: int) -> None:
     certificates = tls.ensure(state_dir / "tls", host)
     token = auth.ensure_token(state_dir / "token")
     kinds = served_kinds()
-    store = Store(state_dir / "apiserver.db")
+    store = Store(state_dir / "apiserver.db", max_changes=history)
     try:
         await store.write(lambda draft: prepare(draft, kinds))
         application = Application(store, kinds, token, state_dir / "pods")
@@ -88,6 +92,8 @@ async def serve(state_dir: Path, host: str, port: int) -> None:
             )
         )
         server.application = application
+        # uvicorn raises the signal that ended it once more when it is done; ending by it is no failure.
+        signal.signal(signal.SIGTERM, lambda *_: None)
         await server.serve(sockets=[listener])
         await application.proxy.close()
     finally:
