@@ -23,6 +23,8 @@ RETRY_SECONDS = 0.25
 """Between two tries to reach a model server that starts."""
 FAILED_RETRY_SECONDS = 2.0
 """Between two tries to put this pod's disk in order."""
+WEIGHT_TOLERANCE = 0.01
+"""Share by which the processes' memory must change to be told anew."""
 
 
 class Adapter:
@@ -202,8 +204,10 @@ class Adapter:
         return True
 
     async def weigh(self) -> None:
-        """Notes what the server's processes use together."""
-        self.board.set(process_bytes=await self._scales.process_bytes())
+        """Notes what the server's processes use together, unless it is about what it was."""
+        now, before = await self._scales.process_bytes(), self.board.view.process_bytes
+        if abs(now - before) > before * WEIGHT_TOLERANCE:
+            self.board.set(process_bytes=now)
 
     async def close(self) -> None:
         """Cancels loads under way and closes connections. What is loaded stays, for the next adapter to adopt."""

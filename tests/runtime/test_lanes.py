@@ -20,6 +20,8 @@ async def test_one_models_operations_never_overlap_others_do() -> None:
 
     first = asyncio.ensure_future(lanes.run("a", lambda: work("a1", True)))
     second = asyncio.ensure_future(lanes.run("a", lambda: work("a2", False)))
+    while not log:
+        await asyncio.sleep(0)
     await lanes.run("b", lambda: work("b", False))
     assert log == ["a1 begins", "b begins", "b ends"]
     gate.set()

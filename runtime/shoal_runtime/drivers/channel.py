@@ -14,7 +14,7 @@ CALL_SECONDS = 10.0
 """Limit of calls that only ask."""
 PROBE_SECONDS = 5.0
 """Between two looks at a connected server."""
-HANG_SECONDS = 60.0
+HANG_SECONDS = 120.0
 """A server that has not answered for so long counts as gone: a load that blocks it is shorter."""
 
 _OPTIONS = [

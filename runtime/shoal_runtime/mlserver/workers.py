@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
 from mlserver.model import MLModel
 
@@ -55,22 +56,48 @@ class Workers:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
+            if isinstance(function, _Drive):
+                function.cancel()
             await asyncio.wait([future])
             if not future.cancelled():
                 future.exception()
             raise
 
     async def drive(self, function: Callable[[], Awaitable[T]]) -> T:
-        """Runs a coroutine function to its end in a thread, on an event loop of its own."""
-        return await self.call(lambda: _drive(function))
+        """Runs a coroutine function to its end in a thread; if the caller is cancelled, so is the coroutine."""
+        return await self.call(_Drive(function))
 
 
-def _drive(function: Callable[[], Awaitable[Any]]) -> Any:
-    async def run() -> Any:
-        return await function()
+class _Drive(Generic[T]):
+    """A coroutine function with an event loop of its own, to be called in a thread and cancelled from another."""
 
-    loop = asyncio.SelectorEventLoop()
-    try:
-        return loop.run_until_complete(run())
-    finally:
-        loop.close()
+    def __init__(self, function: Callable[[], Awaitable[T]]) -> None:
+        self._function = function
+        self._lock = threading.Lock()
+        self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[T]] | None = None
+        self._cancelled = False
+
+    def __call__(self) -> T:
+        loop = asyncio.SelectorEventLoop()
+        try:
+            with self._lock:
+                task = loop.create_task(self._run())
+                self._running = loop, task
+                if self._cancelled:
+                    task.cancel()
+            return loop.run_until_complete(task)
+        finally:
+            with self._lock:
+                self._running = None
+            loop.close()
+
+    def cancel(self) -> None:
+        """Cancels the coroutine at its next await, or before it begins."""
+        with self._lock:
+            self._cancelled = True
+            if self._running is not None:
+                loop, task = self._running
+                loop.call_soon_threadsafe(task.cancel)
+
+    async def _run(self) -> T:
+        return await self._function()
