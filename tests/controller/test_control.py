@@ -244,7 +244,11 @@ async def test_wrong_settings_change_nothing(bench):
         return document is not None and document["spec"]["replicas"] == number
 
     await eventually(lambda: replicas(3))
+    generation = (await bench.get(DEPLOYMENT, DEPLOYED))["metadata"]["generation"]
     await bench.configure("podsPerRuntime: many")
+    await bench.apply(ISVC, isvc("later"))
+    await eventually(_status(bench, "later", _ready("False", "Pending")))
+    assert (await bench.get(DEPLOYMENT, DEPLOYED))["metadata"]["generation"] == generation
     await bench.configure("scaleToZero: {enabled: false}\npodsPerRuntime: 1")
     await eventually(lambda: replicas(1))
 

@@ -15,8 +15,8 @@ class WorkQueue(Generic[_Key]):
     """Calls `work(key)` for every key added, one call a key at a time.
 
     A key added while it is worked on is worked on again afterwards. A call that raises is repeated after `first_retry`
-    seconds, then twice that and so on up to `last_retry`; a key that is added meanwhile may have been mended and waits for
-    at most `patience` seconds. Calls for one key start at least `spacing` seconds apart.
+    seconds, then twice that and so on up to `last_retry`; a key that is added meanwhile may have been mended and waits
+    for at most `patience` seconds. Calls for one key start at least `spacing` seconds apart.
     """
 
     def __init__(
