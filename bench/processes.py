@@ -11,7 +11,7 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,4 +107,15 @@ async def h2load(port: int, path: str, body: Path, requests: int, pid: int, clie
         p99=times[len(times) * 99 // 100] / 1000,
         cpu=used / requests * 1e6,
         failed=requests - int(counts[1]),
+    )
+
+
+def best(rounds: Sequence[Load]) -> Load:
+    """The least disturbed figure of each kind: other work on the machine only ever makes them worse."""
+    return Load(
+        rate=max(load.rate for load in rounds),
+        p50=min(load.p50 for load in rounds),
+        p99=min(load.p99 for load in rounds),
+        cpu=min(load.cpu for load in rounds),
+        failed=sum(load.failed for load in rounds),
     )

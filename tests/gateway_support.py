@@ -260,7 +260,8 @@ class HttpServer:
                 body = await self._body(reader, headers)
                 self.requests.append((method, path, headers, body))
                 answer = json.dumps({"server": self.name, "path": path}).encode()
-                start = f"HTTP/1.1 {self.status} OK\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n\r\n"
+                start = f"HTTP/1.1 {self.status} OK\r\ncontent-type: application/json\r\n"
+                start += f"content-length: {len(answer)}\r\n\r\n"
                 writer.write(start.encode() + (b"" if method == "HEAD" else answer))
                 await writer.drain()
         writer.close()

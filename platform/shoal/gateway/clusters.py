@@ -30,7 +30,7 @@ class ClusterBuilder:
     def __init__(self, settings: GatewaySettings, *, http: bool) -> None:
         self._http = http
         self._activator = settings.activator_http if http else settings.activator_grpc
-        self._template = _template(settings, http=http).SerializeToString(deterministic=True)
+        self._template: bytes = _template(settings, http=http).SerializeToString(deterministic=True)
         self._fingerprint = blake2b(self._template + repr(self._activator).encode(), digest_size=16).digest()
 
     def version(self, upstreams: Sequence[Upstream]) -> str:
@@ -58,7 +58,8 @@ class ClusterBuilder:
         fallback = assignment.endpoints.add(priority=1)
         fallback.load_balancing_weight.value = 1
         _set_address(fallback.lb_endpoints.add(), self._activator)
-        return cluster.SerializeToString() + self._template
+        serialized: bytes = cluster.SerializeToString()
+        return serialized + self._template
 
 
 def _set_address(endpoint: endpoint_pb2.lb__endpoint__pb2.LbEndpoint, address: Address) -> None:

@@ -25,7 +25,7 @@ _MAX_RECEIVE = 64 * MIB
 """A gateway that reconnects names all clusters it has, and load reports name all clusters there are."""
 
 
-class GatewayControl(ads_pb2_grpc.AggregatedDiscoveryServiceServicer, lrs_pb2_grpc.LoadReportingServiceServicer):
+class GatewayControl:
     """The `Gateways` of the mesh. All methods are to be called on one event loop."""
 
     def __init__(self, settings: GatewaySettings, callbacks: GatewayCallbacks) -> None:

@@ -1,0 +1,144 @@
+"""Gateways come, go, come back, get stuck and refuse."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
+
+from gateway_support import Heard, ModelServer, Stub, running_gateway, settings_for, until
+from shoal.core.types import RouteKey
+from shoal.gateway.api import Upstream
+from shoal.gateway.clusters import CLUSTER_TYPE
+from shoal.gateway.control import GatewayControl
+from shoal_protos import inference as oip
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+async def control():
+    heard = Heard()
+    activator = ModelServer()
+    settings = settings_for(activator.address, ack_timeout=0.4)
+    control = GatewayControl(settings, heard.callbacks)
+    control.heard = heard
+    control.target = f"{settings.xds.host}:{settings.xds.port}"
+    await control.start()
+    yield control
+    await control.stop()
+
+
+def route(name: str) -> dict[RouteKey, tuple[Upstream, ...]]:
+    return {RouteKey(name): (Upstream(f"{name}__r", "127.0.0.1", 8001, None),)}
+
+
+async def test_nobody_connected_acknowledges_soon_but_not_at_once(control):
+    control.publish(1, route("a"))
+    assert control.heard.acknowledged == []
+    await until(lambda: control.heard.acknowledged == [1])
+
+
+async def test_a_stuck_gateway_is_cut_off_and_counts_no_more(control):
+    control.publish(1, route("a"))
+    async with grpc.aio.insecure_channel(control.target) as channel:
+        stream = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
+        await stream.write(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE))
+        first = await stream.read()
+        assert [r.name for r in first.resources] == ["a"]
+        await stream.write(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE, response_nonce=first.nonce))
+        control.publish(2, route("b"))
+        assert [r.name for r in (await stream.read()).resources] == ["b"]
+        assert control.connected == 1
+        assert 2 not in control.heard.acknowledged
+        await until(lambda: 2 in control.heard.acknowledged)  # it never answers
+        assert control.connected == 0
+        assert await stream.read() is grpc.aio.EOF
+
+
+async def test_every_gateway_counts(control):
+    async with grpc.aio.insecure_channel(control.target) as channel:
+        stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
+        streams = [stub.DeltaAggregatedResources() for _ in range(2)]
+        for stream in streams:
+            await stream.write(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE))
+            nonce = (await stream.read()).nonce
+            await stream.write(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE, response_nonce=nonce))
+        control.publish(1, route("a"))
+        nonces = [(await stream.read()).nonce for stream in streams]
+        await streams[0].write(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE, response_nonce=nonces[0]))
+        control.publish(2, {})
+        assert 1 not in control.heard.acknowledged
+        await streams[1].write(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE, response_nonce=nonces[1]))
+        await until(lambda: control.heard.acknowledged[-1] == 2)
+
+
+async def test_a_refusal_is_told_and_holds_nothing_up(control):
+    control.publish(1, route("a"))
+    async with grpc.aio.insecure_channel(control.target) as channel:
+        stream = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
+        request = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE)
+        await stream.write(request)
+        request.response_nonce = (await stream.read()).nonce
+        request.error_detail.message = "a is odd"
+        await stream.write(request)
+        answer = await stream.read()
+        assert list(answer.removed_resources) == ["a"]
+        request = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE, response_nonce=answer.nonce)
+        await stream.write(request)
+        control.publish(2, {})
+        await until(lambda: 2 in control.heard.acknowledged)
+    assert control.refusals == 1
+    assert "a is odd" in control.last_refusal
+
+
+async def test_an_address_in_use_is_told(control):
+    with pytest.raises(OSError, match="cannot serve gateways at"):
+        await GatewayControl(control._settings, control.heard.callbacks).start()
+
+
+async def test_hot_requests_outlive_the_mesh_and_a_new_one_takes_over():
+    server = ModelServer("a__r", "b__r", name="pod")
+    await server.start()
+    async with running_gateway() as gateway, grpc.aio.insecure_channel(gateway.target) as channel:
+        stub = Stub(channel)
+        await gateway.route({"a": (server.upstream("a__r"),), "b": (server.upstream("b__r"),)})
+        await gateway.control.stop()
+        assert (await stub.ModelInfer(oip.ModelInferRequest(model_name="a"))).model_version == "pod"
+
+        heard = Heard()
+        gateway.control = GatewayControl(gateway.settings, heard.callbacks)
+        gateway.control.publish(1, {RouteKey("a"): (server.upstream("a__r"),)})  # b is gone meanwhile
+        await gateway.control.start()
+        gateway.activator.revisions = {"b"}
+        await until(lambda: gateway.control.connected and gateway.control.accepted == 1)
+        assert (await stub.ModelInfer(oip.ModelInferRequest(model_name="a"))).model_version == "pod"
+        assert (await stub.ModelInfer(oip.ModelInferRequest(model_name="b"))).model_version == "activator"
+    await server.stop()
+
+
+async def test_cold_requests_wait_for_the_activator():
+    async with running_gateway() as gateway, grpc.aio.insecure_channel(gateway.target) as channel:
+        await gateway.activator.stop()
+        call = asyncio.ensure_future(Stub(channel).ModelInfer(oip.ModelInferRequest(model_name="cold"), timeout=20))
+        await asyncio.sleep(0.3)  # long enough for the first attempts to fail
+        assert not call.done()
+        gateway.activator.revisions = {"cold"}
+        await gateway.activator.start()
+        assert (await call).model_version == "activator"
+
+
+async def test_a_killed_gateway_comes_back_with_all_routes():
+    server = ModelServer("a__r", name="pod")
+    await server.start()
+    async with running_gateway() as gateway:
+        await gateway.route({"a": (server.upstream("a__r"),)})
+        await gateway.stop_process()
+        await until(lambda: gateway.control.connected == 0)
+        await gateway.start_process()
+        async with grpc.aio.insecure_channel(gateway.target) as channel:
+            answer = await Stub(channel).ModelInfer(oip.ModelInferRequest(model_name="a"))
+        assert answer.model_version == "pod"
+    await server.stop()

@@ -1,0 +1,153 @@
+"""The classifier of JSON bodies against Python's own parser."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lua_support import require
+
+lua = require("json")
+
+
+def form(body: str | bytes, model: str = "m", binary: bool = False) -> tuple[str | None, str | None]:
+    result = lua.form(body.encode() if isinstance(body, str) else body, model.encode(), binary)
+    if isinstance(result, tuple):
+        return result[0], result[1].decode(errors="replace")
+    return result.decode(), None
+
+
+names = st.text(max_size=20)
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | names
+values = st.recursive(scalars, lambda v: st.lists(v, max_size=4) | st.dictionaries(names, v, max_size=4), max_leaves=12)
+numbers = st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=8)
+parameters = st.dictionaries(names, st.fixed_dictionaries({"string_param": names}), max_size=3)
+
+
+def tensors(extra: dict[str, Any]):
+    return st.lists(
+        st.fixed_dictionaries(
+            {"name": names, "shape": st.lists(st.integers(0, 9), max_size=3)} | extra,
+            optional={"parameters": parameters},
+        ),
+        min_size=1,
+        max_size=3,
+    )
+
+
+standard = tensors({"datatype": names, "data": st.lists(values, max_size=5) | numbers})
+protobuf = tensors({"datatype": st.just("FP32"), "contents": st.fixed_dictionaries({"fp32_contents": numbers})})
+bodies = st.fixed_dictionaries(
+    {"inputs": standard | protobuf},
+    optional={
+        "id": names,
+        "parameters": parameters,
+        "outputs": st.lists(st.fixed_dictionaries({"name": names}, optional={"parameters": parameters}), max_size=2),
+    },
+)
+
+
+def dumped(draw: Any, body: Any) -> str:
+    indent = draw(st.sampled_from([None, 0, 2]))
+    return json.dumps(body, indent=indent, ensure_ascii=draw(st.booleans()))
+
+
+@settings(max_examples=300, deadline=None)
+@given(bodies, st.data())
+def test_every_proper_body_is_told_apart(body, data):
+    expected = "standard" if "data" in body["inputs"][0] else "protobuf"
+    assert form(dumped(data.draw, body)) == (expected, None)
+
+
+@settings(max_examples=300, deadline=None)
+@given(bodies, st.data())
+def test_a_cut_body_is_refused(body, data):
+    text = json.dumps(body)
+    cut = text[: data.draw(st.integers(0, len(text) - 1))]
+    decided, error = form(cut)
+    assert decided is None
+    assert error
+
+
+@settings(max_examples=300, deadline=None)
+@given(values, st.data())
+def test_any_json_is_decided_or_refused(value, data):
+    decided, error = form(dumped(data.draw, value))
+    assert (decided is None) != (error is None)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet='{}[]":,\\ 01ae-nul\n', max_size=60))
+def test_what_is_accepted_has_inputs(text):
+    decided, _ = form(text)
+    if decided is not None:
+        assert '"inputs"' in text
+
+
+@settings(max_examples=200, deadline=None)
+@given(bodies, st.sampled_from(["", "input", "outputs "]), st.data())
+def test_an_unknown_field_anywhere_is_named(body, key, data):
+    where = data.draw(st.sampled_from(["body", "input", "contents"]))
+    target = body if where == "body" else body["inputs"][-1]
+    if where == "contents" and "contents" in target:
+        target = target["contents"]
+    target[key] = 1
+    decided, error = form(json.dumps(body))
+    assert decided is None
+    assert "unknown field" in error
+
+
+INPUT = {"name": "a", "shape": [1], "datatype": "FP32"}
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"inputs": [INPUT]}, "inputs[0] has neither data"),
+        ({"inputs": [INPUT | {"data": [1], "contents": {"fp32_contents": [1]}}]}, "inputs[0] has both"),
+        ({"inputs": [INPUT | {"contents": {}}]}, "contents has no values"),
+        ({"inputs": [INPUT | {"contents": {"fp32_contents": [1], "int64_contents": [1]}}]}, "two types"),
+        ({"inputs": [INPUT | {"contents": {"fp64_contents": [1]}}]}, "use fp32_contents"),
+        ({"inputs": [INPUT | {"contents": 1}]}, "inputs[0].contents must be an object"),
+        ({"inputs": {}}, "inputs must be a list"),
+        ({"inputs": [1]}, "inputs[0] must be an object"),
+        ({"inputs": [INPUT], "raw_input_contents": [""], "outputs": [{"data": 1}]}, "outputs[0] has the unknown"),
+        ({"inputs": [INPUT | {"data": [1]}], "raw_input_contents": []}, "use one form"),
+        ({"inputs": [INPUT | {"data": [1]}], "model_name": "m"}, "model_name"),
+        ({"inputs": [INPUT], "raw_input_contents": ["AA=="], "parameters": {"a": {"b": 1}}}, "unknown field b"),
+        ({"inputs": [INPUT], "raw_input_contents": ["AA=="], "parameters": {"a": 1}}, "must be an object"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(body, says):
+    decided, error = form(json.dumps(body))
+    assert decided is None
+    assert says in error
+
+
+@pytest.mark.parametrize("text", ['{"inputs":[],"inputs":[]}', '{"rawInputContents":[],"raw_input_contents":[]}'])
+def test_twice_is_refused(text):
+    assert "twice" in form(text)[1]
+
+
+def test_raw_contents_are_of_the_protobuf_form():
+    assert form(json.dumps({"inputs": [INPUT], "rawInputContents": ["AA=="]})) == ("protobuf", None)
+
+
+def test_tensors_may_follow_the_json():
+    assert form(json.dumps({"inputs": [INPUT]}), binary=True) == ("standard", None)
+
+
+def test_deep_nesting_is_no_trouble():
+    deep = "[" * 100_000 + "]" * 100_000
+    assert form('{"inputs":[{"data":' + deep + "}]}") == ("standard", None)
+    assert form('{"inputs":[{"data":' + deep[:-1] + "}]}")[0] is None
+
+
+def test_message_of_a_status():
+    assert lua.status_message(b'{"code":3,"message":"a \\"b\\"","details":[]}') == b'a \\"b\\"'
+    assert lua.status_message(b'{"code":3}') == b""
+    assert lua.status_message(b'{"error":"x"}') is None
