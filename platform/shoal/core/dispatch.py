@@ -48,7 +48,10 @@ def _request_waiting(state: State, event: ev.RequestWaiting) -> None:
     state.use(model, state.now)
     loading.expire_failures(state, revision)
     state.waiting.add(revision, Waiter(event.ticket, event.key, event.exclude, state.now))
-    state.look_at(revision)
+    if state.loaded(revision):
+        state.dirty_models[revision] = None  # answered in this step, as a rule: nothing to report
+    else:
+        state.look_at(revision)
 
 
 def _request_abandoned(state: State, event: ev.RequestAbandoned) -> None:
@@ -118,14 +121,14 @@ def _drained(state: State, event: ev.Drained) -> None:
 
 def _pod_reported(state: State, event: ev.PodReported) -> None:
     if not state.pods:
-        state.timers.set(state.now + state.settings.scaling_interval, Reminder(Due.PERIODIC))
+        _look_around_later(state)
     membership.reported(state, event)
 
 
 def _remind(state: State) -> None:
     for reminder in list(state.timers.pop_due(state.now)):
         if reminder.due is Due.PERIODIC:
-            _periodic(state)
+            _periodic(state, reminder)
         elif reminder.due is Due.JOIN and reminder.runtime is not None:
             membership.joined(state, reminder.runtime)
         elif reminder.due is Due.POD_DRAIN and reminder.pod is not None:
@@ -134,10 +137,15 @@ def _remind(state: State) -> None:
             _remind_of_revision(state, reminder, reminder.revision)
 
 
-def _periodic(state: State) -> None:
-    if state.pods:
+def _look_around_later(state: State) -> None:
+    state.look_around_at = state.now + state.settings.scaling_interval
+    state.timers.set(state.look_around_at, Reminder(Due.PERIODIC, mark=state.look_around_at))
+
+
+def _periodic(state: State, reminder: Reminder) -> None:
+    if state.pods and reminder.mark == state.look_around_at:
         scaling.look_around(state)
-        state.timers.set(state.now + state.settings.scaling_interval, Reminder(Due.PERIODIC))
+        _look_around_later(state)
 
 
 def _remind_of_revision(state: State, reminder: Reminder, revision: RevisionId) -> None:

@@ -122,8 +122,10 @@ def make_headroom(state: State, pod: Pod) -> None:
     missing = pod.headroom_bytes(state.settings) - pod.coming_free_bytes
     if missing <= 0:
         return
-    found = plan(state, pod, Need(missing, colder_than=state.now - state.settings.headroom_idle))
-    evict(state, pod, found.victims[:1], "keeps space free ahead of need")
+    idle_since = state.now - state.settings.headroom_idle
+    found = plan(state, pod, Need(missing, colder_than=idle_since))
+    if all(pod.copies[victim].since < idle_since for victim in found.victims):  # what just came stays a while
+        evict(state, pod, found.victims, "keeps space free ahead of need")
 
 
 def relieve(state: State, pod: Pod) -> None:

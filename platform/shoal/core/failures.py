@@ -23,7 +23,7 @@ class FailureMemory:
     @property
     def empty(self) -> bool:
         """Whether there is nothing left to remember."""
-        return not self.of_pod and self.unplaced is None and not self.paused
+        return not (self.of_pod or self.unplaced or self.paused or self.pod_failures)
 
     @property
     def newest_first(self) -> tuple[Failure, ...]:
@@ -31,7 +31,7 @@ class FailureMemory:
         found = list(self.of_pod.values())
         if self.unplaced is not None:
             found.append(self.unplaced)
-        return tuple(sorted(found, key=lambda f: f.at, reverse=True))
+        return tuple(sorted(reversed(found), key=lambda failure: -failure.at))
 
     def remember(self, pod: PodId, failure: Failure) -> None:
         """The model failed on this pod."""

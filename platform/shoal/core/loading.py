@@ -149,7 +149,9 @@ def _refusal(
         return WAIT
     if memory is not None and memory.of_pod and not exclude:
         return _refused_by_failure(memory)
-    if exclude and all(pod.spec.id in exclude for pod in possible):
+    if all(pod.spec.id in exclude or model.id in pod.copies for pod in possible):
+        if urgency is not Urgency.WAITING:
+            return WAIT
         return Refusal(RejectCode.UNAVAILABLE, f"every pod that serves {model.id} was tried in vain")
     if urgency is Urgency.WISHED:
         return WAIT
@@ -328,6 +330,8 @@ def end_pause(state: State, revision: RevisionId) -> None:
     """Pods that could not load a revision a while ago may be asked again."""
     memory = state.failures.get(revision)
     if memory is not None and memory.resume(state.now):
+        if not state.waiting.count(revision):
+            memory.pod_failures = 0
         if memory.empty:
             del state.failures[revision]
         state.look_at(revision)

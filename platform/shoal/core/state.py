@@ -121,6 +121,7 @@ class State:
         self.dirty_pods: dict[PodId, None] = {}
         self.evicted: list[tuple[PodId, RevisionId, float]] = []
         """Evictions of this step, for the check of invariant 5."""
+        self.look_around_at = 0.0
         self._order = 0
 
     # --- reading -----------------------------------------------------------------------------------------------------

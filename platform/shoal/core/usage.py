@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from shoal.core.types import RevisionId
@@ -36,7 +37,7 @@ class UsageMeter:
     """The rates of revisions in use."""
 
     def __init__(self) -> None:
-        self._rates: dict[RevisionId, Rate] = {}
+        self._rates: OrderedDict[RevisionId, Rate] = OrderedDict()  # the least recently used first
 
     def get(self, revision: RevisionId) -> Rate | None:
         """The rate of a revision that was used lately."""
@@ -50,6 +51,7 @@ class UsageMeter:
             if rate is not None:
                 fresh.mark, fresh.older_mark, fresh.heavy_at = rate.mark, rate.older_mark, rate.heavy_at
             rate = self._rates[revision] = fresh
+        self._rates.move_to_end(revision)
         rate.window_requests += requests
         rate.last = now
         elapsed = now - rate.window_start
@@ -63,6 +65,6 @@ class UsageMeter:
         self._rates.pop(revision, None)
 
     def forget_unused(self, since: float) -> None:
-        """Drop what was not used since a time; costs as many steps as revisions are dropped or in use."""
-        for revision in [r for r, rate in self._rates.items() if rate.last < since]:
-            del self._rates[revision]
+        """Drop what was not used since a time; costs as many steps as are dropped."""
+        while self._rates and next(iter(self._rates.values())).last < since:
+            self._rates.popitem(last=False)
