@@ -10,18 +10,18 @@ from shoal_runtime.lanes import Lanes, uninterrupted
 
 
 async def test_one_models_operations_never_overlap_others_do() -> None:
-    lanes, log, gate = Lanes(), [], asyncio.Event()
+    lanes, log, gate, begun = Lanes(), [], asyncio.Event(), asyncio.Event()
 
     async def work(name: str, wait: bool) -> None:
         log.append(f"{name} begins")
+        begun.set()
         if wait:
             await gate.wait()
         log.append(f"{name} ends")
 
     first = asyncio.ensure_future(lanes.run("a", lambda: work("a1", True)))
     second = asyncio.ensure_future(lanes.run("a", lambda: work("a2", False)))
-    while not log:
-        await asyncio.sleep(0)
+    await begun.wait()
     await lanes.run("b", lambda: work("b", False))
     assert log == ["a1 begins", "b begins", "b ends"]
     gate.set()
