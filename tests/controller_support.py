@@ -49,7 +49,7 @@ class RecordingMesh:
     """`MeshApi` that keeps what it is told; a test says how endpoints stand."""
 
     def __init__(self) -> None:
-        self.declared: dict[str, Declaration] = {}
+        self.declarations: dict[str, Declaration] = {}
         self.calls: list[str] = []
         self.views: dict[str, EndpointView] = {}
         self.pods: dict[str, PodEndpoint] = {}
@@ -62,20 +62,23 @@ class RecordingMesh:
         if declaration.name in self.taken:
             raise NameTakenError(declaration.name)
         self.calls.append(f"declare {declaration.name}")
-        self.declared[declaration.name] = declaration
+        self.declarations[declaration.name] = declaration
         if declaration.name not in self.views:
             self.show(declaration.name, endpoint_view(model_view(declaration.revision, ModelState.PENDING)))
 
     async def undeclare(self, name: str, owner: str = "isvc") -> None:
-        if self.declared.pop(name, None) is not None:
+        if self.declarations.pop(name, None) is not None:
             self.calls.append(f"undeclare {name}")
         self.views.pop(name, None)
+
+    def declared(self, owner: str = "isvc") -> frozenset[str]:
+        return frozenset(name for name, found in self.declarations.items() if found.owner == owner)
 
     def endpoint(self, name: str) -> EndpointView | None:
         return self.views.get(name)
 
     def runtime_of(self, revision: RevisionId) -> RuntimeName | None:
-        found = [declaration for declaration in self.declared.values() if declaration.revision == revision]
+        found = [declaration for declaration in self.declarations.values() if declaration.revision == revision]
         return found[0].runtime if found else None
 
     async def changes(self) -> AsyncIterator[frozenset[str]]:

@@ -60,7 +60,7 @@ async def test_an_inferenceservice_goes_from_declared_to_ready(bench):
     status = await eventually(_status(bench, "sklearn-mnist", _ready("False", "Pending")))
     assert status["observedGeneration"] == 1
 
-    declaration = bench.mesh.declared["sklearn-mnist"]
+    declaration = bench.mesh.declarations["sklearn-mnist"]
     assert declaration.revision == "sklearn-mnist__isvc-3c10c62d34"
     assert (declaration.info.type, declaration.info.path, declaration.runtime) == (
         "mt:sklearn",
@@ -159,7 +159,7 @@ async def test_no_runtime_and_then_one(bench):
     await bench.apply(ISVC, isvc("m", predictor=model("prophet", storageUri="s3://b/p")))
 
     async def unplaceable():
-        found = bench.mesh.declared.get("m")
+        found = bench.mesh.declarations.get("m")
         return found if found and found.unplaceable else None
 
     found = await eventually(unplaceable)
@@ -167,13 +167,13 @@ async def test_no_runtime_and_then_one(bench):
     await bench.apply(RUNTIME, runtime("p", [{"name": "prophet", "autoSelect": True}]))
 
     async def placed():
-        return bench.mesh.declared["m"].runtime == "p"
+        return bench.mesh.declarations["m"].runtime == "p"
 
     await eventually(placed)
     await bench.kube.delete(RUNTIME, "p")
 
     async def displaced():
-        return bench.mesh.declared["m"].unplaceable is not None
+        return bench.mesh.declarations["m"].unplaceable is not None
 
     await eventually(displaced)
 
@@ -183,7 +183,7 @@ async def test_failures_are_told_in_status_and_event(bench):
     await bench.control()
     await bench.apply(ISVC, isvc("m"))
     await eventually(_status(bench, "m", _ready("False", "Pending")))
-    revision = bench.mesh.declared["m"].revision
+    revision = bench.mesh.declarations["m"].revision
     failed = model_view(revision, ModelState.FAILED_TO_LOAD, failure=load_failure("no such file"))
     bench.mesh.show("m", endpoint_view(failed))
     status = await eventually(_status(bench, "m", _ready("False", "ModelLoadFailed")))
@@ -213,14 +213,14 @@ async def test_the_missing_annotation_and_the_wrong_namespace_are_told(bench):
     await bench.apply(ISVC, plain)
     status = await eventually(_status(bench, "plain", _ready("False", "NotServed")))
     assert "serving.kserve.io/deploymentMode" in condition(status, "Ready")["message"]
-    assert "plain" not in bench.mesh.declared
+    assert "plain" not in bench.mesh.declarations
 
     elsewhere = isvc("m")
     elsewhere["metadata"]["namespace"] = "default"
     await bench.kube.create(ISVC, elsewhere)
     status = await eventually(_status(bench, "m", _ready("False", "NotServed"), "default"))
     assert "'modelmesh-serving' only" in condition(status, "Ready")["message"]
-    assert "m" not in bench.mesh.declared
+    assert "m" not in bench.mesh.declarations
 
 
 async def test_removing_the_annotation_is_like_deleting(bench):
@@ -299,7 +299,10 @@ async def test_a_restarted_controller_hands_everything_over_and_cleans_up_what_w
     assert (await deployed())["metadata"]["generation"] == before["metadata"]["generation"]
     await bench.stop()
     await bench.kube.delete(RUNTIME, "mlserver-1.x")
+    await bench.kube.delete(ISVC, "m")
+    bench.mesh.calls.clear()
     await bench.control()
+    assert bench.mesh.calls.index("undeclare m") < bench.mesh.calls.index("synced")
 
     async def gone():
         return await deployed() is None
@@ -314,7 +317,7 @@ async def test_the_controller_outlives_the_api_server(bench):
     await eventually(_status(bench, "m", _ready("False", "Pending")))
     await asyncio.to_thread(bench.api.kill)
     # What changes while nobody can write it down is written later.
-    bench.mesh.show("m", endpoint_view(model_view(bench.mesh.declared["m"].revision, ModelState.LOADED, copies=1)))
+    bench.mesh.show("m", endpoint_view(model_view(bench.mesh.declarations["m"].revision, ModelState.LOADED, copies=1)))
     with pytest.raises(KubeError):
         await bench.apply(ISVC, isvc("n"))
     await asyncio.to_thread(bench.api.start)
@@ -322,7 +325,7 @@ async def test_the_controller_outlives_the_api_server(bench):
     await bench.apply(ISVC, isvc("n"))
 
     async def declared():
-        return "n" in bench.mesh.declared
+        return "n" in bench.mesh.declarations
 
     await eventually(declared, seconds=40)
     assert not bench.task.done()
@@ -339,7 +342,7 @@ async def test_an_idle_controller_writes_nothing(bench):
         bench.mesh.show(
             "m",
             endpoint_view(
-                model_view(bench.mesh.declared["m"].revision, ModelState.FAILED_TO_LOAD, failure=failed), None, None
+                model_view(bench.mesh.declarations["m"].revision, ModelState.FAILED_TO_LOAD, failure=failed), None, None
             ),
         )
         if number == 0:

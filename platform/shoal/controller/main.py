@@ -86,6 +86,8 @@ class Controller:
         self.queue.add(_SERVICES)
         self.queue.add(_ORPHANS)
         self._all_isvcs()
+        for name in self._mesh.declared():
+            self.queue.add(("isvc", name))
         self._all_runtimes()
 
     def handed_over(self) -> None:
