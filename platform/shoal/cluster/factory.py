@@ -44,6 +44,8 @@ def _config_map(settings: ClusterSettings) -> Object:
         "podsPerRuntime": settings.pods_per_runtime,
         "inferenceServicePort": settings.grpc_port,
         "restProxy": {"port": settings.rest_port},
+        # Pods on one's own machine are few, and starting one takes seconds that a first model would wait for.
+        "scaleToZero": {"enabled": False},
     }
     return {
         "apiVersion": "v1",
