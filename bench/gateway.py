@@ -163,7 +163,7 @@ async def _through_gateway(bench: _Bench, routed: int, requests: int) -> _Measur
 async def _all_routed(control: GatewayControl, pid: int) -> None:
     """Wait until the gateway has every route and its memory stands still."""
     async with asyncio.timeout(60):
-        while not control.connected or control.accepted < 1:
+        while not control.connected or control.accepted < 1:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         before = -1
         while abs(resident_kib(pid) - before) > 100:

@@ -25,7 +25,9 @@ _MAX_RECEIVE = 64 * MIB
 """A gateway that reconnects names all clusters it has, and load reports name all clusters there are."""
 
 
-class GatewayControl:
+class GatewayControl(  # type: ignore[misc]  # the generated stubs have no types
+    ads_pb2_grpc.AggregatedDiscoveryServiceServicer, lrs_pb2_grpc.LoadReportingServiceServicer
+):
     """The `Gateways` of the mesh. All methods are to be called on one event loop."""
 
     def __init__(self, settings: GatewaySettings, callbacks: GatewayCallbacks) -> None:
