@@ -16,12 +16,12 @@ from pathlib import Path
 from grpc_tools import protoc
 
 HERE = Path(__file__).parent
-STUBS = ("shoal_protos/mmesh/model_runtime.proto", "shoal_protos/mmesh/model_mesh.proto", "shoal_protos/adapter/adapter.proto")
+STUBS = tuple(f"shoal_protos/{name}.proto" for name in ("mmesh/model_runtime", "mmesh/model_mesh", "adapter/adapter"))
 DESCRIPTORS = ("shoal_protos/inference/open_inference.proto",)
 
 
 def generate(out: Path) -> list[Path]:
-    """Write everything generated below `out` and return the paths, relative to it. Raises SystemExit if protoc fails."""
+    """Write everything generated below `out`; the paths are relative to it. Raises SystemExit if protoc fails."""
     well_known = resources.files("grpc_tools") / "_proto"
     google_api = resources.files("google.api").joinpath("annotations.proto")
     includes = [f"-I{HERE}", f"-I{well_known}", f"-I{Path(str(google_api)).parents[2]}"]
@@ -47,11 +47,12 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="only compare with what is committed")
     check = parser.parse_args().check
     with tempfile.TemporaryDirectory() as scratch:
-        stale = [p for p in generate(Path(scratch)) if not (HERE / p).exists() or not filecmp.cmp(Path(scratch) / p, HERE / p, False)]
+        fresh = Path(scratch)
+        stale = [p for p in generate(fresh) if not (HERE / p).exists() or not filecmp.cmp(fresh / p, HERE / p, False)]
         if check and stale:
             sys.exit("generated code is not current, run `make protos`: " + ", ".join(map(str, stale)))
         for path in stale:
-            shutil.copyfile(Path(scratch) / path, HERE / path)
+            shutil.copyfile(fresh / path, HERE / path)
             print("wrote", path)
 
 

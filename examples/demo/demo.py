@@ -1,7 +1,7 @@
 """`make demo`: forty real models on two pods that hold about ten each, behind Envoy, and an update under load.
 
-Trains the models, starts an embedded cluster, serves the getting-started example over REST and gRPC, plays traffic whose
-every answer is checked, and ends with a table. Stops what it started unless told to `--keep` it.
+Trains the models, starts an embedded cluster, serves the getting-started example over REST and gRPC, plays traffic
+whose every answer is checked, and ends with a table. Stops what it started unless told to `--keep` it.
 """
 
 from __future__ import annotations
@@ -227,10 +227,7 @@ class Demo:
             "loads, evictions": f"{top['loads']}, {top['evictions']}",
             "hot p50, p99": f"{percentile(tally.hot, 50):.1f} ms, {percentile(tally.hot, 99):.1f} ms",
             "cold p50, p99": f"{percentile(tally.cold, 50):.1f} ms, {percentile(tally.cold, 99):.1f} ms",
-            "memory": ", ".join(
-                f"{pod['pod']}: {pod['usedBytes'] / 2**20:.0f} of {pod['capacityBytes'] / 2**20:.0f} MiB, {pod['copies']} models"
-                for pod in top["pods"]
-            ),
+            "memory": "\n".join(occupancy(pod) for pod in top["pods"]),
         }
         for name, value in rows.items():
             table.add_row(name, value)
@@ -238,6 +235,12 @@ class Demo:
         console.print(table)
         for failure in tally.failures[:5]:
             console.print(f"[red]{failure}[/]")
+
+
+def occupancy(pod: dict) -> str:
+    """How full a pod is."""
+    used, capacity = (pod[key] / 2**20 for key in ("usedBytes", "capacityBytes"))
+    return f"{pod['pod'][-5:]}: {used:.0f} of {capacity:.0f} MiB, {pod['copies']} models"
 
 
 def main() -> int:

@@ -51,7 +51,7 @@ class Client:
 
     Args:
         address: of the gateway.
-        expected: acceptable answers of each model: one tuple of answers to all samples for each version that may answer.
+        expected: of each model, one tuple of answers to all samples for each version that may answer.
     """
 
     def __init__(self, address: str, expected: Mapping[str, Collection[tuple[int, ...]]]) -> None:

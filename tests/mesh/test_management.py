@@ -1,4 +1,4 @@
-"""`mmesh.ModelMesh` against a real mesh and real pods: the behaviour upstream's own tests assert, and its status codes."""
+"""`mmesh.ModelMesh` against a real mesh and real pods: what upstream's own tests assert, and its status codes."""
 
 import asyncio
 

@@ -35,18 +35,18 @@ class Gateways(Protocol):
     """The route table and the gateways that follow it."""
 
     async def start(self) -> None:
-        """Serve xDS and load reports. Call it only when the route table is complete: gateways drop what it lacks."""
+        """Serve xDS and load reports. Only when the route table is complete: gateways drop what it lacks."""
 
     async def stop(self) -> None:
         """Stop serving; gateways go on with what they have."""
 
     def publish(self, version: int, changes: Mapping[RouteKey, tuple[Upstream, ...]]) -> None:
-        """Change routes; an empty tuple removes one. Acknowledged through the callback, at once if nobody is connected."""
+        """Change routes; an empty tuple removes one. The callback acknowledges, at once if nobody is connected."""
 
     def want_http(self, key: RouteKey) -> None:
         """A standard V2 REST request came for this key: route such requests directly from now on.
 
-        Such routes cost memory of their own, so only keys that are asked for have them; the least recently wanted go first.
+        """Change routes; an empty tuple removes one. The callback acknowledges, at once if nobody is connected."""
         """
 
     def want_revision(self, revision: str) -> None:

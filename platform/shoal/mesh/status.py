@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from shoal.core.types import CopyState, EndpointView, ModelState, ModelView, PodId, Transition
+from shoal.core.types import CopyState, EndpointView, ModelState, ModelView, Transition
 from shoal_protos.mmesh import model_mesh_pb2 as pb
 
 _MODEL: Final = {
@@ -30,17 +30,16 @@ def model_status(view: ModelView | None) -> pb.ModelStatusInfo:
     """Status of a model; NOT_FOUND for None. Copies that are on their way out are not listed."""
     if view is None:
         return pb.ModelStatusInfo(status=pb.ModelStatusInfo.NOT_FOUND)
-    infos = [_copy_info(copy.pod, _COPY[copy.state], copy.since) for copy in view.copies if copy.state in _COPY]
-    infos += [_copy_info(f.pod, pb.ModelStatusInfo.LOADING_FAILED, f.at) for f in view.failures if f.pod]
+    copies = [(copy.since, copy.pod, _COPY[copy.state]) for copy in view.copies if copy.state in _COPY]
+    copies += [(f.at, f.pod, pb.ModelStatusInfo.LOADING_FAILED) for f in view.failures if f.pod]
     return pb.ModelStatusInfo(
         status=_MODEL[view.state],
         errors=[failure.message for failure in view.failures],
-        modelCopyInfos=sorted(infos, key=lambda info: -info.time),
+        modelCopyInfos=[
+            pb.ModelStatusInfo.ModelCopyInfo(location=pod, copyStatus=status, time=int(at * 1000))
+            for at, pod, status in sorted(copies, reverse=True)
+        ],
     )
-
-
-def _copy_info(pod: PodId, status: pb.ModelStatusInfo.ModelStatus, at: float) -> pb.ModelStatusInfo.ModelCopyInfo:
-    return pb.ModelStatusInfo.ModelCopyInfo(location=pod, copyStatus=status, time=int(at * 1000))
 
 
 def vmodel_status(view: EndpointView | None, owner: str) -> pb.VModelStatusInfo:
