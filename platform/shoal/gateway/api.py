@@ -46,7 +46,7 @@ class Gateways(Protocol):
     def want_http(self, key: RouteKey) -> None:
         """A standard V2 REST request came for this key: route such requests directly from now on.
 
-        """Change routes; an empty tuple removes one. The callback acknowledges, at once if nobody is connected."""
+        Such routes cost memory of their own, so only keys that are asked for have them; the least wanted go first.
         """
 
     def want_revision(self, revision: str) -> None:
