@@ -223,12 +223,15 @@ def _rows(direct: Load, python: Load, through: dict[int, _Measured]) -> list[Row
                 f"{load.rate:,.0f} against {direct.rate:,.0f}"),
             Row(group, "CPU a request", load.cpu, "us", f"the Python proxy's {python.cpu:.0f} us",
                 at_most(45) if must else None),
-            Row(group, "p50 over direct", load.p50 - direct.p50, "ms", f"the Python proxy's {python.p50 - direct.p50:.2f}"),
-            Row(group, "p99 over direct", load.p99 - direct.p99, "ms", f"the Python proxy's {python.p99 - direct.p99:.2f}"),
+            Row(group, "p50 over direct", load.p50 - direct.p50, "ms",
+                f"the Python proxy's {python.p50 - direct.p50:.2f}"),
+            Row(group, "p99 over direct", load.p99 - direct.p99, "ms",
+                f"the Python proxy's {python.p99 - direct.p99:.2f}"),
             Row(group, "wrong or failed answers", measured.wrong, "",
                 f"of {measured.checked:,} checked one by one", at_most(0)),
         ]  # fmt: skip
     kib = (through[most].resident_kib - through[least].resident_kib) / (most - least)
-    beside = f"{through[most].resident_kib / 1024:.0f} MiB at {most:,}, {through[least].resident_kib / 1024:.0f} at {least:,}"
+    mib = {routed: f"{through[routed].resident_kib / 1024:.0f}" for routed in (most, least)}
+    beside = f"{mib[most]} MiB at {most:,}, {mib[least]} at {least:,}"
     rows.append(Row("gateway", "memory a routed model", kib, "KB", beside, at_most(30)))
     return rows

@@ -16,6 +16,7 @@ class Limit:
     value: float
 
     def holds(self, figure: float) -> bool:
+        """Whether this figure is within the limit."""
         compare = operator.le if self.words == "at most" else operator.ge
         return compare(figure, self.value)
 
@@ -36,6 +37,7 @@ class Row:
 
     @property
     def broken(self) -> bool:
+        """It must hold and does not."""
         return self.limit is not None and not self.limit.holds(self.figure)
 
 

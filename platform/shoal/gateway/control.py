@@ -25,8 +25,9 @@ _MAX_RECEIVE = 64 * MIB
 """A gateway that reconnects names all clusters it has, and load reports name all clusters there are."""
 
 
-class GatewayControl(  # type: ignore[misc]  # the generated stubs have no types
-    ads_pb2_grpc.AggregatedDiscoveryServiceServicer, lrs_pb2_grpc.LoadReportingServiceServicer
+class GatewayControl(
+    ads_pb2_grpc.AggregatedDiscoveryServiceServicer,  # type: ignore[misc]  # generated without types
+    lrs_pb2_grpc.LoadReportingServiceServicer,  # type: ignore[misc]
 ):
     """The `Gateways` of the mesh. All methods are to be called on one event loop."""
 
