@@ -14,7 +14,7 @@ from shoal.apiserver.errors import ApiError, Cause, bad_request
 from shoal.apiserver.schema import Schema, child, item, resolve
 
 MAX_OPERATIONS = 10_000
-MAX_COPIED_BYTES = 3 * 1024 * 1024
+MAX_COPIED_BYTES = 512 * 1024
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
