@@ -31,7 +31,8 @@ class FailureMemory:
         found = list(self.of_pod.values())
         if self.unplaced is not None:
             found.append(self.unplaced)
-        return tuple(sorted(reversed(found), key=lambda failure: -failure.at))
+        found.reverse()  # equal times: the one remembered last is the newest
+        return tuple(sorted(found, key=lambda failure: -failure.at))
 
     def remember(self, pod: PodId, failure: Failure) -> None:
         """The model failed on this pod."""
