@@ -7,6 +7,7 @@ import json
 import sys
 
 import pytest
+
 from gateway_support import HttpServer, ModelServer, running_gateway
 
 pytestmark = pytest.mark.server
