@@ -349,7 +349,7 @@ class Schedules(RuleBasedStateMachine):
                 raise AssertionError(f"{name} never switches to {endpoint.target}")
 
 
-EXAMPLES = int(os.environ.get("SHOAL_SCHEDULES", "1200"))
+EXAMPLES = int(os.environ.get("SHOAL_SCHEDULES", "1000"))
 TestSchedules = Schedules.TestCase
 TestSchedules.settings = settings(
     max_examples=EXAMPLES,

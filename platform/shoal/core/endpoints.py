@@ -85,6 +85,9 @@ def look_at_endpoint(state: State, name: EndpointName) -> None:
     if endpoint is None or not endpoint.changing:
         return
     loaded = len(state.loaded(endpoint.target, staying=True))
+    if endpoint.displaced and not loaded and not state.in_flight(endpoint.target):
+        endpoint.displaced = False  # its load ended without success: what it displaced comes back meanwhile
+        state.look_at(endpoint.active)
     blocked = _blocked(state, endpoint)
     if endpoint.state is EndpointState.PROVING and blocked:
         endpoint.move(EndpointInput.FAIL)
