@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import logging
 import signal
@@ -88,13 +87,13 @@ async def serve(flags: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with MeshProcess(settings, check_invariants=flags.check_invariants) as mesh:
         control = asyncio.create_task(run(controller, mesh))
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait([control, stopped], return_when=asyncio.FIRST_COMPLETED)
-        if control.done():
-            await control  # raises what went wrong; the supervisor starts the process anew
-        control.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await control
+        tasks = [control, asyncio.create_task(mesh.failed()), asyncio.create_task(stop.wait())]
+        done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        for task in done:
+            await task  # raises what went wrong; whoever watches the process starts it anew
 
 
 def main() -> None:

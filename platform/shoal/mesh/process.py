@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
-from typing import Self
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Self
 
 from shoal.core.core import Core
 from shoal.core.events import PodDraining, PodLeft, RoutesAcknowledged, Tick
@@ -73,6 +73,7 @@ class MeshProcess:
 
     async def __aenter__(self) -> Self:
         """Restore what is durable and start serving. Raises OSError, if a port is taken, and RegistryError."""
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
             await self._start()
         except BaseException:
@@ -130,15 +131,23 @@ class MeshProcess:
         admin = Admin(self._engine.core, self._models, self._metrics, self._usage, self._not_ready, self._engine.now)
         await stack.enter_async_context(serving(admin.app(), settings.host, settings.admin_port, grace=grace))
 
-    def _background(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
 
         async def cancel() -> None:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait([task])
 
         self._stack.push_async_callback(cancel)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) and not self._failure.done():
+            self._failure.set_exception(error)
+
+    async def failed(self) -> None:
+        """Never returns; raises what ended a part of the mesh, which is then of no use any more."""
+        await self._failure
 
     def _not_ready(self) -> str:
         if not self._synced.is_set():
