@@ -31,7 +31,7 @@ MODELS = 40
 RATE = 200.0
 TRAFFIC_SECONDS = 40.0
 UPDATE_SECONDS = 12.0
-POD_MEMORY = "176Mi"
+POD_MEMORY = "160Mi"
 """128 MiB of it are the runtime's buffer; the rest holds about ten models."""
 
 console = Console(highlight=False)

@@ -47,6 +47,7 @@ class Hands:
         self._bulletin = bulletin
         self._drain_quiet = drain_quiet
         self._tasks: set[asyncio.Task[None]] = set()
+        self._drains: dict[tuple[PodId, RevisionId], asyncio.Task[None]] = {}
         self._queued: dict[tuple[PodId, RevisionId], float] = {}
 
     async def persist(self, action: Persist) -> None:
@@ -80,11 +81,14 @@ class Hands:
         adapter, which unloads only what answers nothing."""
         if view := self._engine.core.model(revision):
             self._metrics.evicted(revision, self._engine.now() - (view.last_used or self._engine.now()))
-        self._start(self._drain(pod, revision))
+        if earlier := self._drains.pop((pod, revision), None):
+            earlier.cancel()  # of a withdrawal that was taken back: it has not seen what was routed since
+        self._drains[pod, revision] = self._start(self._drain(pod, revision))
 
     async def _drain(self, pod: PodId, revision: RevisionId) -> None:
         await asyncio.sleep(self._drain_quiet)
         await self._in_flight.idle(pod, revision)
+        del self._drains[pod, revision]
         self._engine.submit(Drained(pod, revision))
 
     def publish(self, action: PublishRoutes) -> None:
@@ -121,10 +125,11 @@ class Hands:
             else:
                 self._queued.pop((copy.pod, revision), None)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def close(self) -> None:
         """Give up what is under way."""

@@ -88,6 +88,8 @@ class PodLink:
         self._unloads: set[asyncio.Task[None]] = set()
         self._present = False
         self._incarnation = ""
+        # Answers to calls made before the core was told that the pod left, or came back, mean nothing to it any more.
+        self._epoch = 0
         self._sizes: dict[str, int] = {}
         self._load_timeout = 90.0
         self._lost_timer: asyncio.TimerHandle | None = None
@@ -152,6 +154,7 @@ class PodLink:
 
     def _report(self, incarnation: str, spec: PodSpec, loaded: tuple[LoadedCopy, ...]) -> None:
         self._present, self._incarnation = True, incarnation
+        self._epoch += 1
         log.info("pod %s is ready with %d models", self.pod.id, len(loaded))
         self._submit(PodReported(spec, loaded, incarnation))
         self.reported.set()
@@ -179,6 +182,7 @@ class PodLink:
         self._lost_timer = None
         if self._present:
             self._present = False
+            self._epoch += 1
             self._sizes = {}
             self._submit(PodLeft(self.pod.id))
 
@@ -224,7 +228,7 @@ class PodLink:
     # --- what the pod is asked --------------------------------------------------------------------------------------
 
     def load(self, revision: RevisionId, info: ModelInfo) -> None:
-        """Start a load; the core hears how it ended."""
+        """Start a load; the core hears how it ended, and has a failed one unloaded."""
         previous = self._loads.get(revision)
         task = asyncio.create_task(self._load(revision, info, previous))
         self._loads[revision] = task
@@ -242,6 +246,7 @@ class PodLink:
         task.add_done_callback(self._unloads.discard)
 
     async def _load(self, revision: RevisionId, info: ModelInfo, previous: asyncio.Task[None] | None) -> None:
+        epoch = self._epoch
         if previous:
             await asyncio.wait([previous])
         started = self._now()
@@ -252,13 +257,16 @@ class PodLink:
             response = await self._runtime.loadModel(request, timeout=self._load_timeout)
             size = response.sizeInBytes or await self._measure(revision)
         except grpc.aio.AioRpcError as error:
-            await self._forget_failed(revision)
             self._metrics.load_failed()
-            self._submit(self._failure(revision, error))
+            self._answer(epoch, self._failure(revision, error))
         else:
             self._metrics.loaded(revision, self._now() - started, size)
             self._sizes[revision] = size
-            self._submit(LoadSucceeded(self.pod.id, revision, size))
+            self._answer(epoch, LoadSucceeded(self.pod.id, revision, size))
+
+    def _answer(self, epoch: int, event: Event) -> None:
+        if epoch == self._epoch:
+            self._submit(event)
 
     async def _measure(self, revision: RevisionId) -> int:
         started = self._now()
@@ -268,11 +276,6 @@ class PodLink:
             return 0
         self._metrics.sized(revision, self._now() - started)
         return int(answer.sizeInBytes)
-
-    async def _forget_failed(self, revision: RevisionId) -> None:
-        """A failed load is always followed by an unload (contract of `mmesh.ModelRuntime`)."""
-        with contextlib.suppress(grpc.aio.AioRpcError):
-            await self._runtime.unloadModel(runtime.UnloadModelRequest(modelId=revision), timeout=UNLOAD_TIMEOUT)
 
     def _failure(self, revision: RevisionId, error: grpc.aio.AioRpcError) -> LoadFailed:
         code, details = error.code(), error.details() or error.code().name
@@ -284,6 +287,7 @@ class PodLink:
         return LoadFailed(self.pod.id, revision, details, counts=not unreachable)
 
     async def _unload(self, revision: RevisionId, load: asyncio.Task[None] | None) -> None:
+        epoch = self._epoch
         if load:
             await asyncio.wait([load])
         started = self._now()
@@ -292,11 +296,11 @@ class PodLink:
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND:
                 self._metrics.unload_failed()
-                self._submit(UnloadFailed(self.pod.id, revision, error.details() or error.code().name))
+                self._answer(epoch, UnloadFailed(self.pod.id, revision, error.details() or error.code().name))
                 return
         self._metrics.unloaded(self._now() - started)
         self._sizes.pop(revision, None)
-        self._submit(UnloadSucceeded(self.pod.id, revision))
+        self._answer(epoch, UnloadSucceeded(self.pod.id, revision))
 
     async def release(self) -> None:
         """Tell a pod that is to be stopped that it may."""
