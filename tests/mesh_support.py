@@ -53,6 +53,9 @@ class PlainRuntime(model_runtime_pb2_grpc.ModelRuntimeServicer):
             "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(
                 self.stream, oip.ModelInferRequest.FromString, lambda m: m.SerializeToString()
             ),
+            "ModelReady": grpc.unary_unary_rpc_method_handler(
+                self.ready, oip.ModelReadyRequest.FromString, lambda m: m.SerializeToString()
+            ),
             "ModelMetadata": grpc.unary_unary_rpc_method_handler(
                 self.metadata, oip.ModelMetadataRequest.FromString, lambda m: m.SerializeToString()
             ),
@@ -103,10 +106,15 @@ class PlainRuntime(model_runtime_pb2_grpc.ModelRuntimeServicer):
         spec = self.loaded.get(request.model_name)
         if spec is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.model_name}")
+        if "missing" in spec:
+            await context.abort(grpc.StatusCode.NOT_FOUND, spec["missing"])
         response = oip.ModelInferResponse(model_name=request.model_name, id=request.id)
         output = response.outputs.add(name="answer", datatype="BYTES", shape=[1])
         output.contents.bytes_contents.append(spec["answer"].encode())
         return response
+
+    async def ready(self, request, context):
+        return oip.ModelReadyResponse(ready=request.name in self.loaded)
 
     async def stream(self, requests, context):
         async for request in requests:

@@ -3,8 +3,8 @@
 import socket
 
 import pytest
-from mesh_support import free_subnet
 
+from mesh_support import free_subnet
 from shoal.mesh.process import MeshProcess
 from shoal.mesh.settings import MeshSettings
 

@@ -121,6 +121,17 @@ async def test_a_pod_that_lost_a_model_gets_it_again_unnoticed(world):
     assert pod.log.count("load one") == 3
 
 
+async def test_a_model_that_answers_not_found_itself_is_not_loaded_anew(world):
+    pod = await world.start_pod("pod-1")
+    await world.start_mesh()
+    await register(world, "one", missing="no such customer")
+    for _ in range(3):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await world.client.infer("x", metadata=to_model("one"))
+        assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.NOT_FOUND, "no such customer")
+    assert pod.log == ["load one"]
+
+
 async def test_a_dead_pod_is_replaced_by_another(world):
     await world.start_pod("pod-1")
     await world.start_mesh()

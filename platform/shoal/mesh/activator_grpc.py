@@ -159,7 +159,7 @@ def translated(error: grpc.aio.AioRpcError, forward: Forward) -> Exception | Non
         or (code is grpc.StatusCode.INVALID_ARGUMENT and lowered.startswith("model ") and "not found" in lowered)
     )
     if gone:
-        return CopyGoneError(f"pod {forward.pod} does not have {forward.revision}")
+        return CopyGoneError(f"pod {forward.pod} does not have {forward.revision}", RequestError(code, details))
     if code is grpc.StatusCode.UNAVAILABLE:
         return PodUnreachableError(f"pod {forward.pod}: {details or 'unavailable'}")
     return None

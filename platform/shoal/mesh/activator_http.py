@@ -183,7 +183,8 @@ class RestActivator:
         except httpx.TransportError as error:
             raise PodUnreachableError(f"pod {forward.pod}: {error or type(error).__name__}") from error
         if answer.status_code == 404:
-            raise CopyGoneError(f"pod {forward.pod} does not have {forward.revision}")
+            own = RequestError(grpc.StatusCode.NOT_FOUND, answer.text[:1000])
+            raise CopyGoneError(f"pod {forward.pod} does not have {forward.revision}", own)
         # httpx has undone the content encoding.
         headers = {
             name: value for name, value in answer.headers.items() if name in _TO_CLIENT and name != "content-encoding"

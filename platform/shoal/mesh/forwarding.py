@@ -27,7 +27,15 @@ Answer = TypeVar("Answer")
 
 
 class CopyGoneError(Exception):
-    """The pod says it does not have the model."""
+    """The pod says it does not have the model, or the model itself answers as if.
+
+    Attributes:
+        answer: what the client gets in the latter case.
+    """
+
+    def __init__(self, message: str, answer: Exception | None = None) -> None:
+        super().__init__(message)
+        self.answer = answer
 
 
 class PodUnreachableError(Exception):
@@ -126,6 +134,8 @@ class Forwarder:
             try:
                 return await call(link, forward, max(0.001, ends - time.monotonic()))
             except CopyGoneError as error:
+                if error.answer and await link.holds(forward.revision):
+                    raise error.answer from None  # the model is there, and this is what it has to say
                 trouble = str(error)
                 self._engine.submit(CopyMissing(forward.pod, forward.revision))
             except PodUnreachableError as error:

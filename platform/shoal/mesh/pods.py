@@ -26,6 +26,7 @@ from shoal.core.events import (
 from shoal.core.types import LoadedCopy, PodId, PodSpec, RevisionId
 from shoal.mesh.api import ModelInfo, PodEndpoint
 from shoal.mesh.metrics import Metrics
+from shoal_protos import inference as oip
 from shoal_protos.adapter import adapter_pb2 as adapter
 from shoal_protos.adapter import adapter_pb2_grpc
 from shoal_protos.mmesh import model_runtime_pb2 as runtime
@@ -195,6 +196,19 @@ class PodLink:
             return False
         writer.close()
         return True
+
+    async def holds(self, revision: RevisionId) -> bool:
+        """Whether the model server itself says that it has a model. False where it cannot be asked."""
+        ready = self.inference.unary_unary(
+            oip.method_path("ModelReady"),
+            request_serializer=lambda request: request.SerializeToString(),
+            response_deserializer=oip.ModelReadyResponse.FromString,
+        )
+        try:
+            answer = await ready(oip.ModelReadyRequest(name=revision), timeout=PROBE_TIMEOUT)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.ready)
 
     async def check(self) -> bool:
         """Look again, because a request failed to reach this pod. False: it is gone, and the core knows."""
