@@ -183,7 +183,7 @@ class Adapter:
         await asyncio.to_thread(self._driver.tidy, keep)
         server = str(process) if process is not None and held is not None else None
         same = held is not None and keep == entries.keys()
-        self._scales.server_is(process)
+        self._scales.server_is(process, self.board.view.info.warm_formats)
         self.board.set(incarnation=self._journal.incarnation(server, same=same))
         self.board.replace_models({model_id: entries[model_id].size_bytes for model_id in keep})
 

@@ -20,10 +20,10 @@ class Scales:
         self._meter = GrowthMeter()
         self._seen_formats: set[str] = set()
 
-    def server_is(self, process: ServerProcess | None) -> None:
-        """The server (maybe a new process) that is weighed from now on."""
+    def server_is(self, process: ServerProcess | None, warm_formats: frozenset[str] = frozenset()) -> None:
+        """The server (maybe a new process) that is weighed from now on, and the formats whose libraries it holds."""
         if process != self.process:
-            self.process, self._meter, self._seen_formats = process, GrowthMeter(), set()
+            self.process, self._meter, self._seen_formats = process, GrowthMeter(), set(warm_formats)
 
     def begin(self, artifact: Artifact) -> None:
         """A load begins."""

@@ -20,6 +20,8 @@ class ServerInfo:
     method_id_paths: Mapping[str, Sequence[int]] | None = None
     allow_any_method: bool = False
     limit_model_concurrency: bool = False
+    warm_formats: frozenset[str] = frozenset()
+    """Model formats whose libraries the server holds already, so that its growth is the models' own."""
 
 
 @dataclass(frozen=True, slots=True)

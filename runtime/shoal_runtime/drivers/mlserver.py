@@ -18,9 +18,12 @@ from shoal_runtime.drivers.base import Artifact, Held, Loaded, ServerInfo
 from shoal_runtime.drivers.channel import ServerChannel
 from shoal_runtime.errors import InvalidModelError, NotReadyError, ServerError
 from shoal_runtime.layout.mlserver import MLServerLayout
+from shoal_runtime.mlserver.warm import stated_formats
 
 MODELS_FOLDER: Final = "_mlserver_models"
 """Below the adapter's root; what `MLSERVER_MODELS_DIR` must name."""
+UNLOAD_SECONDS: Final = 120.0
+"""An unload waits for requests under way (30 s unless the server is told otherwise), then for the model's own code."""
 _GONE = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
 """Answers to an unload that mean there is nothing to unload (the second one: MLServer up to 1.3)."""
 
@@ -55,7 +58,7 @@ class MLServerDriver:
         if not live.live:
             raise NotReadyError("MLServer says that it is not live")
         metadata = await self._server.call(self._method("ServerMetadata"), inference.ServerMetadataRequest())
-        return ServerInfo(version=metadata.version)
+        return ServerInfo(version=metadata.version, warm_formats=stated_formats(metadata.extensions))
 
     async def lost(self) -> str:
         """Waits for the connection to break or the server to hang."""
@@ -81,7 +84,7 @@ class MLServerDriver:
         """Unloads it, also when half loaded, then removes its folder."""
         request = inference.RepositoryModelUnloadRequest(model_name=model_id)
         try:
-            await self._server.call(self._method("RepositoryModelUnload"), request, seconds=None)
+            await self._server.call(self._method("RepositoryModelUnload"), request, UNLOAD_SECONDS)
         except ServerError as error:
             if error.status not in _GONE:
                 raise

@@ -3,8 +3,9 @@
 The same server, settings and answers as `mlserver start FOLDER`, with these differences, each unless the environment
 says otherwise: no parallel workers (they crash with the newest uvloop and hold every model several times), a repository
 that reads one model's settings at a time, loads off the event loop, unloads that wait for requests under way and give
-memory back, readiness that does not flap while models load, and one computing thread per request instead of one per
-core.
+memory back, readiness that does not flap while models load, one computing thread per request instead of one per core,
+libraries imported before the first model needs them, the protocol's binary tensors over REST, and errors that name
+what is wrong with a request.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from shoal_runtime.mlserver.warm import WARM_MODULES
 
 DEFAULTS = {
     "MLSERVER_PARALLEL_WORKERS": "0",
@@ -40,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Runs MLServer fit for sharing: see `pydoc shoal_runtime.mlserver.__main__`.",
         epilog="Settings are MLServer's own, as environment variables MLSERVER_* or settings.json in the folder. "
         "SHOAL_LOAD_THREADS: models read from disk at once (2). SHOAL_DRAIN_SECONDS: longest an unload waits for "
-        "requests under way (30).",
+        "requests under way (30). SHOAL_WARM_FORMATS: model formats whose libraries are imported before the server "
+        "answers, separated by commas (sklearn); known are " + ", ".join(WARM_MODULES) + ".",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     start = commands.add_parser("start", help="serve the models of a folder")

@@ -1,4 +1,7 @@
-"""Wraps one model's methods: loads in a thread, counts requests under way, and unloads only when they are done."""
+"""Wraps one model's methods: loads in a thread, counts requests under way, and unloads only when they are done.
+
+Its answers and refusals come out in the protocol's plain form.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from mlserver.logging import logger
 from mlserver.model import MLModel
 from mlserver.types import InferenceRequest, InferenceResponse
 
+from shoal_runtime.mlserver.answers import asks_content_type, refusal, without_default_content_types
 from shoal_runtime.mlserver.workers import Workers, may_leave_loop
 
 _KEPT = frozenset({"_settings", "_inputs_index", "_outputs_index", "ready"})
@@ -56,11 +60,17 @@ class Guard:
 
         @functools.wraps(predict)
         async def counted(payload: InferenceRequest) -> InferenceResponse:
+            typed = asks_content_type(payload)
             self._enter()
             try:
-                return await predict(payload)
+                response = await predict(payload)
+            except Exception as error:
+                if (refused := refusal(model, payload, error)) is not None:
+                    raise refused from error
+                raise
             finally:
                 self._leave()
+            return response if typed else without_default_content_types(response)
 
         model.predict = counted
 

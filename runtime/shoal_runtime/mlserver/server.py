@@ -1,18 +1,60 @@
-"""MLServer put together with a registry fit for sharing."""
+"""MLServer put together with a registry and a REST side fit for sharing."""
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
 from mlserver import MLServer
+from mlserver.logging import logger
 from mlserver.model import MLModel
 from mlserver.registry import MultiModelRegistry
+from mlserver.settings import ModelSettings, Settings
 
 from shoal_runtime.mlserver.memory import Tidier
 from shoal_runtime.mlserver.registry import SharedRegistry
+from shoal_runtime.mlserver.rest import serve_tensors
+from shoal_runtime.mlserver.warm import WARM_SECONDS, extensions_of, wanted_formats, warm
 from shoal_runtime.mlserver.workers import Workers
+
+BINARY_TENSORS: Final = "binary_tensor_data"
+"""The name of the protocol's extension, as servers state it."""
 
 
 class SharedServer(MLServer):  # type: ignore[misc]
     """MLServer whose models load off the event loop and leave nothing behind."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._formats = wanted_formats()
+        self._stopped = asyncio.Event()
+        self._serving = False
+        settings.extensions = [*settings.extensions, BINARY_TENSORS]
+        super().__init__(settings)
+
+    async def start(self, models_settings: list[ModelSettings] | None = None) -> None:
+        """Imports the wanted formats' libraries, then serves until it is stopped."""
+        warming = asyncio.ensure_future(asyncio.to_thread(warm, self._formats))
+        stopped = asyncio.ensure_future(self._stopped.wait())
+        await asyncio.wait([warming, stopped], timeout=WARM_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if stopped.done():
+            return
+        stopped.cancel()
+        if warming.done():
+            self._settings.extensions = [*self._settings.extensions, *extensions_of(warming.result())]
+        else:
+            logger.warning("importing %s takes more than %g s", ", ".join(self._formats), WARM_SECONDS)
+        self._serving = True
+        await super().start(models_settings or [])
+
+    async def stop(self, sig: int | None = None) -> None:
+        """Stops serving, or does not begin to."""
+        self._stopped.set()
+        if self._serving:
+            await super().stop(sig)
+
+    def _create_servers(self) -> None:
+        super()._create_servers()
+        serve_tensors(self._rest_server._app, self._data_plane)
 
     def _create_model_registry(self) -> MultiModelRegistry:
         stock = super()._create_model_registry()

@@ -1,0 +1,232 @@
+"""The protocol's "binary tensor data" extension: tensors as bytes behind the JSON of a request or an answer.
+
+Pure functions. The header `Inference-Header-Content-Length` says where the JSON ends; each tensor that is behind it has
+the parameter `binary_data_size`. Numbers are little-endian in row-major order; each element of a BYTES tensor follows
+its length (4 bytes).
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from mlserver.codecs.json import decode_from_bytelike_json_to_dict
+from mlserver.errors import InferenceError
+from mlserver.types import InferenceRequest, InferenceResponse, RequestInput, TensorData
+from pydantic import ValidationError
+
+from shoal_runtime.mlserver.answers import datatype_of
+
+HEADER: Final = "Inference-Header-Content-Length"
+_NAMED_ERRORS: Final = 3
+"""Most faults of one request that are told at once."""
+_TYPES: Final[Mapping[str, Any]] = {
+    "BOOL": np.dtype("?"),
+    "UINT8": np.dtype("u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype("i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+}
+_LENGTH: Final = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which outputs the client wants as bytes."""
+
+    default: bool = False
+    named: Mapping[str, bool] = field(default_factory=dict)
+
+    def binary(self, output: str) -> bool:
+        """Whether it wants this one so."""
+        return self.named.get(output, self.default)
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """Bytes of a tensor, until its datatype and shape are checked."""
+
+    content: memoryview
+
+
+def read_request(body: bytes, header_length: str | None) -> tuple[InferenceRequest, Wanted]:
+    """The request in a body, its tensors as lists as if they had come as JSON.
+
+    Raises:
+        InferenceError: something is malformed; the message names the field.
+    """
+    document, tail = _split(memoryview(body), header_length)
+    _cut(document, tail)
+    wanted = _wanted(document)
+    try:
+        request: InferenceRequest = InferenceRequest.model_validate(document)
+    except ValidationError as error:
+        raise InferenceError(faults(error.errors())) from None
+    for index, tensor in enumerate(request.inputs):
+        if isinstance(tensor.data.root, _Raw):
+            tensor.data = TensorData(root=_decode(tensor, tensor.data.root.content, f"inputs[{index}]"))
+    return request, wanted
+
+
+def write_response(response: InferenceResponse, wanted: Wanted) -> tuple[dict[str, Any], list[bytes]]:
+    """The answer's JSON document, and the bytes that follow it (none: it is all JSON).
+
+    Raises:
+        InferenceError: an output has bytes that JSON cannot hold.
+    """
+    binary = [index for index, output in enumerate(response.outputs) if wanted.binary(output.name)]
+    try:
+        document: dict[str, Any] = response.model_dump(
+            mode="json", exclude={"outputs": {index: {"data"} for index in binary}}
+        )
+    except ValueError as error:
+        raise InferenceError(f"an output is not text; ask for it with the parameter binary_data ({error})") from None
+    tail = []
+    for index in binary:
+        content = _encode(response.outputs[index])
+        document["outputs"][index].setdefault("parameters", {})["binary_data_size"] = len(content)
+        tail.append(content)
+    return document, tail
+
+
+def faults(errors: Any) -> str:
+    """What pydantic found wrong, in one line: the fields as the client wrote them."""
+    told = []
+    for error in errors[:_NAMED_ERRORS]:
+        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
+        told.append(f"{where.removeprefix('.body').lstrip('.') or 'the request'}: {error['msg']}")
+    more = len(errors) - _NAMED_ERRORS
+    return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
+
+
+def _split(body: memoryview, header_length: str | None) -> tuple[dict[str, Any], memoryview]:
+    end = len(body)
+    if header_length is not None:
+        if not header_length.isdecimal() or int(header_length) > len(body):
+            raise InferenceError(
+                f"{HEADER}: {header_length[:40]!r} is not a number of bytes within the body, which has {len(body)}"
+            )
+        end = int(header_length)
+    try:
+        document: Any = decode_from_bytelike_json_to_dict(bytes(body[:end]))
+    except (ValueError, RecursionError) as error:
+        hint = f" (of its first {end} bytes, as {HEADER} says)" if header_length is not None else ""
+        raise InferenceError(f"the request is not JSON{hint}: {error}") from None
+    if not isinstance(document, dict):
+        raise InferenceError("the request must be a JSON object with `inputs`")
+    return document, body[end:]
+
+
+def _cut(document: dict[str, Any], tail: memoryview) -> None:
+    """Gives each tensor its bytes. What else is wrong with the document is found when it is validated."""
+    used = 0
+    for index, tensor in enumerate(_objects(document, "inputs")):
+        size = _take(tensor, "binary_data_size")
+        if size is None:
+            continue
+        where = f"inputs[{index}].parameters.binary_data_size"
+        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+            raise InferenceError(f"{where}: {size!r} is not a number of bytes")
+        if used + size > len(tail):
+            raise InferenceError(
+                f"{where}: {size} bytes, but only {len(tail) - used} are left behind the JSON ({HEADER})"
+            )
+        if "data" in tensor:
+            raise InferenceError(f"{where}: the tensor has `data` as well")
+        tensor["data"] = _Raw(tail[used : used + size])
+        used += size
+    if used < len(tail):
+        raise InferenceError(f"binary_data_size: the inputs take {used} of the {len(tail)} bytes behind the JSON")
+
+
+def _wanted(document: dict[str, Any]) -> Wanted:
+    default = _flag(_take(document, "binary_data_output"), "parameters.binary_data_output")
+    named = {}
+    for index, output in enumerate(_objects(document, "outputs")):
+        flag = _flag(_take(output, "binary_data"), f"outputs[{index}].parameters.binary_data")
+        if flag is not None and isinstance(name := output.get("name"), str):
+            named[name] = flag
+    return Wanted(bool(default), named)
+
+
+def _objects(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    found = document.get(name)
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
+def _take(tensor: dict[str, Any], name: str) -> Any:
+    """A parameter that is the transport's; models never see it."""
+    parameters = tensor.get("parameters")
+    if not isinstance(parameters, dict) or name not in parameters:
+        return None
+    value = parameters.pop(name)
+    if not parameters:
+        del tensor["parameters"]
+    return value
+
+
+def _flag(value: Any, where: str) -> bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    raise InferenceError(f"{where}: {value!r} is neither true nor false")
+
+
+def _decode(tensor: RequestInput, content: memoryview, where: str) -> list[Any]:
+    if any(size < 0 for size in tensor.shape):
+        raise InferenceError(f"{where}.shape: {tensor.shape} has a negative size")
+    values, datatype = math.prod(tensor.shape), datatype_of(tensor)
+    if datatype == "BYTES":
+        return _elements(content, values, where)
+    needed = values * _TYPES[datatype].itemsize
+    if len(content) != needed:
+        raise InferenceError(
+            f"{where}.parameters.binary_data_size: {len(content)} bytes, "
+            f"but {datatype} of shape {tensor.shape} takes {needed}"
+        )
+    decoded: list[Any] = np.frombuffer(content, _TYPES[datatype]).tolist()
+    return decoded
+
+
+def _elements(content: memoryview, count: int, where: str) -> list[bytes]:
+    elements: list[bytes] = []
+    at = 0
+    while at < len(content):
+        begin = at + _LENGTH.size
+        at = begin + _LENGTH.unpack_from(content, at)[0] if begin <= len(content) else len(content) + 1
+        if at > len(content):
+            raise InferenceError(
+                f"{where}.parameters.binary_data_size: {len(content)} bytes end within element {len(elements)}; "
+                "each element is 4 bytes of its length (little-endian), then its bytes"
+            )
+        elements.append(bytes(content[begin:at]))
+    if len(elements) != count:
+        raise InferenceError(f"{where}.shape: {count} elements, but {len(elements)} came")
+    return elements
+
+
+def _encode(output: Any) -> bytes:
+    data, datatype = getattr(output.data, "root", output.data), datatype_of(output)
+    if datatype != "BYTES":
+        return np.asarray(data, _TYPES[datatype]).tobytes()
+    packed = bytearray()
+    for element in _flat(data):
+        content = element if isinstance(element, bytes) else str("" if element is None else element).encode()
+        packed += _LENGTH.pack(len(content)) + content
+    return bytes(packed)
+
+
+def _flat(data: Any) -> list[Any]:
+    if not isinstance(data, list | tuple):
+        return [data]
+    return [element for item in data for element in _flat(item)]
