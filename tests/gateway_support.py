@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 
 from shoal.core.events import RevisionUsage
 from shoal.core.types import RouteKey
@@ -187,6 +188,15 @@ class Gateway:
     async def acknowledged(self, version: int) -> None:
         await until(lambda: self.heard.acknowledged and self.heard.acknowledged[-1] >= version)
 
+    async def admin(self, path: str) -> str:
+        """What Envoy's own admin API says."""
+        transport = httpx.AsyncHTTPTransport(uds=str(self.settings.admin_socket))
+        async with httpx.AsyncClient(transport=transport, base_url="http://envoy") as client:
+            return (await client.get(path)).text
+
+    async def has_cluster(self, name: str) -> bool:
+        return f"\n{name}::" in "\n" + await self.admin("/clusters")
+
     @property
     def log(self) -> str:
         return (self.folder / "envoy.log").read_text()
@@ -219,9 +229,9 @@ async def running_gateway(http: Address | None = None, **changes: object) -> Asy
     activator = ModelServer(name="activator")
     await activator.start()
     heard = Heard()
-    settings = settings_for(activator.address, http, **changes)
-    control = GatewayControl(settings, heard.callbacks)
     with tempfile.TemporaryDirectory() as folder:
+        settings = settings_for(activator.address, http, **{"admin_socket": Path(folder) / "admin", **changes})
+        control = GatewayControl(settings, heard.callbacks)
         gateway = Gateway(settings, control, heard, activator, Path(folder))
         await control.start()
         try:

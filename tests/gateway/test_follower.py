@@ -42,7 +42,7 @@ def test_a_new_gateway_gets_everything_and_then_only_changes(table):
     assert follower.accepted == 3
     assert follower.next_response(0.0) is None
     follower.changed(table.publish({RouteKey("a"): ()}), 4)
-    assert exchange(follower) == ([], ["a"])
+    assert exchange(follower) == (["a"], [])
     assert follower.accepted == 4
 
 
@@ -168,10 +168,61 @@ def test_routes_on_demand_are_few_and_the_least_wanted_go_first(table):
     assert table.want_http(keys[1]) == {"http:b"}
     table.used("http:a")
     assert table.want_http(keys[2]) == {"http:c", "http:b"}
-    assert table.get("http:b") is None
+    assert table.get("http:b").upstreams == ()
     assert table.publish({keys[0]: (copy("a2", http_port=8002),)}) == {"a", "http:a"}
     assert table.publish({keys[0]: (copy("a2"),)}) == {"a", "http:a"}
-    assert table.get("http:a") is None
+    assert table.get("http:a").upstreams == ()
+
+
+def test_a_withdrawn_route_leads_to_the_activator_until_it_was_swept_twice(table):
+    routed(table, "a", "b")
+    assert table.publish({RouteKey("a"): ()}) == {"a"}
+    cluster = cluster_pb2.Cluster.FromString(table.get("a").serialize())
+    assert [(e.priority, len(e.lb_endpoints)) for e in cluster.load_assignment.endpoints] == [(1, 1)]
+    assert table.publish({RouteKey("a"): ()}) == set()
+    assert table.sweep() == set()
+    assert table.publish({RouteKey("b"): ()}) == {"b"}
+    assert table.sweep() == {"a"}
+    assert table.get("a") is None
+    assert table.sweep() == {"b"}
+    assert len(table) == 0
+
+
+def test_a_route_that_comes_back_is_not_removed(table):
+    routed(table, "a")
+    table.publish({RouteKey("a"): ()})
+    table.sweep()
+    routed(table, "a")
+    assert table.sweep() == set()
+    table.publish({RouteKey("a"): ()})
+    assert table.sweep() == set()  # counted anew
+    assert table.sweep() == {"a"}
+
+
+def test_few_withdrawn_routes_are_kept_and_the_oldest_go_first():
+    table = RouteTable(GatewaySettings(max_withdrawn_routes=2))
+    routed(table, "a", "b", "c")
+    for name in "ab":
+        table.publish({RouteKey(name): ()})
+    assert table.publish({RouteKey("c"): ()}) == {"a", "c"}
+    assert {r.name for r in table} == {"b", "c"}
+
+
+def test_what_a_gateway_has_from_another_mesh_is_withdrawn_first(table):
+    routed(table, "a", "b")
+    current = {r.name: r.version for r in table}
+    assert table.adopt(["a", "http:gone", "http-like"]) == {"http:gone", "http-like"}
+    known = current | {"http:gone": "x", "http-like": "y"}
+    assert exchange(Follower(table, 1, known)) == (["http:gone", "http-like"], [])
+    ports = {
+        name: cluster_pb2.Cluster.FromString(table.get(name).serialize())
+        .load_assignment.endpoints[0]
+        .lb_endpoints[0]
+        .endpoint.address.socket_address.port_value
+        for name in ("http:gone", "http-like")
+    }
+    settings = GatewaySettings()
+    assert ports == {"http:gone": settings.activator_http.port, "http-like": settings.activator_grpc.port}
 
 
 def test_revisions_are_routed_once_wanted(table):

@@ -209,6 +209,46 @@ async def test_requests_in_flight_outlive_their_route(gateway, server, stub):
     assert (await call).model_version == "pod"
 
 
+@pytest.mark.parametrize("fault", ["lost", "going", "dead"])
+@pytest.mark.parametrize("meanwhile", ["replaced", "withdrawn", "moved to another", "withdrawn and back"])
+async def test_a_copy_that_fails_after_its_route_changed_is_made_good(gateway, server, stub, fault, meanwhile):
+    other = ModelServer(REVISION, name="other")
+    await other.start()
+    gateway.activator.revisions = {"digits"}
+    await gateway.route({"digits": (server.upstream(REVISION),)})
+    server.hold = asyncio.Event()
+    calls = [asyncio.ensure_future(stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))) for _ in range(5)]
+    await until(lambda: len(server.metadata) == 5)
+    steps = {
+        "replaced": [(server.upstream(REVISION, weight=2),)],
+        "withdrawn": [()],
+        "moved to another": [(other.upstream(REVISION),)],
+        "withdrawn and back": [(), (other.upstream(REVISION),)],
+    }
+    for copies in steps[meanwhile]:
+        await gateway.route({"digits": copies})
+    server.revisions = set()
+    server.fail = grpc.StatusCode.UNAVAILABLE if fault == "going" else None
+    if fault == "dead":
+        await server.stop()
+    server.hold.set()
+    assert {(await call).model_version for call in calls} == {"activator"}
+    await other.stop()
+
+
+async def test_a_withdrawn_route_is_removed_in_the_end(server):
+    async with running_gateway(withdrawn_seconds=0.5) as gateway, grpc.aio.insecure_channel(gateway.target) as channel:
+        stub = Stub(channel)
+        gateway.activator.revisions = {"digits"}
+        await gateway.route({"digits": (server.upstream(REVISION),)})
+        await gateway.route({"digits": ()})
+        while await gateway.has_cluster("digits"):
+            assert (await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))).model_version == "activator"
+        assert (await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))).model_version == "activator"
+        await gateway.route({"digits": (server.upstream(REVISION),)})
+        assert (await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))).model_version == "pod"
+
+
 async def test_usage_is_counted_by_revision(gateway, server, stub):
     await gateway.route({"digits": (server.upstream(REVISION),)})
     counted = 0

@@ -73,6 +73,7 @@ def _template(settings: GatewaySettings, *, http: bool) -> cluster_pb2.Cluster:
     cluster.connect_timeout.CopyFrom(_duration(settings.connect_timeout))
     cluster.per_connection_buffer_limit_bytes.value = settings.max_message_bytes
     cluster.common_lb_config.locality_weighted_lb_config.SetInParent()
+    cluster.common_lb_config.healthy_panic_threshold.SetInParent()  # 0: never choose among copies that are not there
     limit = settings.max_requests_per_model
     thresholds = cluster.circuit_breakers.thresholds.add()
     for field in ("max_connections", "max_pending_requests", "max_requests", "max_retries"):

@@ -39,6 +39,7 @@ class GatewayControl(
         self._reported = -1
         self._streams: dict[Follower, asyncio.Event] = {}
         self._server: grpc.aio.Server | None = None
+        self._sweeping: asyncio.Task[None] | None = None
         self.refusals = 0
         """How often a gateway refused a change; 0 unless gateway and mesh do not fit together."""
         self.last_refusal: str | None = None
@@ -77,9 +78,13 @@ class GatewayControl(
             raise OSError(f"cannot serve gateways at {address}: {error}") from error
         await server.start()
         self._server = server
+        self._sweeping = asyncio.create_task(self._sweep())
 
     async def stop(self) -> None:
         """Stop serving; gateways go on with what they have."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
         if self._server is not None:
             await self._server.stop(grace=0)
             self._server = None
@@ -96,6 +101,12 @@ class GatewayControl(
     def want_revision(self, revision: str) -> None:
         """Route requests that name this revision itself directly from now on."""
         self._changed(self._table.want_revision(revision))
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.withdrawn_seconds)
+            if names := self._table.sweep():
+                self._changed(names)
 
     def _changed(self, names: set[str]) -> None:
         for follower, wake in self._streams.items():
@@ -126,6 +137,8 @@ class GatewayControl(
             return
         if hello.type_url != CLUSTER_TYPE:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"only {CLUSTER_TYPE} is served here")
+        if adopted := self._table.adopt(hello.initial_resource_versions):
+            self._changed(adopted)
         follower = Follower(self._table, self._version, hello.initial_resource_versions)
         wake = asyncio.Event()
         wake.set()

@@ -54,3 +54,8 @@ def http_cluster(key: RouteKey) -> str:
     """Name of the cluster that carries standard V2 REST for a key."""
     kind = RouteKind.HTTP_REVISION if key.is_revision else RouteKind.HTTP
     return kind.value + escape(key.name)
+
+
+def carries_http(cluster: str) -> bool:
+    """Whether the cluster of this name carries standard V2 REST, and not gRPC."""
+    return cluster.startswith((RouteKind.HTTP.value, RouteKind.HTTP_REVISION.value))

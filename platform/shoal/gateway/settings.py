@@ -67,5 +67,12 @@ class GatewaySettings(BaseModel):
     """Seconds between two reports of usage."""
     ack_timeout: float = Field(default=5.0, gt=0)
     """Seconds a gateway may take to accept a change before it is cut off."""
+    withdrawn_seconds: float = Field(default=60.0, gt=0)
+    """How long at least a withdrawn route leads to the activator before it is removed.
+
+    A request whose copy fails is tried again on the route it came by, so the route must outlast such requests.
+    """
+    max_withdrawn_routes: int = Field(default=2000, ge=0)
+    """Withdrawn routes kept at most; the oldest are removed early."""
     max_http_routes: int = Field(default=1000, ge=0)
     max_revision_routes: int = Field(default=1000, ge=0)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from shoal.core.types import RouteKey
 from shoal.gateway.api import Upstream
 from shoal.gateway.clusters import ClusterBuilder
-from shoal.gateway.names import RouteKind, grpc_cluster, http_cluster
+from shoal.gateway.names import RouteKind, carries_http, grpc_cluster, http_cluster
 from shoal.gateway.settings import GatewaySettings
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One cluster that gateways shall have."""
+    """One cluster that gateways shall have; without copies it leads to the activator."""
 
     name: str
     upstreams: tuple[Upstream, ...]
@@ -32,7 +32,11 @@ class Route:
 
 
 class RouteTable:
-    """Copies of every key; gRPC clusters of all endpoints, other clusters only of keys that were asked for."""
+    """Copies of every key; gRPC clusters of all endpoints, other clusters only of keys that were asked for.
+
+    A route that loses its last copy is withdrawn: it stays for a while and leads to the activator, because Envoy fails
+    requests whose cluster is gone by the time their first copy has failed them.
+    """
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._grpc = ClusterBuilder(settings, http=False)
@@ -44,6 +48,9 @@ class RouteTable:
         self._max_http = settings.max_http_routes
         self._max_revisions = settings.max_revision_routes
         self._on_demand: dict[str, RouteKey] = {}
+        self._withdrawn: OrderedDict[str, bool] = OrderedDict()
+        """Routes without copies, longest first; True once `sweep` has seen them."""
+        self._max_withdrawn = settings.max_withdrawn_routes
 
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes.values())
@@ -72,12 +79,27 @@ class RouteTable:
         """Have a gRPC cluster for this revision from now on."""
         return self._want(self._wanted_revisions, self._max_revisions, RouteKey(revision, is_revision=True))
 
+    def adopt(self, names: Iterable[str]) -> set[str]:
+        """Withdraw routes a gateway has from another mesh; names of those that were not in the table."""
+        changed = set()
+        for name in [name for name in names if name not in self._routes]:
+            changed |= self._withdraw(name, self._http if carries_http(name) else self._grpc)
+        return changed
+
+    def sweep(self) -> set[str]:
+        """Remove the routes that were withdrawn before this was last called; their names."""
+        old = {name for name, seen in self._withdrawn.items() if seen}
+        for name in old:
+            self._remove(name)
+        self._withdrawn.update(dict.fromkeys(self._withdrawn, True))
+        return old
+
     def used(self, name: str) -> None:
         """This cluster carried requests: if it is one made on demand, it goes later."""
         key = self._on_demand.get(name)
         if key is None:
             return
-        wanted = self._wanted_http if name.startswith("http") else self._wanted_revisions
+        wanted = self._wanted_http if carries_http(name) else self._wanted_revisions
         if key in wanted:
             wanted.move_to_end(key)
 
@@ -105,11 +127,24 @@ class RouteTable:
         old = self._routes.get(name)
         if (old.upstreams if old else ()) == upstreams:
             return set()
-        if upstreams:
-            self._routes[name] = Route(name, upstreams, builder)
-            if name.startswith((RouteKind.HTTP.value, RouteKind.GRPC_REVISION.value, RouteKind.HTTP_REVISION.value)):
-                self._on_demand[name] = key
-        else:
-            self._routes.pop(name, None)
-            self._on_demand.pop(name, None)
+        if not upstreams:
+            return self._withdraw(name, builder)
+        self._routes[name] = Route(name, upstreams, builder)
+        self._withdrawn.pop(name, None)
+        if carries_http(name) or name.startswith(RouteKind.GRPC_REVISION.value):
+            self._on_demand[name] = key
         return {name}
+
+    def _withdraw(self, name: str, builder: ClusterBuilder) -> set[str]:
+        self._on_demand.pop(name, None)
+        self._routes[name] = Route(name, (), builder)
+        self._withdrawn[name] = False
+        changed = {name}
+        while len(self._withdrawn) > self._max_withdrawn:
+            changed.add(oldest := next(iter(self._withdrawn)))
+            self._remove(oldest)
+        return changed
+
+    def _remove(self, name: str) -> None:
+        del self._withdrawn[name]
+        del self._routes[name]
