@@ -16,7 +16,11 @@ from pathlib import Path
 from grpc_tools import protoc
 
 HERE = Path(__file__).parent
-STUBS = tuple(f"shoal_protos/{name}.proto" for name in ("mmesh/model_runtime", "mmesh/model_mesh", "adapter/adapter"))
+SERVICES = tuple(
+    f"shoal_protos/{name}.proto"
+    for name in ("mmesh/model_runtime", "mmesh/model_mesh", "adapter/adapter", "xds/discovery", "xds/load_stats")
+)
+MESSAGES = tuple(f"shoal_protos/xds/{name}.proto" for name in ("core", "endpoint", "cluster", "http_options"))
 DESCRIPTORS = ("shoal_protos/inference/open_inference.proto",)
 
 
@@ -25,9 +29,10 @@ def generate(out: Path) -> list[Path]:
     well_known = resources.files("grpc_tools") / "_proto"
     google_api = resources.files("google.api").joinpath("annotations.proto")
     includes = [f"-I{HERE}", f"-I{well_known}", f"-I{Path(str(google_api)).parents[2]}"]
-    for source in STUBS:
+    for source in (*SERVICES, *MESSAGES):
         (out / source).parent.mkdir(parents=True, exist_ok=True)
-        run([*includes, f"--python_out={out}", f"--pyi_out={out}", f"--grpc_python_out={out}", source])
+        stubs = [f"--grpc_python_out={out}"] if source in SERVICES else []
+        run([*includes, f"--python_out={out}", f"--pyi_out={out}", *stubs, source])
     for source in DESCRIPTORS:
         target = (out / source).with_suffix(".binpb")
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,6 @@ import asyncio
 
 import grpc
 import pytest
-from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from gateway_support import Heard, ModelServer, Stub, running_gateway, settings_for, until
 from shoal.core.types import RouteKey
@@ -14,6 +13,7 @@ from shoal.gateway.api import Upstream
 from shoal.gateway.clusters import CLUSTER_TYPE
 from shoal.gateway.control import GatewayControl
 from shoal_protos import inference as oip
+from shoal_protos.xds import discovery_pb2, discovery_pb2_grpc
 
 pytestmark = pytest.mark.server
 
@@ -44,7 +44,7 @@ async def test_nobody_connected_acknowledges_soon_but_not_at_once(control):
 async def test_a_stuck_gateway_is_cut_off_and_counts_no_more(control):
     control.publish(1, route("a"))
     async with grpc.aio.insecure_channel(control.target) as channel:
-        stream = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
+        stream = discovery_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
         await stream.write(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE))
         first = await stream.read()
         assert [r.name for r in first.resources] == ["a"]
@@ -60,7 +60,7 @@ async def test_a_stuck_gateway_is_cut_off_and_counts_no_more(control):
 
 async def test_every_gateway_counts(control):
     async with grpc.aio.insecure_channel(control.target) as channel:
-        stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
+        stub = discovery_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
         streams = [stub.DeltaAggregatedResources() for _ in range(2)]
         for stream in streams:
             await stream.write(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE))
@@ -78,7 +78,7 @@ async def test_every_gateway_counts(control):
 async def test_a_refusal_is_told_and_holds_nothing_up(control):
     control.publish(1, route("a"))
     async with grpc.aio.insecure_channel(control.target) as channel:
-        stream = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
+        stream = discovery_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
         request = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE)
         await stream.write(request)
         request.response_nonce = (await stream.read()).nonce

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from envoy.config.cluster.v3 import cluster_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from shoal.gateway.api import Upstream
 from shoal.gateway.follower import BATCH, Follower
 from shoal.gateway.settings import GatewaySettings
 from shoal.gateway.table import RouteTable
+from shoal_protos.xds import cluster_pb2
 
 
 def copy(revision: str, port: int = 8001, http_port: int | None = None, weight: int = 1) -> Upstream:

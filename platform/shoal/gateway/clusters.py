@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.core.v3 import protocol_pb2
-from envoy.config.endpoint.v3 import endpoint_pb2
-from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 
 from shoal.gateway.api import Upstream
 from shoal.gateway.names import METADATA, REVISION
 from shoal.gateway.settings import Address, GatewaySettings
+from shoal_protos.xds import cluster_pb2, core_pb2, endpoint_pb2, http_options_pb2
 
 CLUSTER_TYPE = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -62,7 +59,7 @@ class ClusterBuilder:
         return serialized + self._template
 
 
-def _set_address(endpoint: endpoint_pb2.lb__endpoint__pb2.LbEndpoint, address: Address) -> None:
+def _set_address(endpoint: endpoint_pb2.LbEndpoint, address: Address) -> None:
     socket = endpoint.endpoint.address.socket_address
     socket.address = address.host
     socket.port_value = address.port
@@ -78,12 +75,12 @@ def _template(settings: GatewaySettings, *, http: bool) -> cluster_pb2.Cluster:
     thresholds = cluster.circuit_breakers.thresholds.add()
     for field in ("max_connections", "max_pending_requests", "max_requests", "max_retries"):
         getattr(thresholds, field).value = limit
-    options = http_protocol_options_pb2.HttpProtocolOptions()
+    options = http_options_pb2.HttpProtocolOptions()
     options.common_http_protocol_options.idle_timeout.CopyFrom(_duration(settings.idle_timeout))
     if http:
-        options.explicit_http_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions())
+        options.explicit_http_config.http_protocol_options.CopyFrom(core_pb2.Http1ProtocolOptions())
     else:
-        options.explicit_http_config.http2_protocol_options.CopyFrom(protocol_pb2.Http2ProtocolOptions())
+        options.explicit_http_config.http2_protocol_options.CopyFrom(core_pb2.Http2ProtocolOptions())
     packed = Any()
     packed.Pack(options, deterministic=True)
     cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed)

@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import grpc
-from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
-from envoy.service.load_stats.v3 import lrs_pb2, lrs_pb2_grpc
 
 from shoal.core.types import RouteKey
 from shoal.gateway.api import GatewayCallbacks, Upstream
@@ -18,6 +16,7 @@ from shoal.gateway.follower import Follower
 from shoal.gateway.settings import MIB, GatewaySettings
 from shoal.gateway.table import RouteTable
 from shoal.gateway.usage import read_report
+from shoal_protos.xds import discovery_pb2, discovery_pb2_grpc, load_stats_pb2, load_stats_pb2_grpc
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +25,8 @@ _MAX_RECEIVE = 64 * MIB
 
 
 class GatewayControl(
-    ads_pb2_grpc.AggregatedDiscoveryServiceServicer,  # type: ignore[misc]  # generated without types
-    lrs_pb2_grpc.LoadReportingServiceServicer,  # type: ignore[misc]
+    discovery_pb2_grpc.AggregatedDiscoveryServiceServicer,
+    load_stats_pb2_grpc.LoadReportingServiceServicer,
 ):
     """The `Gateways` of the mesh. All methods are to be called on one event loop."""
 
@@ -69,8 +68,8 @@ class GatewayControl(
                 ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
             ]
         )
-        ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(self, server)
-        lrs_pb2_grpc.add_LoadReportingServiceServicer_to_server(self, server)
+        discovery_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
+        load_stats_pb2_grpc.add_LoadReportingServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         address = f"{self._settings.xds.host}:{self._settings.xds.port}"
         try:
             server.add_insecure_port(address)
@@ -192,14 +191,14 @@ class GatewayControl(
 
     async def StreamLoadStats(  # noqa: N802
         self,
-        request_iterator: AsyncIterator[lrs_pb2.LoadStatsRequest],
+        request_iterator: AsyncIterator[load_stats_pb2.LoadStatsRequest],
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> None:
         """One gateway's load reports."""
         requests = aiter(request_iterator)
         if await anext(requests, None) is None:
             return
-        order = lrs_pb2.LoadStatsResponse(send_all_clusters=True)
+        order = load_stats_pb2.LoadStatsResponse(send_all_clusters=True)
         order.load_reporting_interval.FromNanoseconds(int(self._settings.usage_interval * 1e9))
         await context.write(order)
         async for report in requests:

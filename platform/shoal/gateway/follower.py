@@ -11,10 +11,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from envoy.service.discovery.v3 import discovery_pb2
-
 from shoal.gateway.clusters import CLUSTER_TYPE
 from shoal.gateway.table import RouteTable
+from shoal_protos.xds import discovery_pb2
 
 BATCH = 500
 """Clusters in one response: about 250 KB, and some 80 ms of Envoy's main thread."""

@@ -6,10 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from envoy.service.load_stats.v3 import lrs_pb2
-
 from shoal.core.events import RevisionUsage
 from shoal.core.types import RevisionId
+from shoal_protos.xds import endpoint_pb2, load_stats_pb2
 
 
 @dataclass(slots=True)
@@ -28,7 +27,7 @@ class Usage:
     clusters: tuple[str, ...] = field(default=())
 
 
-def read_report(report: lrs_pb2.LoadStatsRequest) -> Usage:
+def read_report(report: load_stats_pb2.LoadStatsRequest) -> Usage:
     """Sum a report over clusters. Only clusters in use carry localities, and a locality is a revision."""
     sums: defaultdict[str, _Sum] = defaultdict(_Sum)
     clusters = []
@@ -49,8 +48,8 @@ def read_report(report: lrs_pb2.LoadStatsRequest) -> Usage:
 
 
 def _localities(
-    report: lrs_pb2.LoadStatsRequest,
-) -> Iterator[tuple[lrs_pb2.load__report__pb2.ClusterStats, str, int, int, int]]:
+    report: load_stats_pb2.LoadStatsRequest,
+) -> Iterator[tuple[endpoint_pb2.ClusterStats, str, int, int, int]]:
     for stats in report.cluster_stats:
         for locality in stats.upstream_locality_stats:
             revision = locality.locality.sub_zone
