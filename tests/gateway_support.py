@@ -22,6 +22,7 @@ from shoal.core.types import RouteKey
 from shoal.gateway.api import GatewayCallbacks, Upstream
 from shoal.gateway.bootstrap import command, write_bootstrap
 from shoal.gateway.control import GatewayControl
+from shoal.gateway.names import SERVED_HEADER
 from shoal.gateway.settings import Address, GatewaySettings
 from shoal_protos import inference as oip
 
@@ -67,6 +68,8 @@ class ModelServer:
         self.requests: list[Any] = []
         self.hold: asyncio.Event | None = None
         self.fail: grpc.StatusCode | None = None
+        self.final = False
+        """Headers come before an abort, as the activator's do."""
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
@@ -103,6 +106,8 @@ class ModelServer:
         self.metadata.append(dict(context.invocation_metadata()))
         if self.hold is not None:
             await self.hold.wait()
+        if self.final:
+            await context.send_initial_metadata(((SERVED_HEADER, "cold"),))
         if self.fail is not None:
             await context.abort(self.fail, "told to fail")
         if name not in self.revisions:
@@ -227,6 +232,7 @@ def settings_for(activator: Address, http: Address | None = None, **changes: obj
 async def running_gateway(http: Address | None = None, **changes: object) -> AsyncIterator[Gateway]:
     """A gateway with an activator that answers for every name it is given in `activator.revisions`."""
     activator = ModelServer(name="activator")
+    activator.final = True
     await activator.start()
     heard = Heard()
     with tempfile.TemporaryDirectory() as folder:
@@ -251,6 +257,8 @@ class HttpServer:
         self.name = name
         self.address = free_address()
         self.status = 200
+        self.marks = ""
+        """Headers of every answer, each ended by a line break."""
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
         self._server: asyncio.Server | None = None
 
@@ -271,7 +279,7 @@ class HttpServer:
                 self.requests.append((method, path, headers, body))
                 answer = json.dumps({"server": self.name, "path": path}).encode()
                 start = f"HTTP/1.1 {self.status} OK\r\ncontent-type: application/json\r\n"
-                start += f"content-length: {len(answer)}\r\n\r\n"
+                start += f"content-length: {len(answer)}\r\n{self.marks}\r\n"
                 writer.write(start.encode() + (b"" if method == "HEAD" else answer))
                 await writer.drain()
         writer.close()

@@ -187,6 +187,18 @@ async def test_the_activators_refusal_is_final(gateway, stub):
     assert len(gateway.activator.metadata) == 1
 
 
+@pytest.mark.parametrize("refusal", [None, grpc.StatusCode.UNAVAILABLE])
+async def test_the_activators_refusal_is_final_after_a_copy_failed_too(gateway, server, stub, refusal):
+    await gateway.route({"digits": (server.upstream(REVISION),)})
+    server.revisions = set()
+    gateway.activator.fail = refusal
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))
+    assert caught.value.code() is (refusal or grpc.StatusCode.NOT_FOUND)
+    assert caught.value.details() == ("told to fail" if refusal else "activator has no digits")
+    assert (len(server.metadata), len(gateway.activator.metadata)) == (1, 1)
+
+
 async def test_deadline_of_the_client_counts(gateway, server, stub):
     await gateway.route({"digits": (server.upstream(REVISION),)})
     server.hold = asyncio.Event()

@@ -157,6 +157,19 @@ async def test_a_model_server_that_lost_the_model_is_made_good(client, pod, gate
     assert headers["x-envoy-attempt-count"] == "2"
 
 
+async def test_the_activators_answer_is_final(client, pod, gateway, pod_http, activator_http):
+    await route_http(gateway, pod, pod_http)
+    pod_http.status = activator_http.status = 404
+    activator_http.marks = "x-shoal-served: cold\r\n"
+    answer = await client.post(INFER, json=standard_body())
+    assert (answer.status_code, answer.json()["server"]) == (404, "activator")
+    assert (len(pod_http.requests), len(activator_http.requests)) == (1, 1)
+    pod.revisions = set()
+    answer = await client.post(INFER, json=protobuf_body())
+    assert (answer.status_code, answer.json()) == (404, {"error": "activator has no sklearn-mnist"})
+    assert (len(pod.metadata), len(gateway.activator.metadata)) == (1, 1)
+
+
 async def test_binary_tensors_pass(client, pod, gateway, pod_http):
     await route_http(gateway, pod, pod_http)
     head = json.dumps(

@@ -75,6 +75,7 @@ async def test_unknown_names_and_methods_get_their_codes(world):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.client.infer("nobody")
     assert (caught.value.code(), "nobody" in caught.value.details()) == (grpc.StatusCode.NOT_FOUND, True)
+    assert dict(caught.value.initial_metadata()) == {"x-shoal-served": "cold"}  # gateways take it as final
     ask = world.client.channel.unary_unary("/test.Custom/Ask")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await ask(b"hello")
@@ -214,6 +215,7 @@ async def test_standard_rest_works_for_servers_that_only_speak_grpc(world):
         assert index == [{"name": "alias", "version": "one", "state": "READY", "reason": ""}]
         missing = await http.post("/v2/models/nobody/infer", content=json.dumps(body))
         assert (missing.status_code, "nobody" in missing.json()["error"]) == (404, True)
+        assert missing.headers["x-shoal-served"] == "cold"  # gateways take it as final
         bad = await http.post("/v2/models/alias/infer", content=b"{")
         assert (bad.status_code, "not JSON" in bad.json()["error"]) == (400, True)
         nowhere = await http.get("/v3")

@@ -59,7 +59,7 @@ def grpc_listener(settings: GatewaySettings) -> dict[str, Any]:
             **_lua_per_route({"disabled": True}),
         },
     ]
-    filters = [_lua(LUA, "grpc", _PLAIN), _router(forget=["content-length"])]
+    filters = [_lua(LUA, "grpc", _PLAIN), _router("upstream", forget=["content-length"])]
     replies = _grpc_replies(settings)
     return _listener("grpc", settings.grpc, settings, routes, filters, replies)
 
@@ -75,7 +75,7 @@ def rest_listener(settings: GatewaySettings) -> dict[str, Any]:
         {"match": {"prefix": "/", "headers": [_has_route()]}, "route": by_name, **transcoder_off},
         {"match": {"prefix": "/"}, "direct_response": {"status": 404}, **transcoder_off},
     ]
-    filters = [_gunzip(), _lua(LUA, "rest"), _transcoder(settings), _router()]
+    filters = [_gunzip(), _lua(LUA, "rest"), _transcoder(settings), _router("upstream_rest")]
     return _listener("rest", settings.rest, settings, routes, filters, _rest_replies(settings))
 
 
@@ -158,7 +158,11 @@ def _by_name(settings: GatewaySettings) -> dict[str, Any]:
 
 
 def _retries(settings: GatewaySettings) -> dict[str, Any]:
-    """A copy that died, is unreachable or lost its model: the activator takes over (priority 1 of the cluster)."""
+    """A copy that died, is unreachable or lost its model: the activator takes over (priority 1 of the cluster).
+
+    The activator's own answer is final: it sends headers before the status it aborts a call with, so that no rule here
+    sees it, and `lua/upstream_rest.lua` tells its REST answers apart.
+    """
     policy = retry_policy(settings)
     policy["retry_on"] += ",retriable-headers"
     policy["retry_priority"] = {
@@ -171,7 +175,7 @@ def _retries(settings: GatewaySettings) -> dict[str, Any]:
     policy["retriable_headers"] = [
         # NOT_FOUND: the copy lost the model. UNAVAILABLE: its server is going.
         *({"name": "grpc-status", "string_match": {"exact": status}} for status in ("5", "14")),
-        *({"name": ":status", "string_match": {"exact": status}} for status in ("404", "503")),
+        {"name": names.AGAIN_HEADER, "present_match": True},
     ]
     return policy
 
@@ -200,7 +204,7 @@ def _plain_inference() -> dict[str, Any]:
     return {"path": f"/{SERVICE}/ModelInfer", "grpc": {}, "headers": headers}
 
 
-def _router(forget: Sequence[str] = ()) -> dict[str, Any]:
+def _router(script_name: str, forget: Sequence[str] = ()) -> dict[str, Any]:
     """The router, with what happens to each attempt once its copy is known. `forget`: headers never sent on."""
     model = {"key": names.MODEL_HEADER, "value": f"%UPSTREAM_METADATA({names.METADATA}:{names.REVISION})%"}
     mutations = {
@@ -222,7 +226,7 @@ def _router(forget: Sequence[str] = ()) -> dict[str, Any]:
                         "mutations": mutations,
                     },
                 },
-                _lua("shoal.upstream", "upstream"),
+                _lua("shoal.upstream", script_name),
                 {
                     "name": "envoy.filters.http.upstream_codec",
                     "typed_config": {"@type": f"{_TYPE}.filters.http.upstream_codec.v3.UpstreamCodec"},

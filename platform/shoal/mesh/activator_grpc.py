@@ -14,6 +14,7 @@ import grpc.aio
 
 from shoal.core.actions import Forward
 from shoal.core.types import RouteKey
+from shoal.gateway.names import SERVED_HEADER
 from shoal.mesh.errors import RequestError
 from shoal.mesh.forwarding import CopyGoneError, Forwarder, PodUnreachableError
 from shoal.mesh.metrics import Metrics
@@ -24,8 +25,8 @@ from shoal_protos.inference import SERVICE
 
 log = logging.getLogger(__name__)
 
-SERVED_COLD = (("x-shoal-served", "cold"),)
-"""Header of answers that came through the activator, for clients that tell cold requests from hot ones."""
+SERVED_COLD = ((SERVED_HEADER, "cold"),)
+"""Headers of whatever the activator answers."""
 _UNARY = frozenset(ID_PATHS) - {f"/{SERVICE}/ModelStreamInfer"}
 
 
@@ -66,11 +67,11 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
                 return response
             except RequestError as error:
                 measured.code = error.code.name
-                await context.abort(error.code, error.message)
+                await _refuse(context, error.code, error.message)
             except grpc.aio.AioRpcError as error:
                 measured.code = error.code().name
                 context.set_trailing_metadata(error.trailing_metadata() or ())
-                await context.abort(error.code(), error.details() or "")
+                await _refuse(context, error.code(), error.details() or "")
             raise AssertionError("abort raises")
 
     def _key(self, headers: tuple[tuple[str, str | bytes], ...]) -> RouteKey | None:
@@ -117,15 +118,22 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
                     metadata=forwarded_headers(headers, forward.revision),
                     timeout=context.time_remaining(),
                 )
+                await context.send_initial_metadata(SERVED_COLD)
                 async for response in call:
                     yield response
                 context.set_trailing_metadata(await call.trailing_metadata() or ())
             except RequestError as error:
                 measured.code = error.code.name
-                await context.abort(error.code, error.message)
+                await _refuse(context, error.code, error.message)
             except grpc.aio.AioRpcError as error:
                 measured.code = error.code().name
                 await context.abort(error.code(), error.details() or "")
+
+
+async def _refuse(context: grpc.aio.ServicerContext[Any, Any], code: grpc.StatusCode, message: str) -> None:
+    """Abort a call for good: gateways try again only where the status is the first thing they see."""
+    await context.send_initial_metadata(SERVED_COLD)
+    await context.abort(code, message)
 
 
 async def _chosen(link: PodLink, forward: Forward, _: float) -> tuple[PodLink, Forward]:

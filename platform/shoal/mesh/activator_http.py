@@ -256,9 +256,9 @@ def _safely(endpoint: Endpoint) -> Endpoint:
             status = HTTP_STATUS.get(error.code, 500)
             if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than the limit" in error.message:
                 status = 413
-            return JSONResponse({"error": error.message}, status)
+            return JSONResponse({"error": error.message}, status, dict(SERVED_COLD))
         except TimeoutError:
-            return JSONResponse({"error": "not done in time"}, 504)
+            return JSONResponse({"error": "not done in time"}, 504, dict(SERVED_COLD))
 
     return answer
 

@@ -126,6 +126,7 @@ end
 -- Errors of requests that were converted to gRPC come from the transcoder as a google.rpc.Status; the V2 protocol words
 -- them differently.
 function envoy_on_response(handle)
+  handle:headers():remove("x-shoal-again")
   local noted = handle:streamInfo():dynamicMetadata():get("shoal")
   if not noted or not noted.converted then return end
   local headers = handle:headers()
