@@ -11,9 +11,9 @@ from gateway_support import Heard, ModelServer, Stub, running_gateway, settings_
 from shoal.core.types import RouteKey
 from shoal.gateway.api import Upstream
 from shoal.gateway.clusters import CLUSTER_TYPE
-from shoal.gateway.control import GatewayControl
+from shoal.gateway.control import ROUTES_PER_INTERVAL, GatewayControl
 from shoal_protos import inference as oip
-from shoal_protos.xds import discovery_pb2, discovery_pb2_grpc
+from shoal_protos.xds import discovery_pb2, discovery_pb2_grpc, load_stats_pb2, load_stats_pb2_grpc
 
 pytestmark = pytest.mark.server
 
@@ -92,6 +92,21 @@ async def test_a_refusal_is_told_and_holds_nothing_up(control):
         await until(lambda: 2 in control.heard.acknowledged)
     assert control.refusals == 1
     assert "a is odd" in control.last_refusal
+
+
+async def test_usage_is_asked_for_less_often_when_there_are_many_routes(control):
+    async with grpc.aio.insecure_channel(control.target) as channel:
+        stream = load_stats_pb2_grpc.LoadReportingServiceStub(channel).StreamLoadStats()
+        await stream.write(load_stats_pb2.LoadStatsRequest())
+        assert (await stream.read()).load_reporting_interval.ToMilliseconds() == 200
+        for name in range(2 * ROUTES_PER_INTERVAL):
+            control.publish(1, route(str(name)))
+        report = load_stats_pb2.LoadStatsRequest()
+        stats = report.cluster_stats.add(cluster_name="1")
+        stats.upstream_locality_stats.add(total_issued_requests=3).locality.sub_zone = "1__r"
+        await stream.write(report)
+        assert (await stream.read()).load_reporting_interval.ToMilliseconds() == 600
+        assert control.heard.used("1__r") == 3
 
 
 async def test_an_address_in_use_is_told(control):

@@ -64,7 +64,7 @@ class GatewaySettings(BaseModel):
     """Attempts after the first, the activator's included: with growing waits, about ten seconds in all."""
 
     usage_interval: float = Field(default=1.0, gt=0)
-    """Seconds between two reports of usage."""
+    """Seconds between two reports of usage; more when there are thousands of routes."""
     ack_timeout: float = Field(default=5.0, gt=0)
     """Seconds a gateway may take to accept a change before it is cut off."""
     withdrawn_seconds: float = Field(default=60.0, gt=0)
