@@ -24,8 +24,8 @@ def bash(cluster: Cluster, script: str) -> str:
 def table(text: str) -> list[dict[str, str]]:
     """Rows of what kubectl prints, by column; columns begin where their titles do."""
     head, *lines = text.splitlines()
-    titles = re.split(r" {3,}", head.strip())
-    starts = [head.index(title) for title in titles]
+    found = list(re.finditer(r"\S+( \S+)*", head))
+    titles, starts = [title[0] for title in found], [title.start() for title in found]
     ends = [*starts[1:], None]
     return [
         {title: line[start:end].strip() for title, start, end in zip(titles, starts, ends, strict=True)}

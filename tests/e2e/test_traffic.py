@@ -22,7 +22,7 @@ UPDATED = 4
 """The first so many models are updated over and over."""
 HOT = 10
 RARE_SHARE = 0.015
-"""One request in sixty is for one of the other models, and most of these have been evicted since they were last used."""
+"""One request in sixty is for one of the other models, most of which were evicted since they were last used."""
 PAD_BYTES = 1_500_000
 POD_MEMORY = "148Mi"
 """128 MiB of it are the runtime's buffer: about ten models fit on a pod."""

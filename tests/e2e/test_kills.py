@@ -1,0 +1,136 @@
+"""Parts that are killed without a word: each is back by itself, and what it left serves again."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e_models import train_numbered
+from e2e_support import Cluster, eventually, kill, running
+from e2e_traffic import FORMS, Subject, Traffic
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+MODELS = 4
+SERVES_WITHIN = 30.0
+"""Seconds from a kill to the first answer of an idle system."""
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster to be hurt."""
+    with running(tmp_path_factory.mktemp("fragile")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def subjects(fragile: Cluster, tmp_path_factory: pytest.TempPathFactory) -> list[Subject]:
+    """Models that are served."""
+    folder = tmp_path_factory.mktemp("models")
+    found = []
+    for number in range(1, MODELS + 1):
+        answers = train_numbered(folder / f"k{number}.joblib", number, 1, 100_000)
+        found.append(Subject(f"k{number}", number, {1: answers}))
+    fragile.must("pvc", "create", "kept", "--from", str(folder))
+    for subject in found:
+        fragile.deploy(subject.name, f"{subject.name}.joblib", claim="kept")
+    return found
+
+
+async def all_answer(cluster: Cluster, subjects: list[Subject]) -> list[str]:
+    """What went wrong when each model was asked in every form."""
+    traffic = Traffic(cluster.grpc, cluster.rest, subjects)
+    try:
+        for subject, form in itertools.product(subjects, FORMS):
+            await traffic.ask(subject, form, timeout=SERVES_WITHIN)
+    finally:
+        await traffic.close()
+    return traffic.failures
+
+
+def intact(cluster: Cluster, subjects: list[Subject]) -> bool:
+    """Whether every status says that its model is ready, as it was."""
+    for subject in subjects:
+        status = cluster.status(subject.name)
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
+        if not ready or status["modelRevisionName"] not in subject.revisions.values():
+            return False
+    return True
+
+
+def holder(cluster: Cluster) -> str:
+    """The address of a pod that has something loaded."""
+    ips = cluster.pod_ips()
+    return next(ips[copy["pod"]] for copy in cluster.copies() if copy["pod"] in ips)
+
+
+def containers_of(kinds: tuple[str, ...]) -> Callable[[Cluster], list[int]]:
+    def victims(cluster: Cluster) -> list[int]:
+        ip = holder(cluster)
+        found = cluster.containers()
+        return [found[ip, kind] for kind in kinds]
+
+    return victims
+
+
+VICTIMS: dict[str, Callable[[Cluster], list[int]]] = {
+    "model server": containers_of(("server",)),
+    "adapter": containers_of(("adapter",)),
+    "pod": containers_of(("server", "adapter")),
+    "gateway": lambda cluster: [cluster.part("gateway")],
+    "mesh": lambda cluster: [cluster.part("mesh")],
+    "apiserver": lambda cluster: [cluster.part("apiserver")],
+}
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+async def test_a_killed_part_is_back_and_an_idle_system_serves(fragile: Cluster, subjects: list[Subject], victim: str):
+    assert await all_answer(fragile, subjects) == []
+    containers = set(fragile.containers())
+    pids = VICTIMS[victim](fragile)
+    for pid in pids:
+        kill(pid)
+    killed = time.monotonic()
+
+    def back() -> bool:
+        return not fragile.processes() & set(pids) and fragile.ready() and set(fragile.containers()) == containers
+
+    eventually(back, f"the {victim} to be back")
+    failures = await all_answer(fragile, subjects)
+    assert failures == [], f"{time.monotonic() - killed:.1f} s after the kill"
+    assert time.monotonic() - killed < SERVES_WITHIN + 30
+    eventually(lambda: intact(fragile, subjects), "statuses as before")
+
+
+@pytest.mark.parametrize("victim", ["model server", "adapter", "pod", "mesh"])
+async def test_requests_go_on_while_it_is_killed(fragile: Cluster, subjects: list[Subject], victim: str):
+    """Requests under way on the killed server are sent again; others wait until their model is loaded elsewhere."""
+    traffic = Traffic(fragile.grpc, fragile.rest, subjects)
+    playing = asyncio.create_task(traffic.play(itertools.cycle(subjects).__next__, 8, 40))
+    try:
+        await asyncio.sleep(2)
+        for pid in await asyncio.to_thread(VICTIMS[victim], fragile):
+            kill(pid)
+        await playing
+    finally:
+        await traffic.close()
+    assert traffic.failures == []
+    assert traffic.answered >= 8 * 40 * 0.9
+    eventually(fragile.ready, "everything to be back")
+
+
+async def test_a_killed_supervisor_leaves_nothing_and_up_brings_all_back(fragile: Cluster, subjects: list[Subject]):
+    kill(int((fragile.root / "lock").read_text()))
+    eventually(lambda: not fragile.processes(), "every process to end with it")
+    content = {path.name: path.stat().st_size for path in (fragile.root / "pvcs" / "kept").iterdir()}
+    assert len(content) == MODELS
+    fragile.must("up", "--detach")
+    names = [subject.name for subject in subjects]
+    fragile.must("wait", "isvc", *names, "--for", "Ready", "--timeout", "60s")
+    assert {path.name: path.stat().st_size for path in Path(fragile.root / "pvcs" / "kept").iterdir()} == content
+    assert await all_answer(fragile, subjects) == []
+    assert intact(fragile, subjects)
