@@ -67,7 +67,7 @@ def test_unknown_and_duplicate_fields_are_refused(server: ApiServer) -> None:
     wrong = isvc()
     wrong["spec"]["predictor"]["modle"] = {}
     refused = server.kubectl("apply", "-f", "-", stdin=dump(wrong), fails=True)
-    assert 'strict decoding error: unknown field "spec.predictor.modle"' in refused
+    assert "strict decoding error: unknown field \"spec.predictor.modle\" (did you mean 'model'?)" in refused
     body = json.dumps(isvc())[:-1] + ', "spec": {}}'
     answer = server.http.post(f"{SERVICES}?fieldValidation=Strict", content=body)
     assert answer.status_code == 400
@@ -76,6 +76,21 @@ def test_unknown_and_duplicate_fields_are_refused(server: ApiServer) -> None:
     assert warned.status_code == 201
     assert 'unknown field \\"spec.predictor.modle\\"' in warned.headers["warning"]
     assert "modle" not in warned.json()["spec"]["predictor"]
+
+
+def test_unknown_fields_and_wrong_values_are_told_together_with_their_fixes(server: ApiServer) -> None:
+    wrong = isvc()
+    wrong["spec"]["predictor"]["minReplicas"] = "two"
+    wrong["spec"]["predictor"]["model"]["storage"]["pth"] = "x"
+    refused = server.kubectl("apply", "-f", "-", stdin=dump(wrong), fails=True)
+    assert "unknown field \"spec.predictor.model.storage.pth\" (did you mean 'path'?)" in refused
+    assert "also wrong: spec.predictor.minReplicas: must be a whole number" in refused
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"}}
+    claim["spec"] = {"accessmodes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "lots"}}}
+    refused = server.kubectl("create", "-f", "-", stdin=dump(claim), fails=True)
+    assert "unknown field \"spec.accessmodes\" (did you mean 'accessModes'?)" in refused
+    assert "spec.accessModes: Required value" in refused
+    assert "spec.resources.requests.storage: Invalid value" in refused
 
 
 def test_every_wrong_field_is_listed(server: ApiServer) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from shoal.apiserver.errors import Cause
+from shoal.resources.parse import instead_of
 
 Schema = dict[str, Any]
 _PREFIX = "#/components/schemas/"
@@ -71,20 +73,28 @@ def item(schema: Schema) -> Schema:
     return resolve(resolve(schema).get("items", _FREE))
 
 
-def prune(document: Any, schema: Schema, path: str = "") -> tuple[Any, list[str]]:
-    """Return `document` without the fields the schema does not know, and their paths."""
-    unknown: list[str] = []
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A field the schema does not know, and what to do about it."""
+
+    path: str
+    fix: str
+
+
+def prune(document: Any, schema: Schema, path: str = "") -> tuple[Any, list[Unknown]]:
+    """Return `document` without the fields the schema does not know, and those."""
+    unknown: list[Unknown] = []
     return _prune(document, resolve(schema), path, unknown), unknown
 
 
-def _prune(value: Any, schema: Schema, path: str, unknown: list[str]) -> Any:
+def _prune(value: Any, schema: Schema, path: str, unknown: list[Unknown]) -> Any:
     if isinstance(value, dict):
         kept: dict[str, Any] = {}
         for key, entry in value.items():
             at = f"{path}.{key}" if path else key
             known = child(schema, key)
             if known is None:
-                unknown.append(at)
+                unknown.append(Unknown(at, instead_of(key, schema.get("properties", {}))))
             else:
                 kept[key] = _prune(entry, known, at, unknown)
         return kept

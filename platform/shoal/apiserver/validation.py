@@ -17,13 +17,16 @@ def check_fields(kind: Served, document: Document, duplicates: list[str], mode: 
     `mode` is the request's fieldValidation: Strict refuses, Warn warns, Ignore is silent.
 
     Raises:
-        ApiError: 400 under Strict, in the words kubectl users know from Kubernetes.
+        ApiError: 400 under Strict, in the words kubectl users know from Kubernetes, followed by what else is wrong.
     """
     pruned, unknown = schema.prune(document, kind.schema)
-    problems = [f'unknown field "{path}"' for path in unknown] + [f'duplicate field "{path}"' for path in duplicates]
+    problems = [f'unknown field "{field.path}" ({field.fix})' for field in unknown]
+    problems += [f'duplicate field "{path}"' for path in duplicates]
     if problems and mode == "Strict":
         what = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}'
-        raise bad_request(f"{what}: strict decoding error: {', '.join(problems[:MAX_CAUSES])}")
+        others = [f"{cause.field}: {cause.message}" for cause in _type_causes(kind, pruned) or kind.validate(pruned)]
+        also = f"; also wrong: {', '.join(others[:MAX_CAUSES])}" if others else ""
+        raise bad_request(f"{what}: strict decoding error: {', '.join(problems[:MAX_CAUSES])}{also}")
     return pruned, problems if mode == "Warn" else []
 
 
@@ -36,16 +39,18 @@ def check_types(kind: Served, document: Document) -> None:
         ApiError: 422 that lists every wrong field.
     """
     objects.check_type(kind, document)
-    if kind.custom:
-        causes = [
-            cause
-            for field in ("metadata", "status")
-            if field in document
-            for cause in schema.type_causes(document[field], schema.child(kind.schema, field) or {}, field)
-        ]
-    else:
-        causes = list(schema.type_causes(document, _without_required_metadata(kind)))
-    _refuse(kind, document, causes)
+    _refuse(kind, document, _type_causes(kind, document))
+
+
+def _type_causes(kind: Served, document: Document) -> list[Cause]:
+    if not kind.custom:
+        return list(schema.type_causes(document, _without_required_metadata(kind)))
+    return [
+        cause
+        for field in ("metadata", "status")
+        if field in document
+        for cause in schema.type_causes(document[field], schema.child(kind.schema, field) or {}, field)
+    ]
 
 
 def check_rules(kind: Served, document: Document, old: Document | None = None) -> None:

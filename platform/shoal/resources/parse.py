@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -89,7 +89,9 @@ def _problem(model: type[BaseModel], details: ErrorDetails) -> FieldProblem:
     path, kind = details["loc"], details["type"]
     where = dotted(path)
     if kind == "extra_forbidden":
-        return FieldProblem(where, "unknown field", _did_you_mean(model, path), unknown=True)
+        return FieldProblem(
+            where, "unknown field", instead_of(str(path[-1]), _fields_at(model, path[:-1])), unknown=True
+        )
     if kind == "missing":
         return FieldProblem(where, "is required", "add it")
     if kind in _TYPE_NAMES:
@@ -116,11 +118,11 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _did_you_mean(model: type[BaseModel], path: _Path) -> str:
-    known = _fields_at(model, path[:-1])
-    close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.6)
+def instead_of(unknown: str, known: Collection[str]) -> str:
+    """What to do about a field that does not exist, where those in `known` do."""
+    close = difflib.get_close_matches(unknown, known, n=1, cutoff=0.6)
     lower = {name.lower(): name for name in known}
-    same = lower.get(str(path[-1]).lower().replace("_", "").replace("-", ""))
+    same = lower.get(unknown.lower().replace("_", "").replace("-", ""))
     if same or close:
         return f"did you mean {same or close[0]!r}?"
     return "remove it" + (f"; known here: {', '.join(sorted(known))}" if 0 < len(known) <= 12 else "")
