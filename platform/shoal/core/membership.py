@@ -46,12 +46,26 @@ def joined(state: State, runtime: RuntimeName) -> None:
 def _join(state: State, event: PodReported) -> Pod:
     pod = Pod(event.pod, event.incarnation)
     runtime = event.pod.runtime
+    podless = not state.has_pods(runtime)
     if runtime not in state.pods_of:
         state.joining_until[runtime] = state.now + state.settings.join_pause
         state.timers.set(state.joining_until[runtime], Reminder(Due.JOIN, runtime=runtime))
     state.pods[event.pod.id] = pod
     state.pods_of.setdefault(runtime, {})[event.pod.id] = pod
+    if podless:
+        _tell_idle(state, runtime)
     return pod
+
+
+def _tell_idle(state: State, runtime: RuntimeName) -> None:
+    """Whether a model on standby can serve depends on whether its runtime has pods at all, and that has just changed.
+
+    The only walk over all models: it happens when a runtime gets its first pod or loses its last.
+    """
+    for model in state.models.values():
+        if model.spec.runtime == runtime:
+            for name in state.endpoints_of.get(model.id, ()):
+                state.out.endpoints[name] = None
 
 
 def _reconcile(state: State, pod: Pod, loaded: tuple[LoadedCopy, ...]) -> None:
@@ -110,8 +124,13 @@ def left(state: State, pod_id: PodId) -> None:
     for copy in reversed(wanted):
         remember_wish(state, pod.spec.runtime, copy.revision)
     if not state.has_pods(pod.spec.runtime):
-        state.podless_since[pod.spec.runtime] = state.now
+        _lost_last(state, pod.spec.runtime)
     fill(state, pod.spec.runtime)
+
+
+def _lost_last(state: State, runtime: RuntimeName) -> None:
+    state.podless_since[runtime] = state.now
+    _tell_idle(state, runtime)
 
 
 def _worth_reloading(state: State, copy: Copy) -> bool:
@@ -159,7 +178,7 @@ def drain(state: State, pod_id: PodId) -> None:
         pod.drain_by = state.now + state.settings.pod_drain_timeout
         state.timers.set(pod.drain_by, Reminder(Due.POD_DRAIN, pod=pod_id))
         if not state.has_pods(pod.spec.runtime):
-            state.podless_since[pod.spec.runtime] = state.now
+            _lost_last(state, pod.spec.runtime)
     pod.drained = False
     for copy in list(pod.copies.values()):
         if copy.state is CopyState.QUEUED:
