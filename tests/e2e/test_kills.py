@@ -77,14 +77,19 @@ def containers_of(kinds: tuple[str, ...]) -> Callable[[Cluster], list[int]]:
     return victims
 
 
+PARTS = ("gateway", "mesh", "apiserver")
 VICTIMS: dict[str, Callable[[Cluster], list[int]]] = {
     "model server": containers_of(("server",)),
     "adapter": containers_of(("adapter",)),
     "pod": containers_of(("server", "adapter")),
-    "gateway": lambda cluster: [cluster.part("gateway")],
-    "mesh": lambda cluster: [cluster.part("mesh")],
-    "apiserver": lambda cluster: [cluster.part("apiserver")],
+    **{part: lambda cluster, part=part: [cluster.part(part)] for part in PARTS},
 }
+
+
+def replaced(cluster: Cluster, pids: list[int], containers: set[tuple[str, str]]) -> bool:
+    """Whether the supervisor has others in place of the killed ones, and all is well again."""
+    known = {cluster.part(part) for part in PARTS} | cluster.processes()
+    return not known & set(pids) and cluster.ready() and set(cluster.containers()) == containers
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
@@ -96,10 +101,7 @@ async def test_a_killed_part_is_back_and_an_idle_system_serves(fragile: Cluster,
         kill(pid)
     killed = time.monotonic()
 
-    def back() -> bool:
-        return not fragile.processes() & set(pids) and fragile.ready() and set(fragile.containers()) == containers
-
-    eventually(back, f"the {victim} to be back")
+    eventually(lambda: replaced(fragile, pids, containers), f"the {victim} to be back")
     failures = await all_answer(fragile, subjects)
     assert failures == [], f"{time.monotonic() - killed:.1f} s after the kill"
     assert time.monotonic() - killed < SERVES_WITHIN + 30
@@ -113,14 +115,16 @@ async def test_requests_go_on_while_it_is_killed(fragile: Cluster, subjects: lis
     playing = asyncio.create_task(traffic.play(itertools.cycle(subjects).__next__, 8, 40))
     try:
         await asyncio.sleep(2)
-        for pid in await asyncio.to_thread(VICTIMS[victim], fragile):
+        containers = set(fragile.containers())
+        pids = await asyncio.to_thread(VICTIMS[victim], fragile)
+        for pid in pids:
             kill(pid)
         await playing
     finally:
         await traffic.close()
     assert traffic.failures == []
     assert traffic.answered >= 8 * 40 * 0.9
-    eventually(fragile.ready, "everything to be back")
+    eventually(lambda: replaced(fragile, pids, containers), f"the {victim} to be back")
 
 
 async def test_a_killed_supervisor_leaves_nothing_and_up_brings_all_back(fragile: Cluster, subjects: list[Subject]):
