@@ -40,7 +40,7 @@ format: setup ## let ruff format the code
 protos: setup ## generate code from protos/
 	$(BIN)/python protos/generate.py
 
-bench: setup ## measure, print one table (needs h2load, Debian: nghttp2-client)
+bench: setup ## measure, print one table (needs h2load and nghttpd, Debian: nghttp2-client, nghttp2-server)
 	$(BIN)/python -m bench $(ARGS)
 
 clean: ## remove .venv and caches

@@ -9,16 +9,18 @@ import json
 import os
 import pkgutil
 import platform
+import shutil
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
+import grpc.aio
 from rich.console import Console
 from rich.table import Table
 
 import bench
-from bench.rows import MEASUREMENTS, Row
+from bench.rows import MEASUREMENTS, PROGRAMS, Row
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -28,7 +30,12 @@ def main() -> int:
         if not module.name.startswith("__"):
             importlib.import_module(f"bench.{module.name}")
     options = _options()
-    rows = asyncio.run(_measure(options.names or sorted(MEASUREMENTS), options.quick))
+    names = options.names or sorted(MEASUREMENTS)
+    if missing := _missing(names):
+        print(f"{', '.join(missing)}: not found; on Debian: apt-get install {' '.join(sorted(set(missing.values())))}")
+        return 2
+    grpc.aio.init_grpc_aio()  # kept: its last object, when collected, joins a thread that may wait for the collector's
+    rows = asyncio.run(_measure(names, options.quick))
     Console(width=None if sys.stdout.isatty() else 140).print(_table(rows))
     print(f"written to {_write(rows, options.quick)}")
     broken = [row for row in rows if row.broken]
@@ -47,6 +54,12 @@ def _options() -> argparse.Namespace:
     if unknown:
         parser.error(f"no measurement named {', '.join(sorted(unknown))}; there are {', '.join(sorted(MEASUREMENTS))}")
     return options
+
+
+def _missing(names: list[str]) -> dict[str, str]:
+    """Programs that are not installed, and the packages that have them."""
+    needed = {program: package for name in names for program, package in PROGRAMS[name].items()}
+    return {program: package for program, package in needed.items() if shutil.which(program) is None}
 
 
 async def _measure(names: list[str], quick: bool) -> list[Row]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import grpc
 
-from bench.processes import HOST, Load, best, free_port, h2load, port_open, resident_kib, running
+from bench.processes import HOST, Load, free_port, h2load, median, port_open, resident_kib, running
 from bench.rows import Row, at_least, at_most, measures
 from shoal.core.types import RouteKey
 from shoal.gateway.api import GatewayCallbacks, Upstream
@@ -25,8 +24,6 @@ from shoal_protos import inference
 _PATH = inference.method_path("ModelInfer")
 _MODEL = "simple-string-7"
 _CHECKED = "checked"
-_ROUTED = (1, 1_000, 20_000)
-_QUICK = (1, 20_000)
 
 
 def _revision(name: str) -> str:
@@ -66,15 +63,12 @@ class _Bench:
 @contextlib.asynccontextmanager
 async def _fast_upstream(folder: Path) -> AsyncIterator[tuple[int, int]]:
     """A server that is faster than anything before it: nghttpd with one fixed answer."""
-    program = shutil.which("nghttpd")
-    if program is None:
-        raise RuntimeError("nghttpd is missing; on Debian: apt-get install nghttp2-server")
     file = folder / "htdocs" / _PATH.lstrip("/")
     file.parent.mkdir(parents=True)
     file.write_bytes(_frame(_answer()))
     port = free_port()
     options = ("--no-tls", "--address", HOST, "--htdocs", str(folder / "htdocs"), "--trailer", "grpc-status: 0")
-    async with running(program, *options, str(port), port=port) as pid:
+    async with running("nghttpd", *options, str(port), port=port) as pid:
         yield port, pid
 
 
@@ -89,9 +83,9 @@ class _Echo(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(infer) if details.method == _PATH else None
 
 
-@dataclass
+@dataclass(eq=False)
 class _Checker:
-    """Sends a request every few milliseconds beside the load, and checks every answer."""
+    """Sends a request now and then, whoever is under load, and checks every answer."""
 
     port: int
     sent: int = 0
@@ -111,15 +105,21 @@ class _Checker:
                         self.wrong.append(str(answer))
                 except grpc.aio.AioRpcError as error:
                     self.wrong.append(str(error.details()))
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.05)
 
 
 @dataclass(frozen=True, slots=True)
-class _Measured:
-    load: Load
+class _Target:
+    """What is put under load: a port, and the process that answers there."""
+
+    port: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Gateway(_Target):
     resident_kib: int
-    checked: int
-    wrong: int
+    checker: _Checker
 
 
 def _settings() -> GatewaySettings:
@@ -128,10 +128,10 @@ def _settings() -> GatewaySettings:
     return GatewaySettings.model_validate(dict(zip(names, ports, strict=True)))
 
 
-async def _through_gateway(bench: _Bench, routed: int, requests: int) -> _Measured:
+@contextlib.asynccontextmanager
+async def _gateway(bench: _Bench, routed: int) -> AsyncIterator[_Gateway]:
     settings = _settings()
-    ready = asyncio.Event()
-    control = GatewayControl(settings, GatewayCallbacks(lambda _: ready.set(), lambda *_: None))
+    control = GatewayControl(settings, GatewayCallbacks(lambda _: None, lambda *_: None))
 
     def upstream(name: str, port: int) -> tuple[Upstream, ...]:
         return (Upstream(_revision(name), HOST, port, None),)
@@ -140,22 +140,16 @@ async def _through_gateway(bench: _Bench, routed: int, requests: int) -> _Measur
     changes = {RouteKey(name): upstream(name, bench.upstream_port) for name in names}
     changes[RouteKey(_CHECKED)] = upstream(_CHECKED, bench.checked_port)
     control.publish(1, changes)
-    await asyncio.sleep(0)  # acknowledged at once, for nobody is connected
-    ready.clear()
     await control.start()
     path = bench.folder / f"envoy-{routed}.json"
     write_bootstrap(settings, path)
     try:
         async with running(*command(settings, path), port=settings.grpc.port) as pid:
             await _all_routed(control, pid)
-            resident = resident_kib(pid)
             checker = _Checker(settings.grpc.port)
             checking = asyncio.ensure_future(checker.run())
-            await h2load(settings.grpc.port, _PATH, bench.body, requests // 10, pid)
-            rounds = [await h2load(settings.grpc.port, _PATH, bench.body, requests // 3, pid) for _ in range(3)]
-            load = best(rounds)
+            yield _Gateway(settings.grpc.port, pid, resident_kib(pid), checker)
             checking.cancel()
-            return _Measured(load, resident, checker.sent, len(checker.wrong) + load.failed)
     finally:
         await control.stop()
 
@@ -171,13 +165,13 @@ async def _all_routed(control: GatewayControl, pid: int) -> None:
             await asyncio.sleep(0.5)
 
 
-async def _through_python(bench: _Bench, requests: int) -> Load:
+@contextlib.asynccontextmanager
+async def _python_proxy(bench: _Bench) -> AsyncIterator[_Target]:
     port = free_port()
     script = Path(__file__).parent / "python_proxy.py"
     arguments = (str(port), f"{HOST}:{bench.upstream_port}", _MODEL, _revision(_MODEL))
     async with running(sys.executable, str(script), *arguments, port=port) as pid:
-        await h2load(port, _PATH, bench.body, requests // 10, pid)
-        return best([await h2load(port, _PATH, bench.body, requests // 3, pid) for _ in range(3)])
+        yield _Target(port, pid)
 
 
 @contextlib.asynccontextmanager
@@ -197,28 +191,56 @@ async def _prepared() -> AsyncIterator[_Bench]:
         await echo.stop(0)
 
 
-@measures("gateway")
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How much is sent: rounds, and in each as many requests to what is fast and to the Python proxy."""
+
+    rounds: int
+    fast: int
+    slow: int
+    routed: tuple[int, ...]
+
+
+_FULL = _Plan(rounds=7, fast=40_000, slow=5_000, routed=(1, 1_000, 20_000))
+_QUICK = _Plan(rounds=3, fast=15_000, slow=2_000, routed=(1, 20_000))
+
+
+@measures("gateway", h2load="nghttp2-client", nghttpd="nghttp2-server")
 async def measure(quick: bool) -> list[Row]:
-    """Rows of the hot path."""
-    fast, slow = (40_000, 6_000) if quick else (150_000, 15_000)
-    async with _prepared() as bench:
-        python = await _through_python(bench, slow)
-        direct = await h2load(bench.upstream_port, _PATH, bench.body, fast, bench.upstream_pid)
-        through = {routed: await _through_gateway(bench, routed, fast) for routed in (_QUICK if quick else _ROUTED)}
-        python_after = await _through_python(bench, slow)
-    return _rows(direct, best([python, python_after]), through)
+    """Rows of the hot path.
+
+    All are there from the start and take turns, so that whatever else the machine does meets all alike.
+    """
+    plan = _QUICK if quick else _FULL
+    async with _prepared() as bench, contextlib.AsyncExitStack() as stack:
+        gateways = {routed: await stack.enter_async_context(_gateway(bench, routed)) for routed in plan.routed}
+        python = await stack.enter_async_context(_python_proxy(bench))
+        direct = _Target(bench.upstream_port, bench.upstream_pid)
+        targets: list[_Target] = [direct, *gateways.values(), python]
+        rounds: dict[_Target, list[Load]] = {target: [] for target in targets}
+        for _ in range(1 + plan.rounds):
+            for target in targets:
+                requests = plan.slow if target is python else plan.fast
+                load = await h2load(
+                    target.port, _PATH, bench.body, requests, target.pid, answer_bytes=len(_frame(_answer()))
+                )
+                rounds[target].append(load)
+    loads = {target: median(each[1:]) for target, each in rounds.items()}  # the first warms up
+    through = {routed: (gateway, loads[gateway]) for routed, gateway in gateways.items()}
+    return _rows(loads[direct], loads[python], through, plan.rounds)
 
 
-def _rows(direct: Load, python: Load, through: dict[int, _Measured]) -> list[Row]:
+def _rows(direct: Load, python: Load, through: dict[int, tuple[_Gateway, Load]], rounds: int) -> list[Row]:
     least, most = min(through), max(through)
     rows = []
-    for routed, measured in through.items():
+    for routed, (gateway, load) in through.items():
         group = f"gateway, {routed:,} routed"
-        load = measured.load
         must = routed == most
+        wrong = len(gateway.checker.wrong) + load.failed
         rows += [
             Row(group, "requests/s over the Python proxy's", load.rate / python.rate, "x",
-                f"{load.rate:,.0f} against {python.rate:,.0f}", at_least(6) if must else None),
+                f"{load.rate:,.0f} against {python.rate:,.0f}, medians of {rounds} turns",
+                at_least(6) if must else None),
             Row(group, "requests/s over the server's own", load.rate / direct.rate, "x",
                 f"{load.rate:,.0f} against {direct.rate:,.0f}"),
             Row(group, "CPU a request", load.cpu, "us", f"the Python proxy's {python.cpu:.0f} us",
@@ -227,11 +249,11 @@ def _rows(direct: Load, python: Load, through: dict[int, _Measured]) -> list[Row
                 f"the Python proxy's {python.p50 - direct.p50:.2f}"),
             Row(group, "p99 over direct", load.p99 - direct.p99, "ms",
                 f"the Python proxy's {python.p99 - direct.p99:.2f}"),
-            Row(group, "wrong or failed answers", measured.wrong, "",
-                f"of {measured.checked:,} checked one by one", at_most(0)),
+            Row(group, "wrong or failed answers", wrong, "",
+                f"of all, {gateway.checker.sent:,} of them checked one by one", at_most(0)),
         ]  # fmt: skip
-    kib = (through[most].resident_kib - through[least].resident_kib) / (most - least)
-    mib = {routed: f"{through[routed].resident_kib / 1024:.0f}" for routed in (most, least)}
-    beside = f"{mib[most]} MiB at {most:,}, {mib[least]} at {least:,}"
-    rows.append(Row("gateway", "memory a routed model", kib, "KB", beside, at_most(30)))
+    kib = {routed: gateway.resident_kib for routed, (gateway, _) in through.items()}
+    beside = f"{kib[most] / 1024:.0f} MiB at {most:,}, {kib[least] / 1024:.0f} at {least:,}"
+    per_model = (kib[most] - kib[least]) * 1024 / 1000 / (most - least)
+    rows.append(Row("gateway", "memory a routed model", per_model, "KB", beside, at_most(30)))
     return rows

@@ -45,13 +45,16 @@ Measurement: TypeAlias = Callable[[bool], Awaitable[list[Row]]]
 """Measures rows; the argument is True when it has to be quick."""
 
 MEASUREMENTS: dict[str, Measurement] = {}
+PROGRAMS: dict[str, dict[str, str]] = {}
+"""Programs a measurement needs beside Python, and the Debian packages that have them."""
 
 
-def measures(name: str) -> Callable[[Measurement], Measurement]:
-    """Register a measurement under the name it is selected by."""
+def measures(name: str, **programs: str) -> Callable[[Measurement], Measurement]:
+    """Register a measurement under the name it is selected by; `programs` that it needs, with their Debian packages."""
 
     def register(measurement: Measurement) -> Measurement:
         MEASUREMENTS[name] = measurement
+        PROGRAMS[name] = programs
         return measurement
 
     return register
