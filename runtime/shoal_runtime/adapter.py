@@ -87,7 +87,8 @@ class Adapter:
                 async with self._slots:
                     touched = True
                     loaded = await self._serve(artifact)
-            await asyncio.to_thread(self._note, artifact, loaded)
+            # Not in a thread: a file of 100 bytes takes less than the thread's turn, for which a cold request waits.
+            self._journal.note(Entry(model.model_id, loaded.size_bytes, artifact.disk_bytes, artifact.format))
         except BaseException as error:
             await uninterrupted(self._clean_up(model.model_id) if touched else self._store.remove(model.model_id))
             if isinstance(error, TimeoutError) and limit.expired():
@@ -106,9 +107,6 @@ class Adapter:
             self._scales.failed(artifact)
             raise
         return replace(loaded, size_bytes=self._scales.finish(artifact, loaded.size_bytes))
-
-    def _note(self, artifact: Artifact, loaded: Loaded) -> None:
-        self._journal.note(Entry(artifact.model_id, loaded.size_bytes, artifact.disk_bytes, artifact.format))
 
     async def _discard(self, model_id: str) -> None:
         self.board.drop(model_id)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 
-from runtime_support import HOST, Pod, model_key
+from runtime_support import HOST, Pod, model_key, refused
 from shoal_protos import inference
 
 pytestmark = pytest.mark.server
@@ -257,8 +257,6 @@ async def test_text_that_json_cannot_hold_says_how_to_ask_for_it(url: str) -> No
 
 
 async def test_wrong_shapes_are_the_clients_fault_over_grpc_as_well(pod: Pod, url: str) -> None:
-    from runtime_support import refused
-
     code, message = await refused(pod.infer("m", [[1.0, 2.0]]))
     assert (code.name, "2 features" in message) == ("INVALID_ARGUMENT", True)
     request = inference.ModelInferRequest(model_name="m")
