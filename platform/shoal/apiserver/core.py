@@ -200,6 +200,9 @@ def _container_causes(path: str, spec: Document) -> list[Cause]:
     containers = spec.get("containers") or []
     if not containers:
         return [_required(f"{path}.containers")]
+    if spec.get("initContainers"):
+        why = "Forbidden: the embedded cluster runs no init containers; do this work in the container's own command"
+        return [Cause(f"{path}.initContainers", why, "FieldValueForbidden")]
     names = [container.get("name") for container in containers]
     return [
         Cause(f"{path}.containers[{index}].name", f'Duplicate value: "{name}"', "FieldValueDuplicate")

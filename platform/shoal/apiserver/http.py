@@ -53,6 +53,7 @@ PATCH_TYPES = (
     "application/apply-patch+yaml",
 )
 _UNSUPPORTED = ("exec", "attach", "portforward", "eviction", "binding", "ephemeralcontainers", "finalize", "approval")
+_CLAIM_KEPT = "the files of a claim stay in the state directory (pvcs/NAME); a new claim of that name finds them"
 _RETURNED_WHEN_DELETED = ("/pods", "/persistentvolumeclaims", "/services")
 
 _log = logging.getLogger(__name__)
@@ -173,7 +174,8 @@ class Application:
         kind = target.kind
         document, gone = await self.writes.delete(target, wanted, options)
         if not gone or kind.resource in _RETURNED_WHEN_DELETED:
-            return _bytes(representation.one(kind, document, form))
+            written = Written(document, (_CLAIM_KEPT,) if kind.resource == "/persistentvolumeclaims" else ())
+            return self._written(target, written, form)
         uid = document["metadata"]["uid"]
         return _json(success({"name": target.name, "group": kind.group, "kind": kind.plural, "uid": uid}))
 

@@ -33,11 +33,17 @@ class LogRequest:
 def parse(pod: Document, query: Query) -> LogRequest:
     """Read the query of a log request; without `container` a pod's only (or first) one is meant.
 
-    `sinceSeconds`, `sinceTime` and `timestamps` are accepted and have no effect: the lines carry no times of ours.
-
     Raises:
-        ApiError: 400 for a container the pod does not have, listing those it has.
+        ApiError: 400 for a container the pod does not have, listing those it has, and for what needs the time of every
+            line: processes write these files themselves, so only they could tell.
     """
+    timed = [name for name in ("sinceSeconds", "sinceTime") if query.get(name)]
+    timed += ["timestamps"] if flag(query, "timestamps") else []
+    if timed:
+        raise bad_request(
+            f"{', '.join(timed)}: the embedded cluster does not keep the times of log lines; leave this out, or use "
+            "tailLines (kubectl logs --tail)"
+        )
     containers = pod["spec"].get("initContainers", []) + pod["spec"].get("containers", [])
     names = [container["name"] for container in containers]
     first = pod["spec"]["containers"][0]["name"]
@@ -45,8 +51,6 @@ def parse(pod: Document, query: Query) -> LogRequest:
     name = pod["metadata"]["name"]
     if chosen not in names:
         raise bad_request(f"container {chosen} is not valid for pod {name}; choose one of: {', '.join(names)}")
-    for ignored in ("sinceSeconds",):
-        number(query, ignored)
     return LogRequest(
         chosen,
         flag(query, "previous"),

@@ -10,7 +10,7 @@ import typer
 from shoal.cli.options import NAMESPACE, Namespace, StateDir
 
 app = typer.Typer(
-    help="Volumes of the embedded cluster: directories that models are read from.",
+    help="Volumes of the embedded cluster: directories that models are read from. Deleting a claim keeps its files.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )

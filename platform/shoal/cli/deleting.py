@@ -10,8 +10,8 @@ from shoal.cli.applying import full_name
 from shoal.cli.errors import CliError, TimedOut, UsageProblem
 from shoal.cli.kinds import by_manifest, by_name
 from shoal.cli.manifests import read_manifests
-from shoal.cli.output import show
-from shoal.cluster.api import KubeClient, Resource
+from shoal.cli.output import note, show
+from shoal.cluster.api import CLAIMS, KubeClient, Resource
 
 _GONE_SECONDS = 120.0
 _POLL_SECONDS = 0.1
@@ -43,6 +43,10 @@ def delete_objects(
         if wait_gone:
             for each in doomed:
                 await _until_gone(client, *each)
+        for resource, _, name in doomed if target.embedded else ():
+            directory = target.layout.pvcs / name
+            if resource == CLAIMS and directory.is_dir():
+                note(f"its files stay in {directory}, where a new claim of this name finds them")
         absent = [name for name in missing if name]
         if absent and not ignore_missing:
             raise CliError(f"{', '.join(absent)} not found")

@@ -32,8 +32,12 @@ def read_manifests(files: Sequence[str]) -> list[tuple[str, Object]]:
 
 def _texts(name: str) -> Iterator[tuple[str, str]]:
     if name == "-":
-        yield "standard input", sys.stdin.read(MAX_BYTES)
+        yield "standard input", _read_stdin()
         return
+    if "://" in name:
+        raise CliError(
+            f"{name}: manifests are not fetched from URLs; download it and apply the file, or pipe it to -f -"
+        )
     path = Path(name)
     if path.is_dir():
         for child in sorted(path.iterdir()):
@@ -41,6 +45,16 @@ def _texts(name: str) -> Iterator[tuple[str, str]]:
                 yield str(child), _read(child)
         return
     yield str(path), _read(path)
+
+
+def _read_stdin() -> str:
+    try:
+        text = sys.stdin.buffer.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise CliError(f"standard input is larger than {MAX_BYTES // 1024 // 1024} MiB: that is no manifest")
+        return text.decode()
+    except UnicodeDecodeError:
+        raise CliError("standard input is not text") from None
 
 
 def _read(path: Path) -> str:

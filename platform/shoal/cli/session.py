@@ -79,13 +79,15 @@ def foreign_credentials(kubeconfig: Path | None, context: str | None) -> Credent
     Raises:
         CliError: it cannot make sense of the kubeconfig.
     """
-    # Two seconds of imports, spent only here.
+    # Half a second of imports, spent only here.
     from kubernetes import client, config
 
     loaded = client.Configuration()
     try:
         config.load_kube_config(str(kubeconfig) if kubeconfig else None, context, loaded)
-        token = loaded.get_api_key_with_prefix("authorization")
+        # The name of the key changed between releases of the client.
+        keys = (loaded.get_api_key_with_prefix(name) for name in ("BearerToken", "authorization"))
+        token = next((key for key in keys if key), None)
     except (config.ConfigException, OSError, TypeError) as error:
         raise CliError(f"the kubeconfig cannot be used: {error}") from None
     verify: ssl.SSLContext | bool = False

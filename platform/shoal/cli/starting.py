@@ -124,8 +124,14 @@ def _wait_until_ready(settings: ClusterSettings, process: subprocess.Popen[bytes
                 progress(report)
                 if report.phase is Phase.READY:
                     ready_since = ready_since or time.monotonic()
-                    if _pods_settled(report) or time.monotonic() > ready_since + _PODS_SECONDS:
+                    if _pods_settled(report):
                         return
+                    if time.monotonic() > ready_since + _PODS_SECONDS:
+                        how = report.parts["pods"].message
+                        raise TimedOut(
+                            f"the cluster runs, but its pods are not ready after {_PODS_SECONDS:g} s ({how}); "
+                            f"see `shoal get pods`, `shoal get events`; `shoal down` ends it"
+                        )
             if ready_since is None and time.monotonic() > deadline:
                 raise TimedOut(f"not ready after {_START_SECONDS:g} s; it goes on trying: `shoal status`, {log_path}")
             time.sleep(_POLL_SECONDS)
@@ -166,6 +172,8 @@ class Progress:
                 continue
             if part.state is PartState.READY:
                 self._line("[green]✓[/]", f"{_TITLES[name]} ready" + (f" ({part.message})" if part.message else ""))
+            elif name == "pods" and ": " in part.message:
+                self._line("[yellow]![/]", f"pods {part.message}")
             elif part.state is PartState.BACKING_OFF:
                 self._line("[yellow]![/]", f"{_TITLES[name]} {part.message}; it is started again")
             else:

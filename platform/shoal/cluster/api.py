@@ -1,6 +1,6 @@
 """A small JSON client of the Kubernetes API, for the local kubelet and the command line.
 
-Objects are plain dictionaries here, so the official client's models (two seconds of imports, a hundred megabytes)
+Objects are plain dictionaries here, so the official client's models (half a second of imports, some 55 MB)
 would be dead weight in the supervisor and in every `shoal get`; `shoal.cli` still asks the official client to read
 kubeconfigs of real clusters. The protocol used is the documented one: JSON bodies, `Status` errors, watches as lines.
 """

@@ -1,12 +1,14 @@
-"""Keeps one part of the control plane running: started, watched until ready, started again with back-off."""
+"""Keeps one part of the control plane running: started, watched, ended when it hangs, started again with back-off."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import signal
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from shoal.cluster import process
@@ -18,14 +20,31 @@ from shoal.cluster.report import PartReport, PartState
 
 log = logging.getLogger(__name__)
 _PROBE_SECONDS = 0.1
-_TRIM_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """When a part that was ready counts as hanging: not alive `failures` times in a row, asked every `period` seconds.
+
+    A busy machine can keep a healthy process from answering for long; ending one that works costs more than waiting.
+    """
+
+    period: float = 5.0
+    timeout: float = 5.0
+    failures: int = 6
 
 
 class Keeper:
     """Runs one part. `changed` is called whenever `report` changes."""
 
     def __init__(
-        self, part: Part, log_path: Path, cwd: Path, env: Mapping[str, str], changed: Callable[[], None]
+        self,
+        part: Part,
+        log_path: Path,
+        cwd: Path,
+        env: Mapping[str, str],
+        changed: Callable[[], None],
+        patience: Patience | None = None,
     ) -> None:
         self.part = part
         self.report = PartReport()
@@ -33,6 +52,8 @@ class Keeper:
         self._cwd = cwd
         self._env = env
         self._changed = changed
+        self._patience = patience or Patience()
+        self._why_killed = ""
         self._backoff = Backoff(BackoffPolicy(first=0.2, most=10.0, healthy_after=30.0))
         self._child: process.Child | None = None
         self._ready = asyncio.Event()
@@ -44,7 +65,8 @@ class Keeper:
             code, ran_for = await self._run_once()
             self._ready.clear()
             self._backoff = self._backoff.ended(ran_for)
-            why = f"ended with {_how(code)}: {tail(self._log) or 'its log is empty'}"
+            why = self._why_killed or f"ended with {_how(code)}: {tail(self._log) or 'its log is empty'}"
+            self._why_killed = ""
             log.warning("%s %s; next start in %g s", self.part.name, why, self._backoff.delay)
             self._set(PartState.BACKING_OFF, why, None)
             self.report.restarts += 1
@@ -71,7 +93,7 @@ class Keeper:
         return code, time.monotonic() - started
 
     async def _watch(self) -> None:
-        """Probe until ready, then only keep the log bounded: what hangs later is for its own watchdogs to end."""
+        """Probe until ready; from then on end it when it hangs, and keep its log bounded."""
         pid = self.report.pid
         while (missing := await self.part.ready()) is not None:
             if missing != self.report.message:
@@ -80,9 +102,21 @@ class Keeper:
         self._failed_starts = 0
         self._ready.set()
         self._set(PartState.READY, "", pid)
-        while True:
-            await asyncio.sleep(_TRIM_SECONDS)
+        failures = 0
+        while failures < self._patience.failures:
+            await asyncio.sleep(self._patience.period)
             process.trim_log(self._log)
+            hanging = await self._hangs()
+            failures = failures + 1 if hanging else 0
+        if self._child is not None:
+            self._why_killed = f"hung and was killed: {hanging}"
+            process.signal_group(self._child.pid, signal.SIGKILL)
+
+    async def _hangs(self) -> str | None:
+        try:
+            return await asyncio.wait_for(self.part.alive(), self._patience.timeout)
+        except TimeoutError:
+            return f"no answer within {self._patience.timeout:g} s"
 
     def _set(self, state: PartState, message: str, pid: int | None) -> None:
         self.report.state, self.report.message, self.report.pid = state, message, pid

@@ -29,12 +29,15 @@ from shoal.gateway.settings import Address, GatewaySettings
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One process of the control plane. `ready` says None, or what is still missing."""
+    """One process of the control plane."""
 
     name: str
     title: str
     command: Callable[[], Sequence[str]]
     ready: Callable[[], Awaitable[str | None]]
+    """Says None, or what is still missing until it can be used."""
+    alive: Callable[[], Awaitable[str | None]]
+    """Says None, or why it seems to hang; asked once it was ready."""
 
 
 def api_server(settings: ClusterSettings, subnet: Subnet) -> Part:
@@ -56,7 +59,7 @@ def api_server(settings: ClusterSettings, subnet: Subnet) -> Part:
             return str(error)
         return None
 
-    return Part("apiserver", "Kubernetes API", command, ready)
+    return Part("apiserver", "Kubernetes API", command, ready, ready)
 
 
 def mesh(settings: ClusterSettings, subnet: Subnet) -> Part:
@@ -75,7 +78,10 @@ def mesh(settings: ClusterSettings, subnet: Subnet) -> Part:
     async def ready() -> str | None:
         return await _http_ready(f"http://{host}:{ADMIN_PORT}/readyz")
 
-    return Part("mesh", "mesh and controller", command, ready)
+    async def alive() -> str | None:
+        return await _http_answers(f"http://{host}:{ADMIN_PORT}/healthz")
+
+    return Part("mesh", "mesh and controller", command, ready, alive)
 
 
 def gateway(settings: ClusterSettings, subnet: Subnet) -> Part:
@@ -102,16 +108,33 @@ def gateway(settings: ClusterSettings, subnet: Subnet) -> Part:
                 return why
         return None
 
-    return Part("gateway", "gateway", command, ready)
+    async def alive() -> str | None:
+        # The kernel accepts connections for a process that hangs, so it must answer something.
+        return await _http_answers(f"http://{own}:{settings.rest_port}/v2/health/live")
+
+    return Part("gateway", "gateway", command, ready, alive)
 
 
 async def _http_ready(url: str) -> str | None:
+    response = await _get(url)
+    if isinstance(response, str) or response.is_success:
+        return response if isinstance(response, str) else None
+    return f"{url} answered {response.status_code}: {response.text.strip()[:200]}"
+
+
+async def _http_answers(url: str) -> str | None:
+    response = await _get(url)
+    return response if isinstance(response, str) else None
+
+
+async def _get(url: str) -> httpx.Response | str:
+    """The answer, or why there is none."""
     try:
-        async with httpx.AsyncClient(timeout=2.0, trust_env=False) as client:
-            response = await client.get(url)
+        # Reading certificates for plain HTTP would cost more than all the rest.
+        async with httpx.AsyncClient(timeout=2.0, trust_env=False, verify=False) as client:
+            return await client.get(url)
     except httpx.HTTPError as error:
-        return f"{url} does not answer ({error or type(error).__name__})"
-    return None if response.is_success else f"{url} answered {response.status_code}: {response.text.strip()[:200]}"
+        return f"{url} does not answer ({str(error) or type(error).__name__})"
 
 
 async def _listens(host: str, port: int) -> str | None:

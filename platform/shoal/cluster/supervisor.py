@@ -10,7 +10,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 
 from shoal.cluster import lock, process
-from shoal.cluster.api import DEPLOYMENTS, KubeClient, read_kubeconfig
+from shoal.cluster.api import DEPLOYMENTS, PODS, KubeClient, Object, read_kubeconfig
 from shoal.cluster.errors import ApiError, ApiUnreachableError, ClusterError
 from shoal.cluster.factory import apply_factory
 from shoal.cluster.keeper import Keeper
@@ -129,7 +129,11 @@ class Supervisor:
                 wanted = sum(int(d["spec"].get("replicas", 1)) for d in deployments)
                 ready = sum(int((d.get("status") or {}).get("readyReplicas") or 0) for d in deployments)
                 state = PartState.READY if ready >= wanted else PartState.STARTING
-                self._part_changed("pods", PartReport(state=state, message=f"{ready}/{wanted}"))
+                problem = (
+                    "" if ready >= wanted else first_problem((await client.list(PODS, self._settings.namespace))[0])
+                )
+                message = f"{ready}/{wanted}" + (f": {problem}" if problem else "")
+                self._part_changed("pods", PartReport(state=state, message=message))
             settled = self._report is not None and self._report.parts["pods"].state is PartState.READY
             await asyncio.sleep(2.0 if settled else _PODS_POLL)
 
@@ -167,6 +171,16 @@ class Supervisor:
         if self._report is not None:
             write_report(self._layout.status, self._report)
             self._observe(self._report)
+
+
+def first_problem(pods: list[Object]) -> str:
+    """Why a pod is not running, of the first container that says so; "" if all are only starting."""
+    for pod in pods:
+        for status in (pod.get("status") or {}).get("containerStatuses") or ():
+            waiting = status["state"].get("waiting") or {}
+            if waiting.get("message"):
+                return f"{pod['metadata']['name']}: {status['name']}: {waiting['reason']}: {waiting['message']}"
+    return ""
 
 
 def prepare_state_dir(settings: ClusterSettings) -> None:

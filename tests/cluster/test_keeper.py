@@ -1,0 +1,105 @@
+"""Parts of the control plane: those that end are started again, and so are those that hang."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shoal.cluster.api import Object
+from shoal.cluster.keeper import Keeper, Patience
+from shoal.cluster.parts import Part
+from shoal.cluster.report import PartState
+from shoal.cluster.supervisor import first_problem
+
+pytestmark = pytest.mark.server
+
+SERVER = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+open(sys.argv[1], "w").write(str(server.server_port))
+server.serve_forever()
+"""
+
+
+class Kept:
+    def __init__(self, root: Path) -> None:
+        self.port = root / "port"
+        command = [sys.executable, "-c", SERVER, str(self.port)]
+        part = Part("web", "web server", lambda: command, self.ask, self.ask)
+        self.reports: list[tuple[PartState, str]] = []
+        patience = Patience(period=0.05, timeout=0.3, failures=3)
+        self.keeper = Keeper(part, root / "web.log", root, dict(os.environ), self.changed, patience)
+
+    async def ask(self) -> str | None:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(self.port.read_text()))
+        except (OSError, ValueError) as error:
+            return str(error)
+        try:
+            writer.write(b"GET / HTTP/1.0\r\n\r\n")
+            return None if await reader.readline() else "empty answer"
+        finally:
+            writer.close()
+
+    def changed(self) -> None:
+        self.reports.append((self.keeper.report.state, self.keeper.report.message))
+
+
+@pytest.fixture
+async def kept(tmp_path: Path) -> AsyncIterator[Kept]:
+    web = Kept(tmp_path)
+    task = asyncio.create_task(web.keeper.run())
+    await web.keeper.wait_ready(20)
+    yield web
+    task.cancel()
+    await web.keeper.stop(1.0)
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def ready_as_another(keeper: Keeper, pid: int | None) -> None:
+    for _ in range(1500):
+        if keeper.report.state is PartState.READY and keeper.report.pid != pid:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"not started again: {keeper.report}")
+
+
+async def test_a_part_that_hangs_is_killed_and_started_again(kept: Kept):
+    pid = kept.keeper.report.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    await ready_as_another(kept.keeper, pid)
+    assert kept.keeper.report.restarts == 1
+    assert (PartState.BACKING_OFF, "hung and was killed: no answer within 0.3 s") in kept.reports
+
+
+async def test_a_part_that_pauses_for_a_moment_is_left_alone(kept: Kept):
+    pid = kept.keeper.report.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    await asyncio.sleep(0.2)  # less than one answer may take
+    os.kill(pid, signal.SIGCONT)
+    await asyncio.sleep(0.5)
+    assert kept.keeper.report.pid == pid
+    assert kept.keeper.report.restarts == 0
+
+
+def pod(name: str, **state: object) -> Object:
+    return {"metadata": {"name": name}, "status": {"containerStatuses": [{"name": "mlserver", "state": state}]}}
+
+
+def test_the_first_problem_of_pods_names_pod_container_and_reason():
+    starting = pod("a", waiting={"reason": "ContainerCreating"})
+    broken = pod("b", waiting={"reason": "CrashLoopBackOff", "message": "no module named mlserver"})
+    assert first_problem([{"metadata": {"name": "new"}}, starting, pod("c", running={})]) == ""
+    assert first_problem([starting, broken]) == "b: mlserver: CrashLoopBackOff: no module named mlserver"
