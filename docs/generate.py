@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import typer
 from pydantic import BaseModel
@@ -39,6 +39,9 @@ DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"
 FIGURES = DOCS / "figures.json"
 _PART = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end of (?P=name) -->)", re.DOTALL)
+
+Parts: TypeAlias = tuple[tuple[type[BaseModel], str], ...]
+"""Models of a manifest with the path of their fields."""
 
 CONFIG_EFFECTS: Mapping[str, str] = {
     "inferenceServiceName": "Name of the gateway's Service and prefix of the runtimes' Deployments.",
@@ -149,7 +152,7 @@ def _ignored(*models: type[BaseModel]) -> str:
 def isvc_fields() -> str:
     """Fields of an InferenceService that count."""
     spec = "spec.predictor."
-    parts = ((isvc.PredictorSpec, spec), (isvc.ModelSpec, f"{spec}model."))
+    parts: Parts = ((isvc.PredictorSpec, spec), (isvc.ModelSpec, f"{spec}model."))
     parts += ((isvc.ModelFormat, f"{spec}model.modelFormat."), (isvc.StorageSpec, f"{spec}model.storage."))
     skipped = {f"`{spec}{name}`" for name in isvc.FRAMEWORKS} | {
         f"`{spec}model.{n}`" for n in ("storage", "modelFormat")
@@ -160,7 +163,7 @@ def isvc_fields() -> str:
 
 def isvc_status() -> str:
     """Fields of an InferenceService's status."""
-    parts = ((isvc.InferenceServiceStatus, "status."), (isvc.ModelStatus, "status.modelStatus."))
+    parts: Parts = ((isvc.InferenceServiceStatus, "status."), (isvc.ModelStatus, "status.modelStatus."))
     parts += (
         (isvc.ModelStates, "status.modelStatus.states."),
         (isvc.FailureInfo, "status.modelStatus.lastFailureInfo."),
@@ -170,7 +173,10 @@ def isvc_status() -> str:
 
 def runtime_fields() -> str:
     """Fields of a ServingRuntime that count."""
-    parts = ((runtime.ServingRuntimeSpec, "spec."), (runtime.SupportedModelFormat, "spec.supportedModelFormats[]."))
+    parts: Parts = (
+        (runtime.ServingRuntimeSpec, "spec."),
+        (runtime.SupportedModelFormat, "spec.supportedModelFormats[]."),
+    )
     parts += ((runtime.StorageHelper, "spec.storageHelper."), (runtime.BuiltInAdapter, "spec.builtInAdapter."))
     return table(("field", "meaning"), (row for model, path in parts for row in _fields(model, path)))
 
@@ -207,7 +213,7 @@ def _short(value: Any) -> str:
 
 def storage_entries() -> str:
     """Fields of the entries of storage-config, by type."""
-    kinds = {
+    kinds: Mapping[str, type[BaseModel]] = {
         "s3": storage.S3Storage,
         "http": storage.HTTPStorage,
         "pvc": storage.PVCStorage,
