@@ -91,6 +91,35 @@ def test_what_does_not_resolve(config_dir, key, error, message):
     assert "top-secret" not in f"{caught.value} {caught.value.__context__}"
 
 
+@pytest.mark.parametrize(
+    ("entry", "field"),
+    [
+        ({"type": "http", "url": "https://ours", "headers": {"Authorization": "top-secret"}}, "url"),
+        ({"type": "http", "url": "https://ours", "client_certificate": "c", "client_key": "top-secret"}, "url"),
+        ({"type": "s3", "endpoint_url": "https://ours", "secret_access_key": "top-secret"}, "endpoint_url"),
+        ({"type": "s3", "access_key_id": "a", "secret_access_key": "top-secret"}, "endpoint_url"),
+        ({"type": "s3", "endpoint_url": "https://ours", "headers": {"X-Key": "top-secret"}}, "url"),
+    ],
+)
+def test_credentials_are_not_sent_where_a_model_says(config_dir, entry, field):
+    put_entry(config_dir, "keyed", entry)
+    redirecting = ModelKey(storage_key="keyed", storage_params={field: "https://theirs", "type": "http"})
+    with pytest.raises(
+        InvalidStorageError, match=f"^storage.parameters.{field}: .*'keyed' holds credentials"
+    ) as caught:
+        resolve(redirecting, config_dir)
+    assert "top-secret" not in str(caught.value)
+    if field in entry:
+        same = ModelKey(storage_key="keyed", storage_params={field: entry[field]})
+        assert resolve(same, config_dir).values[field] == "https://ours"
+
+
+def test_the_default_entry_is_protected_as_well(config_dir):
+    put_entry(config_dir, "default_http", {"type": "http", "url": "https://ours", "headers": {"X-Key": "top-secret"}})
+    with pytest.raises(InvalidStorageError, match="holds credentials"):
+        resolve(ModelKey(storage_params={"type": "http", "url": "https://theirs"}), config_dir)
+
+
 def test_without_any_entry_the_parameters_must_name_a_type(tmp_path):
     assert resolve(ModelKey(storage_params={"type": "pvc", "name": "c"}), tmp_path / "none").type == "pvc"
     with pytest.raises(InvalidStorageError, match=r"'type' is missing; set storage\.key"):

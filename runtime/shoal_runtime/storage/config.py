@@ -2,8 +2,9 @@
 
 The rules are the puller's (ModelMesh runtime adapter): an entry named by the key must exist; without a key it is
 `default_<type>`, or `default`, and may be missing; then `default_bucket`, the key's `bucket`, and the parameters, whose
-names are dot-paths into the entry. One rule is Shoal's: a `local` store's `path` comes from the Secret only, or whoever
-may declare a model could read any file of the pod.
+names are dot-paths into the entry. Two rules are Shoal's. A `local` store's `path` comes from the Secret only, or
+whoever may declare a model could read any file of the pod. So does the address of an entry that holds credentials, or
+whoever may declare a model could have them sent to a server of their own.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from shoal_runtime.storage.types import ModelKey
 MAX_ENTRY_BYTES = 1024 * 1024
 _LATER = ("gcs", "azure")
 SUPPORTED = ("s3", "http", "pvc", "local")
+_ADDRESSES = ("url", "endpoint_url")
+_CREDENTIALS = ("headers", "access_key_id", "secret_access_key", "client_certificate", "client_key")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -66,6 +69,7 @@ def resolve(key: ModelKey, config_dir: Path) -> StorageConfig:
     if key.bucket and entry.get("bucket"):
         entry["bucket"] = key.bucket
     trusted_path = entry.get("path") if entry.get("type") == "local" else None
+    _refuse_to_redirect(entry, key.storage_params, source)
     for name, value in sorted(key.storage_params.items()):
         _override(entry, name, value)
     kind = entry.get("type")
@@ -113,6 +117,17 @@ def _object(content: bytes, source: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InvalidStorageError(f"{source} must be a JSON object with a 'type'")
     return document
+
+
+def _refuse_to_redirect(entry: Mapping[str, Any], parameters: Mapping[str, str], source: str) -> None:
+    if not any(entry.get(name) for name in _CREDENTIALS):
+        return
+    for name in _ADDRESSES:
+        if name in parameters and parameters[name] != entry.get(name):
+            raise InvalidStorageError(
+                f"storage.parameters.{name}: {source} holds credentials, so models may not change where they are sent; "
+                f"remove this parameter, or add an entry to the Secret with this '{name}'"
+            )
 
 
 def _override(entry: dict[str, Any], name: str, value: str) -> None:

@@ -99,7 +99,7 @@ class HttpStore:
                 if len(buffer) >= CHUNK_BYTES:
                     yield bytes(buffer)
                     buffer.clear()
-        except httpx.TransportError as error:
+        except (httpx.TransportError, ssl.SSLError) as error:
             failure = StorageUnavailableError(f"{self._name(path)} broke off: {type(error).__name__}")
         if buffer:
             yield bytes(buffer)  # What came before the break need not come again.
@@ -116,7 +116,8 @@ class HttpStore:
             request = self._client.build_request("GET", url, headers={"Accept-Encoding": "identity", **own, **extra})
             try:
                 answer = await self._client.send(request, stream=True)
-            except (httpx.TransportError, httpx.InvalidURL) as error:
+            # With TLS 1.3 a server refuses a client certificate after the handshake; httpx lets that through as it is.
+            except (httpx.TransportError, httpx.InvalidURL, ssl.SSLError) as error:
                 raise self._failure(path, error) from None
             try:
                 if answer.has_redirect_location:
