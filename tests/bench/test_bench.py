@@ -1,0 +1,53 @@
+"""The benchmarks run from the command line, and what must hold on any machine holds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+async def bench(*arguments: str, **environment: str) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench", *arguments,
+        cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), 300)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode, output.decode()
+
+
+@pytest.mark.server
+async def test_the_gateway_answers_rightly_and_leaves_the_python_proxy_behind():
+    code, output = await bench("gateway", "--quick")
+    assert code == 0, output
+    path = ROOT / output.rpartition("written to ")[2].splitlines()[0]
+    rows = {(row["group"], row["name"]): row["figure"] for row in json.loads(path.read_text())["rows"]}
+    path.unlink()
+    for routed in ("1", "20,000"):
+        assert rows[f"gateway, {routed} routed", "wrong or failed answers"] == 0
+        assert rows[f"gateway, {routed} routed", "requests/s over the Python proxy's"] > 3
+    assert rows["gateway", "memory a routed model"] <= 30
+
+
+async def test_missing_programs_are_named_with_their_packages(tmp_path):
+    code, output = await bench("gateway", PATH=str(tmp_path))
+    assert code == 2
+    assert "h2load, nghttpd: not found; on Debian: apt-get install nghttp2-client nghttp2-server" in output
+
+
+async def test_unknown_measurements_are_refused_with_those_there_are():
+    code, output = await bench("gatway")
+    assert code == 2
+    assert "no measurement named gatway; there are cold, gateway, loads" in output
