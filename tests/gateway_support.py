@@ -175,9 +175,9 @@ class Gateway:
                     return
                 await asyncio.sleep(0.02)
 
-    async def stop_process(self) -> None:
+    async def stop_process(self, *, gently: bool = False) -> None:
         if self.process is not None and self.process.returncode is None:
-            self.process.kill()
+            self.process.terminate() if gently else self.process.kill()
             await self.process.wait()
 
     def publish(self, changes: dict[str | RouteKey, tuple[Upstream, ...]]) -> int:
@@ -257,6 +257,7 @@ class HttpServer:
         self.name = name
         self.address = free_address()
         self.status = 200
+        self.hold: asyncio.Event | None = None
         self.marks = ""
         """Headers of every answer, each ended by a line break."""
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
@@ -277,6 +278,8 @@ class HttpServer:
                 headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
                 body = await self._body(reader, headers)
                 self.requests.append((method, path, headers, body))
+                if self.hold is not None:
+                    await self.hold.wait()
                 answer = json.dumps({"server": self.name, "path": path}).encode()
                 start = f"HTTP/1.1 {self.status} OK\r\ncontent-type: application/json\r\n"
                 start += f"content-length: {len(answer)}\r\n{self.marks}\r\n"

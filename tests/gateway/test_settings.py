@@ -1,0 +1,87 @@
+"""What can be set of a gateway, through a real Envoy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import grpc
+import httpx
+import pytest
+
+from gateway_support import HttpServer, ModelServer, Stub, running_gateway, until
+from shoal_protos import inference as oip
+
+pytestmark = pytest.mark.server
+REVISION = "digits__isvc-0123456789"
+
+
+@pytest.fixture
+async def server():
+    server = ModelServer(REVISION, name="pod")
+    await server.start()
+    yield server
+    await server.stop()
+
+
+async def test_the_access_log_says_who_served_what(server, tmp_path):
+    log = tmp_path / "access.log"
+    async with running_gateway(access_log=log) as gateway, grpc.aio.insecure_channel(gateway.target) as channel:
+        await gateway.route({"digits": (server.upstream(REVISION),)})
+        await Stub(channel).ModelInfer(oip.ModelInferRequest(model_name="digits"))
+        await gateway.stop_process(gently=True)  # which writes what is still held back
+    entry = json.loads(log.read_text().splitlines()[0])
+    assert entry["path"] == oip.method_path("ModelInfer")
+    assert entry["upstream"] == f"{server.address.host}:{server.address.port}"
+    assert (entry["status"], entry["grpc_status"], entry["attempts"]) == (200, "OK", 1)
+
+
+async def test_several_workers_route_alike(server):
+    async with running_gateway(concurrency=3) as gateway:
+        gateway.activator.revisions = {"digits"}
+        for copies, expected in (((server.upstream(REVISION),), "pod"), ((), "activator")):
+            await gateway.route({"digits": copies})
+            for _ in range(12):  # each connection is some worker's
+                options = [("grpc.use_local_subchannel_pool", 1)]
+                async with grpc.aio.insecure_channel(gateway.target, options=options) as channel:
+                    answer = await Stub(channel).ModelInfer(oip.ModelInferRequest(model_name="digits"))
+                assert answer.model_version == expected
+
+
+async def test_connections_beyond_the_limit_are_refused():
+    async with running_gateway(max_connections=3) as gateway:
+        while ": 0" not in await gateway.admin("/stats?filter=http.rest.downstream_cx_active"):
+            await asyncio.sleep(0.01)  # the connection that found the gateway ready is still counted
+        host, port = gateway.settings.grpc.host, gateway.settings.grpc.port
+        kept = [await asyncio.open_connection(host, port) for _ in range(3)]
+        reader, writer = await asyncio.open_connection(host, port)
+        try:
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        except ConnectionResetError:
+            pass  # the other way to be refused
+        writer.close()
+        for _, writer in kept:
+            writer.close()
+        assert not any(reader.at_eof() for reader, _ in kept)
+
+
+async def test_a_request_without_a_deadline_gets_the_gateways(server):
+    activator = HttpServer("activator")
+    activator.hold = asyncio.Event()
+    await activator.start()
+    async with running_gateway(activator.address, request_timeout=0.3) as gateway:
+        await gateway.route({"digits": (server.upstream(REVISION),)})
+        server.hold = asyncio.Event()
+        async with grpc.aio.insecure_channel(gateway.target) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await Stub(channel).ModelInfer(oip.ModelInferRequest(model_name="digits"))
+        async with httpx.AsyncClient(base_url=gateway.rest, timeout=20) as client:
+            body = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}]}
+            answer = await client.post("/v2/models/digits/infer", json=body)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert answer.status_code == 504
+        assert "too long" in answer.json()["error"]
+        await until(lambda: activator.requests)
+        server.hold.set()
+        activator.hold.set()
+    await activator.stop()
