@@ -78,9 +78,9 @@ def test_describe_tells_spec_status_copies_and_events(cluster: Cluster, digits: 
 def test_an_isvcs_whole_life(cluster: Cluster, digits: str, svm: Path, tmp_path: Path):
     file = tmp_path / "isvc.yaml"
     file.write_text(service("life", svm.name, claim="digits"))
-    assert cluster.must("apply", "-f", str(file)) == "inferenceservice/life created\n"
+    assert cluster.must("apply", "-f", str(file)) == "inferenceservice.serving.kserve.io/life created\n"
     assert "life is Loaded" in cluster.must("wait", "isvc", "life", "--for", "Loaded", "--timeout", "60s")
-    assert cluster.must("apply", "-f", str(file)) == "inferenceservice/life unchanged\n"
+    assert cluster.must("apply", "-f", str(file)) == "inferenceservice.serving.kserve.io/life unchanged\n"
     request = tmp_path / "request.json"
     request.write_text(seed_form(PIXELS))
     answer = json.loads(cluster.must("infer", "life", "-f", str(request)))

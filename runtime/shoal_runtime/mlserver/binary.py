@@ -24,7 +24,7 @@ from shoal_runtime.mlserver.answers import datatype_of
 HEADER: Final = "Inference-Header-Content-Length"
 _NAMED_ERRORS: Final = 3
 """Most faults of one request that are told at once."""
-_TYPES: Final[Mapping[str, Any]] = {
+TYPES: Final[Mapping[str, Any]] = {
     "BOOL": np.dtype("?"),
     "UINT8": np.dtype("u1"),
     "UINT16": np.dtype("<u2"),
@@ -38,6 +38,7 @@ _TYPES: Final[Mapping[str, Any]] = {
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
 }
+"""Datatypes of numbers, as they are in bytes."""
 _LENGTH: Final = struct.Struct("<I")
 
 
@@ -188,13 +189,13 @@ def _decode(tensor: RequestInput, content: memoryview, where: str) -> list[Any]:
     values, datatype = math.prod(tensor.shape), datatype_of(tensor)
     if datatype == "BYTES":
         return _elements(content, values, where)
-    needed = values * _TYPES[datatype].itemsize
+    needed = values * TYPES[datatype].itemsize
     if len(content) != needed:
         raise InferenceError(
             f"{where}.parameters.binary_data_size: {len(content)} bytes, "
             f"but {datatype} of shape {tensor.shape} takes {needed}"
         )
-    decoded: list[Any] = np.frombuffer(content, _TYPES[datatype]).tolist()
+    decoded: list[Any] = np.frombuffer(content, TYPES[datatype]).tolist()
     return decoded
 
 
@@ -218,7 +219,7 @@ def _elements(content: memoryview, count: int, where: str) -> list[bytes]:
 def _encode(output: Any) -> bytes:
     data, datatype = getattr(output.data, "root", output.data), datatype_of(output)
     if datatype != "BYTES":
-        return np.asarray(data, _TYPES[datatype]).tobytes()
+        return np.asarray(data, TYPES[datatype]).tobytes()
     packed = bytearray()
     for element in _flat(data):
         content = element if isinstance(element, bytes) else str("" if element is None else element).encode()

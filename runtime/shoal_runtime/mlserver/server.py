@@ -12,6 +12,7 @@ from mlserver.registry import MultiModelRegistry
 from mlserver.settings import ModelSettings, Settings
 
 from shoal_runtime.mlserver.memory import Tidier
+from shoal_runtime.mlserver.messages import CheckingGrpcServer
 from shoal_runtime.mlserver.registry import SharedRegistry
 from shoal_runtime.mlserver.rest import serve_tensors
 from shoal_runtime.mlserver.warm import WARM_SECONDS, extensions_of, wanted_formats, warm
@@ -54,6 +55,7 @@ class SharedServer(MLServer):  # type: ignore[misc]
 
     def _create_servers(self) -> None:
         super()._create_servers()
+        self._grpc_server = CheckingGrpcServer(self._settings, self._data_plane, self._model_repository_handlers)
         serve_tensors(self._rest_server._app, self._data_plane)
 
     def _create_model_registry(self) -> MultiModelRegistry:
