@@ -50,7 +50,7 @@ async def test_several_workers_route_alike(server):
 
 async def test_connections_beyond_the_limit_are_refused():
     async with running_gateway(max_connections=3) as gateway:
-        while ": 0" not in await gateway.admin("/stats?filter=http.rest.downstream_cx_active"):
+        while ": 0" not in await gateway.admin("/stats?filter=http.rest.downstream_cx_active"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # the connection that found the gateway ready is still counted
         host, port = gateway.settings.grpc.host, gateway.settings.grpc.port
         kept = [await asyncio.open_connection(host, port) for _ in range(3)]
