@@ -293,8 +293,8 @@ def figures(*, only_held: bool = False) -> str:
     """The table of the benchmark run kept in `figures.json`."""
     run = json.loads(FIGURES.read_text())
     rows = (
-        (f"{row['group']}: {row['name']}", _figure(row), row["beside"], _limit(row))
-        for row in run["rows"]
+        (f"{row['group']}: {name}", _figure(row), row["beside"], _limit(row))
+        for row, name in zip(run["rows"], _full_names(run["rows"]), strict=True)
         if row["limit"] or not only_held
     )
     how = "python -m bench --quick" if run["quick"] else "make bench"
@@ -302,6 +302,15 @@ def figures(*, only_held: bool = False) -> str:
     load = f"load average {run['machine']['load']:.1f} at the end"
     told = f"Measured by `{how}` on {run['date']}: {machine}, {load}.\n\n"
     return told + table(("what", "figure", "beside it, in the same run", "must be"), rows)
+
+
+def _full_names(rows: list[Mapping[str, Any]]) -> Iterator[str]:
+    """Names that can stand alone: "the same" is the last row that was not."""
+    before = ""
+    for row in rows:
+        if not row["name"].startswith("the same"):
+            before = row["name"]
+        yield row["name"].replace("the same", before, 1)
 
 
 def _figure(row: Mapping[str, Any]) -> str:
