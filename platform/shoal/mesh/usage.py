@@ -20,15 +20,17 @@ RATE_WINDOW: Final = 5.0
 class _Rate:
     value: float = 0.0
     at: float = 0.0
+    interval: float = 0.0
 
     def add(self, count: float, interval: float, now: float) -> None:
         weight = 1 - math.exp(-interval / RATE_WINDOW)
         self.value = self.now(now) * (1 - weight) + count / max(interval, 1e-6) * weight
         self.at = now
+        self.interval = interval
 
     def now(self, now: float) -> float:
         # Revisions that are no longer used are in no report, so their rate fades by itself.
-        idle = max(0.0, now - self.at - 1.5)
+        idle = max(0.0, now - self.at - 1.5 * self.interval)
         return self.value * math.exp(-idle / RATE_WINDOW)
 
 
