@@ -47,13 +47,13 @@ end
 
 local MALFORMED = "the message is not valid protobuf: "
 
--- The name in the message between 0-based offsets 5 and length; `bytes(offset, count)` reads. Name or nil, error.
+-- The name in the message between 0-based offsets 5 and length; `bytes(offset, count)` reads, and `window` is how it
+-- starts. Name or nil, error.
 -- Walks over the top-level fields, so that what is cut off or not protobuf is told here and not by a model server.
-local function walk(bytes, length)
+local function walk(bytes, length, window)
   local name
-  local base = M.PREFIX
-  local window = bytes(base, math.min(WINDOW, length - base))
-  local i = 1 -- position in the window; the byte at window position i is at offset base + i - 1
+  local base = 0
+  local i = M.PREFIX + 1 -- position in the window; the byte at window position i is at offset base + i - 1
   while base + i - 1 < length do
     if #window - i < LONGEST_TAG and base + #window < length then
       base = base + i - 1
@@ -97,12 +97,12 @@ end
 -- The model's name in the body of a unary call: name or nil, error.
 function M.read_name(bytes, length)
   if length < M.PREFIX then return nil, "the request has no message" end
-  local prefix = bytes(0, M.PREFIX)
-  if byte(prefix, 1) ~= 0 then return nil, "the message is compressed but there is no grpc-encoding header" end
-  local size = length_of(prefix)
+  local window = bytes(0, math.min(WINDOW, length))
+  if byte(window, 1) ~= 0 then return nil, "the message is compressed but there is no grpc-encoding header" end
+  local size = length_of(window)
   if size > length - M.PREFIX then return nil, "the message is cut off" end
   if size < length - M.PREFIX then return nil, "the request has more than one message" end
-  return walk(bytes, length)
+  return walk(bytes, length, window)
 end
 
 -- The body of a unary call with the model renamed.
