@@ -42,6 +42,8 @@ _Key = tuple[str, ...]
 _SERVICES: _Key = ("services",)
 _ORPHANS: _Key = ("orphans",)
 _WATCHED = (CONFIG_MAP, SECRET, CLUSTER_RUNTIME, RUNTIME, ISVC, DEPLOYMENT, POD)
+_STATUS_PAUSE = 0.1
+"""Seconds between a change in the mesh and the status that tells it."""
 _DEPLOYMENTS = ",".join(f"{name}={value}" for name, value in MANAGED_BY.items())
 
 
@@ -97,11 +99,12 @@ class Controller:
         self._all_isvcs()
 
     async def follow_mesh(self) -> None:
-        """Have the status written of every endpoint that changes."""
+        """Have the status written of every endpoint that changes, a little later: a cold load is over by then."""
+        loop = asyncio.get_running_loop()
         async for names in self._mesh.changes():
             for name in names:
                 if self.store.get(ISVC, name) is not None:
-                    self.queue.add(("isvc", name))
+                    loop.call_later(_STATUS_PAUSE, self.queue.add, ("isvc", name))
 
     async def _work(self, key: _Key) -> None:
         match key:
