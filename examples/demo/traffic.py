@@ -74,6 +74,8 @@ class Client:
         request.inputs.add(name="predict", datatype="FP32", shape=[1, 64])
         request.raw_input_contents.append(self._rows[row].tobytes())
         started = time.perf_counter()
+        # A version may stop being acceptable while the request is under way.
+        acceptable = list(self.expected[name])
         try:
             call = self._infer(request, timeout=timeout)
             answer = await call
@@ -83,7 +85,7 @@ class Client:
             return
         took = time.perf_counter() - started
         value = first_integer(answer)
-        if all(answers[row] != value for answers in self.expected[name]):
+        if all(answers[row] != value for answers in [*acceptable, *self.expected[name]]):
             self.tally.failures.append(f"{name}: answered {value} to digit {row}")
             return
         self.tally.answered_by.setdefault(answer.model_name, set()).add(value)

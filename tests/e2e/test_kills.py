@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from e2e_models import train_numbered
-from e2e_support import Cluster, eventually, kill, running
+from e2e_support import Cluster, eventually, kill, running, service
 from e2e_traffic import FORMS, Subject, Traffic
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -36,8 +36,9 @@ def subjects(fragile: Cluster, tmp_path_factory: pytest.TempPathFactory) -> list
         answers = train_numbered(folder / f"k{number}.joblib", number, 1, 100_000)
         found.append(Subject(f"k{number}", number, {1: answers}))
     fragile.must("pvc", "create", "kept", "--from", str(folder))
-    for subject in found:
-        fragile.deploy(subject.name, f"{subject.name}.joblib", claim="kept")
+    manifests = [service(subject.name, f"{subject.name}.joblib", "kept") for subject in found]
+    fragile.must("apply", "-f", "-", stdin="---\n".join(manifests))
+    fragile.must("wait", "isvc", *(subject.name for subject in found), "--for", "Loaded", "--timeout", "90s")
     return found
 
 

@@ -50,8 +50,7 @@ def subjects(crowded: Cluster, tmp_path_factory: pytest.TempPathFactory) -> list
     crowded.must("pvc", "create", "many", "--from", str(folder))
     manifests = [service(subject.name, file_of(Path(), subject.number, 1).name, "many") for subject in found]
     crowded.must("apply", "-f", "-", stdin="---\n".join(manifests))
-    for subject in found:
-        crowded.must("wait", "isvc", subject.name, "--for", "Ready", "--timeout", "90s")
+    crowded.must("wait", "isvc", *(subject.name for subject in found), "--for", "Ready", "--timeout", "90s")
     return found
 
 
