@@ -444,7 +444,10 @@ def test_any_bytes_in_a_message(cluster: Cluster, digits: str, data):
     cut = data.draw(st.integers(0, len(message)))
     with grpc.insecure_channel(cluster.grpc) as channel:
         call = channel.unary_unary(GENERIC_PATH).future(bytes(message[:cut]), timeout=30)
-        assert call.code().name in ("OK", "INVALID_ARGUMENT", "NOT_FOUND"), (call.code(), call.details(), message)
+        # What is broken inside a tensor is first seen by the model server, whose gRPC library knows no better code.
+        unparsed = call.code() is grpc.StatusCode.UNKNOWN and "Error parsing message" in call.details()
+        known = call.code().name in ("OK", "INVALID_ARGUMENT", "NOT_FOUND")
+        assert known or unparsed, (call.code(), call.details(), message)
         assert call.code() is not grpc.StatusCode.OK or b"digits__isvc-" in call.result()
 
 
