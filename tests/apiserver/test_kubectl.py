@@ -113,6 +113,21 @@ def test_dry_runs_store_nothing(server: ApiServer) -> None:
     assert len(server.get(SERVICES)["items"]) == 1
 
 
+def test_server_side_apply_takes_json_with_any_text(server: ApiServer) -> None:
+    body = json.dumps(config_map("text", fish="größe \U0001f41f"))
+    assert "\\ud83d" in body
+    answer = server.http.patch(
+        f"{CONFIG_MAPS}/text?fieldManager=one", content=body, headers={"content-type": "application/apply-patch+yaml"}
+    )
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["data"] == {"fish": "größe \U0001f41f"}
+    flow = "{apiVersion: v1, kind: ConfigMap, metadata: {name: text}, data: {fish: carp}}"
+    server.http.patch(
+        f"{CONFIG_MAPS}/text?fieldManager=one", content=flow, headers={"content-type": "application/apply-patch+yaml"}
+    )
+    assert server.get(f"{CONFIG_MAPS}/text")["data"] == {"fish": "carp"}
+
+
 def test_server_side_apply_conflicts_and_force(server: ApiServer) -> None:
     first = config_map("shared", color="red", size="1")
     server.kubectl("apply", "--server-side", "--field-manager=one", "-f", "-", stdin=dump(first))

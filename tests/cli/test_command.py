@@ -87,7 +87,7 @@ def test_errors_are_one_clear_line(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [", "line 1"),
+        ("a: [}", "line 1"),
         ("a: 1\na: 2", "key 'a' is given twice"),
         ("- 1", "a manifest is a mapping"),
         ("kind: X\nmetadata: {name: x}", "apiVersion is missing"),

@@ -6,6 +6,7 @@ refused, and neither deep nesting nor YAML aliases can be used to exhaust the se
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Hashable
@@ -14,7 +15,7 @@ from typing import Any
 import yaml
 
 from shoal.apiserver import protobuf
-from shoal.apiserver.errors import bad_request, unsupported_media_type
+from shoal.apiserver.errors import ApiError, bad_request, unsupported_media_type
 
 MAX_NODES = 400_000
 MAX_DEPTH = 100
@@ -62,6 +63,10 @@ def _from_json(body: bytes) -> Any:
 
 
 def _from_yaml(body: bytes) -> Any:
+    # Most clients send JSON under YAML's name, and libyaml refuses JSON's surrogate pairs.
+    if body.lstrip()[:1] == b"{":
+        with contextlib.suppress(ApiError):
+            return _from_json(body)
     try:
         _check_depth(body)
         return yaml.load(body, Loader=_Loader)

@@ -66,7 +66,7 @@ def _read(path: Path) -> str:
         raise CliError(f"{path}: {getattr(error, 'strerror', None) or 'is not text'}") from None
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(yaml.CSafeLoader):
     """Refuses a key that is given twice, of which YAML would silently take the last."""
 
 
@@ -87,7 +87,7 @@ _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _m
 # Timestamps stay the text they are: JSON has no such type.
 _StrictLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
 
 

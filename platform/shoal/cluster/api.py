@@ -132,7 +132,7 @@ class KubeClient:
             ApiError: the server refused it.
             ApiUnreachableError: no answer.
         """
-        content = None if body is None else json.dumps(body).encode()
+        content = None if body is None else json.dumps(body, ensure_ascii=False).encode()
         headers = {"Accept": accept} | ({"Content-Type": content_type} if content is not None else {})
         try:
             response = await self._http.request(method, path, params=params, content=content, headers=headers)
