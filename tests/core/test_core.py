@@ -77,6 +77,65 @@ def test_persist_comes_before_everything_and_routes_flip_with_it() -> None:
     assert set(actions[1].changes) == {by_revision("a-2"), by_endpoint("a")}
 
 
+def test_a_change_of_revision_is_over_when_every_gateway_follows() -> None:
+    world = world_with("p1")
+    world.declare(model("a-1"), load=True)
+    world.send(ev.EndpointDeclared(EndpointName("a"), RevisionId("a-1")))
+    world.settle()
+    world.declare(model("a-2"))
+    world.send(ev.EndpointDeclared(EndpointName("a"), RevisionId("a-2")))
+    actions = world.loaded(PodId("p1"), RevisionId("a-2"))
+    version = next(action.version for action in actions if isinstance(action, PublishRoutes))
+    view = world.core.endpoint(EndpointName("a"))
+    assert view is not None
+    assert (view.active, view.target, view.transition) == ("a-2", "a-2", Transition.IN_PROGRESS)
+    assert not [action for action in world.send(ev.RoutesAcknowledged(version - 1)) if isinstance(action, Changed)]
+    told = [action for action in world.send(ev.RoutesAcknowledged(version)) if isinstance(action, Changed)]
+    assert any("a" in action.endpoints for action in told)
+    view = world.core.endpoint(EndpointName("a"))
+    assert view is not None
+    assert view.transition is Transition.UP_TO_DATE
+
+
+def test_steady_cold_traffic_does_not_hold_up_an_update() -> None:
+    world = world_with("p1")
+    world.declare(model("a-1", 10), load=True)
+    world.send(ev.EndpointDeclared(EndpointName("a"), RevisionId("a-1")))
+    world.settle()
+    for number in range(40):
+        world.declare(model(f"cold-{number}", 10))
+    world.request(by_revision("cold-0"))
+    world.request(by_revision("cold-1"))
+    world.declare(model("a-2", 10))
+    world.send(ev.EndpointDeclared(EndpointName("a"), RevisionId("a-2")))
+    order = []
+    for number in range(2, 30):
+        world.pass_time(0.3)
+        world.request(by_revision(f"cold-{number}"))
+        (loading,) = world.servers[PodId("p1")].loading
+        order.append(loading)
+        world.loaded(PodId("p1"), loading)
+        if loading == "a-2":
+            break
+    assert order[0] == "cold-0"
+    assert order[-1] == "a-2"
+    assert len(order) < 10
+
+
+def test_models_whose_requests_shun_each_others_pods_do_not_wait_for_each_other() -> None:
+    world = world_with("p1", "p2")
+    for name in ("a", "b"):
+        world.declare(model(name, 60))
+        world.request(by_revision(name))
+        world.settle()
+    (of_a,), (of_b,) = (world.core.model(RevisionId(name)).copies for name in ("a", "b"))  # type: ignore[union-attr]
+    assert of_a.pod != of_b.pod
+    world.request(by_revision("a"), exclude=frozenset([of_a.pod]))
+    world.request(by_revision("b"), exclude=frozenset([of_b.pod]))
+    world.settle()
+    assert not world.tickets
+
+
 def test_routes_name_only_what_changed() -> None:
     world = world_with("p1")
     world.declare(model("a"), load=True)

@@ -311,7 +311,8 @@ class Schedules(RuleBasedStateMachine):
         for name in core.endpoints():
             view = core.endpoint(name)
             assert view is not None
-            assert (view.transition is Transition.UP_TO_DATE) == (view.active == view.target)
+            assert view.active == view.target or view.transition is not Transition.UP_TO_DATE
+            assert view.active != view.target or view.transition is not Transition.BLOCKED_BY_FAILED_LOAD
 
     def teardown(self) -> None:
         """Once nothing goes wrong any more, every request is answered and everything declared comes true."""

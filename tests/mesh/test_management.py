@@ -178,7 +178,7 @@ async def test_owners_keep_aliases_apart(mesh):
 
 async def test_forcing_moves_at_once(mesh, world):
     await alias(mesh, "a", "one", modelInfo=model_info("one"), loadNow=True, sync=True)
-    forced = await alias(mesh, "a", "slow", modelInfo=model_info("slow", seconds=0.3), force=True)
+    forced = await alias(mesh, "a", "slow", modelInfo=model_info("slow", seconds=0.3), force=True, sync=True)
     assert (forced.status, forced.activeModelId) == (VStatus.DEFINED, "slow")
     assert await world.client.infer("a") == "slow"
 

@@ -7,6 +7,9 @@ from enum import IntEnum
 
 from shoal.core.types import CopyState, CopyView, ModelSpec, PodId, RevisionId
 
+REQUIRED_PATIENCE = 1.0
+"""Seconds by which requests that come later go before a load that is required although nobody waits for it."""
+
 
 class Urgency(IntEnum):
     """Why a load is wanted; lower goes first."""
@@ -68,10 +71,18 @@ class Copy:
     """A replacement elsewhere was sought because the pod is draining."""
 
     @property
-    def queue_key(self) -> tuple[int, float, int]:
-        """Place in the load queue: waiting requests in their order, the rest by last use, newest first."""
-        rank = self.asked if self.urgency is Urgency.WAITING else -self.last_used
-        return (self.urgency, rank, self.order)
+    def queue_key(self) -> tuple[bool, float, int]:
+        """Place in the load queue: what is needed in the order it was asked for, then wishes by last use, newest first.
+
+        What no request waits for lets those go first that come soon after it, but not all that ever come: otherwise
+        steady cold traffic would hold up the update of a model for ever.
+        """
+        wished = self.urgency is Urgency.WISHED
+        if self.urgency is Urgency.WAITING:
+            rank = self.asked
+        else:
+            rank = -self.last_used if wished else self.since + REQUIRED_PATIENCE
+        return (wished, rank, self.order)
 
     @property
     def lru_key(self) -> tuple[float, RevisionId]:

@@ -54,6 +54,8 @@ class Core:
             leaving = list(state.routes.take_acknowledged())
             for copy in leaving:
                 acknowledged(state, copy)
+            for key in state.routes.take_flipped():
+                state.out.endpoints[EndpointName(key.name)] = None
             if not leaving and not (state.dirty_models or state.dirty_endpoints or state.dirty_pods):
                 return state.out.take(published)
 

@@ -163,6 +163,7 @@ def _flip(state: State, endpoint: Endpoint, because: str) -> None:
         for waiter in mine:
             state.reject(waiter.ticket, RejectCode.NOT_FOUND, f"model not found: {endpoint.name}")
     state.decide("flip", target, f"{endpoint.name} switches from {before}: {because}")
+    state.routes.flip(RouteKey(endpoint.name))
     _drop_superseded(state, before)
     _store(state, endpoint)
 

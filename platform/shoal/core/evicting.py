@@ -16,12 +16,14 @@ from shoal.core.types import CopyState, RevisionId
 
 
 def why_protected(state: State, revision: RevisionId) -> str | None:
-    """Why no copy of a revision may be evicted now; None if it may."""
+    """Why no loaded copy of a revision may be evicted now; None if it may.
+
+    Requests that wait protect nothing: whoever still waits although a copy is loaded was failed by that copy, and two
+    models whose requests shun each other's pods would wait for each other for ever.
+    """
     model = state.models.get(revision)
     if model is None:
         return None
-    if state.waiting.count(revision):
-        return "requests wait for it"
     if model.spec.min_copies and len(state.loaded(revision, staying=True)) <= model.spec.min_copies:
         return f"at least {model.spec.min_copies} copies are to be kept"
     if any(True for _ in state.changing_to(revision)):

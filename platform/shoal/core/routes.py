@@ -20,6 +20,7 @@ class RouteTable:
         self._dirty: dict[RouteKey, None] = {}
         self._withdrawn: list[Copy] = []
         self._unacknowledged: deque[tuple[int, Copy]] = deque()
+        self._flipping: dict[RouteKey, int | None] = {}
 
     def get(self, key: RouteKey) -> tuple[RouteCopy, ...]:
         """What was published for a key."""
@@ -32,6 +33,15 @@ class RouteTable:
     def touch(self, key: RouteKey) -> None:
         """This key may lead elsewhere now."""
         self._dirty[key] = None
+
+    def flip(self, key: RouteKey) -> None:
+        """This key is about to lead to another revision: remember until every gateway follows."""
+        self._flipping[key] = None
+        self.touch(key)
+
+    def is_flipping(self, key: RouteKey) -> bool:
+        """Whether a gateway may still lead this key to the revision before."""
+        return key in self._flipping
 
     def withdraw(self, copy: Copy) -> None:
         """No route shall name this copy any more: it waits for the acknowledgement of the next publication."""
@@ -52,6 +62,9 @@ class RouteTable:
         self._dirty.clear()
         if changes:
             self.version += 1
+        for key, version in list(self._flipping.items()):
+            if version is None:
+                self._flipping[key] = self.version
         for copy in self._withdrawn:
             if copy.state is CopyState.WITHDRAWING:
                 copy.version = self.version
@@ -65,6 +78,13 @@ class RouteTable:
             version, copy = self._unacknowledged.popleft()
             if copy.state is CopyState.WITHDRAWING and copy.version == version:
                 yield copy
+
+    def take_flipped(self) -> list[RouteKey]:
+        """Keys whose change of revision every gateway follows now, each once."""
+        done = [key for key, version in self._flipping.items() if version is not None and version <= self.acknowledged]
+        for key in done:
+            del self._flipping[key]
+        return done
 
     def acknowledge(self, version: int) -> None:
         """Every gateway runs with this version. Acknowledgements may come late, twice, or out of order."""

@@ -168,6 +168,7 @@ class EndpointView:
     target: RevisionId
     """Equal to `active` unless a change is under way."""
     transition: Transition
+    """`IN_PROGRESS` until every gateway follows a change, which is a moment after `active` and `target` are equal."""
     active_model: ModelView
     target_model: ModelView
     failure: Failure | None

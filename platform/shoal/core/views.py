@@ -14,6 +14,7 @@ from shoal.core.types import (
     ModelState,
     ModelView,
     RevisionId,
+    RouteKey,
     Transition,
 )
 
@@ -77,5 +78,7 @@ def endpoint_view(state: State, endpoint: Endpoint) -> EndpointView:
     if endpoint.changing:
         blocked = endpoint.state is EndpointState.BLOCKED
         transition = Transition.BLOCKED_BY_FAILED_LOAD if blocked else Transition.IN_PROGRESS
+    elif state.routes.is_flipping(RouteKey(endpoint.name)):
+        transition = Transition.IN_PROGRESS
     failure = target.failures[0] if target.failures and target.state is not ModelState.LOADED else None
     return EndpointView(endpoint.name, endpoint.active, endpoint.target, transition, active, target, failure)

@@ -40,6 +40,7 @@ from shoal.registry.protocol import Registry, RegistryError
 log = logging.getLogger(__name__)
 
 USAGE_INTERVAL = 1.0
+RECOVERY_POLL = 0.2
 
 
 class MeshProcess:
@@ -159,13 +160,21 @@ class MeshProcess:
         await self._synced.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.recovery_grace):
-                while pending := [link for link in self._links.values() if not link.reported.is_set()]:
-                    await asyncio.wait([asyncio.create_task(link.reported.wait()) for link in pending], timeout=0.5)
+                while silent := await self._silent_pods():
+                    with contextlib.suppress(TimeoutError):
+                        reports = asyncio.gather(*(link.reported.wait() for link in silent))
+                        await asyncio.wait_for(reports, RECOVERY_POLL)
         await self._engine.apply(Tick())  # everything reported so far is in the route table
         await self._gateways.start()
         self._stack.push_async_callback(self._gateways.stop)
         self._serving = True
         log.info("serving")
+
+    async def _silent_pods(self) -> list[PodLink]:
+        """Pods whose model server runs, and that have not told yet what is loaded there."""
+        links = [link for link in self._links.values() if not link.reported.is_set()]
+        running = await asyncio.gather(*(link.serving() for link in links))
+        return [link for link, runs in zip(links, running, strict=True) if runs]
 
     def _acknowledged(self, version: int) -> None:
         self._engine.submit(RoutesAcknowledged(version))
