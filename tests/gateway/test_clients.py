@@ -11,7 +11,6 @@ import pytest
 from gateway_support import HttpServer, ModelServer, running_gateway
 
 pytestmark = pytest.mark.server
-pytest.importorskip("tritonclient")
 REVISION = "digits__isvc-0123456789"
 
 OVER_GRPC = """
