@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
+import errno
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,6 @@ INSTANCE_VARIABLE = "SHOAL_INSTANCE"
 LOG_BYTES = 10 * 1024 * 1024
 """A log longer than this is moved to `<name>.log.1`, of which there is one."""
 _PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,28 +73,36 @@ async def start(command: Command) -> Child:
     Raises:
         OSError: the program cannot be run or the log cannot be written.
     """
+    program = shutil.which(command.argv[0], path=command.env.get("PATH", os.defpath))
+    if program is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command.argv[0])
     command.log.parent.mkdir(parents=True, exist_ok=True)
     with command.log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
-            *command.argv,
+            *_dying_with_parent(program, command.argv),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=command.cwd,
             env=dict(command.env),
             start_new_session=True,
-            preexec_fn=_die_with(os.getpid()),
         )
     return Child(process, time.time(), command.log)
 
 
-def _die_with(parent: int) -> Callable[[], None]:
-    def prepare() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the line above
-            os._exit(1)
+# Between fork and exec, as `preexec_fn` runs, Python can hang in a process that has threads. So a moment of a Python of
+# its own asks the kernel, and then becomes the program.
+_DIE_WITH_PARENT = f"""\
+import ctypes, os, sys
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {int(signal.SIGKILL)})
+if os.getppid() != int(sys.argv[1]): sys.exit(1)
+os.execv(sys.argv[2], sys.argv[3:])
+"""
 
-    return prepare
+
+def _dying_with_parent(program: str, argv: Sequence[str]) -> list[str]:
+    """The command, killed by the kernel when this process dies."""
+    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), program, *argv]
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:

@@ -13,7 +13,7 @@ from shoal.core.evicting import acknowledged, drained
 from shoal.core.lifecycle import OCCUPYING, CopyInput, EndpointState
 from shoal.core.state import State
 from shoal.core.timers import Due, Reminder
-from shoal.core.types import CopyState, PodId, RevisionId
+from shoal.core.types import CopyState, PodId, RevisionId, RouteKey
 from shoal.core.waiting import Waiter
 
 
@@ -158,6 +158,9 @@ def _remind_of_revision(state: State, reminder: Reminder, revision: RevisionId) 
         current = endpoint is not None and endpoint.target == revision and endpoint.state is EndpointState.SPREADING
         if endpoint is not None and current and state.loaded(revision):
             endpoints.match(state, endpoint, "its further copies take too long")
+    elif reminder.due is Due.FLIP and reminder.endpoint is not None:
+        if state.routes.end_flip(RouteKey(reminder.endpoint), reminder.mark):
+            state.out.endpoints[reminder.endpoint] = None
     elif reminder.pod is not None:
         _remind_of_copy(state, reminder, reminder.pod, revision)
 

@@ -163,7 +163,9 @@ def _flip(state: State, endpoint: Endpoint, because: str) -> None:
         for waiter in mine:
             state.reject(waiter.ticket, RejectCode.NOT_FOUND, f"model not found: {endpoint.name}")
     state.decide("flip", target, f"{endpoint.name} switches from {before}: {because}")
-    state.routes.flip(RouteKey(endpoint.name))
+    state.routes.flip(RouteKey(endpoint.name), state.now)
+    due = state.now + state.settings.routes_ack_timeout
+    state.timers.set(due, Reminder(Due.FLIP, target, endpoint=endpoint.name, mark=state.now))
     _drop_superseded(state, before)
     _store(state, endpoint)
 

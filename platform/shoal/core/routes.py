@@ -21,6 +21,7 @@ class RouteTable:
         self._withdrawn: list[Copy] = []
         self._unacknowledged: deque[tuple[int, Copy]] = deque()
         self._flipping: dict[RouteKey, int | None] = {}
+        self._flipped_at: dict[RouteKey, float] = {}
 
     def get(self, key: RouteKey) -> tuple[RouteCopy, ...]:
         """What was published for a key."""
@@ -34,10 +35,18 @@ class RouteTable:
         """This key may lead elsewhere now."""
         self._dirty[key] = None
 
-    def flip(self, key: RouteKey) -> None:
+    def flip(self, key: RouteKey, now: float) -> None:
         """This key is about to lead to another revision: remember until every gateway follows."""
         self._flipping[key] = None
+        self._flipped_at[key] = now
         self.touch(key)
+
+    def end_flip(self, key: RouteKey, since: float) -> bool:
+        """Wait no longer for gateways to follow the change of that time. Whether there was one to wait for."""
+        if self._flipped_at.get(key) != since:
+            return False
+        del self._flipping[key], self._flipped_at[key]
+        return True
 
     def is_flipping(self, key: RouteKey) -> bool:
         """Whether a gateway may still lead this key to the revision before."""
@@ -83,7 +92,7 @@ class RouteTable:
         """Keys whose change of revision every gateway follows now, each once."""
         done = [key for key, version in self._flipping.items() if version is not None and version <= self.acknowledged]
         for key in done:
-            del self._flipping[key]
+            del self._flipping[key], self._flipped_at[key]
         return done
 
     def acknowledge(self, version: int) -> None:

@@ -16,6 +16,7 @@ class Due(Enum):
     FAILURE = "failure expiry"
     PAUSE = "pod may be asked again"
     ACKNOWLEDGEMENT = "routes not acknowledged"
+    FLIP = "change of revision not acknowledged"
     DRAIN = "copy not drained"
     UNLOAD = "unload retry"
     POD_DRAIN = "pod not drained"
