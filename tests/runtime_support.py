@@ -176,6 +176,11 @@ class Pod:
             response_deserializer=getattr(inference, f"{name}Response").FromString,
         )
 
+    def raw(self, name: str, *, streaming: bool = False) -> Any:
+        """A method of the server whose messages are bytes, sound or not."""
+        kind = self._data.stream_stream if streaming else self._data.unary_unary
+        return kind(inference.method_path(name))
+
     async def state(self) -> Any:
         """The adapter's state now."""
         call = self.watch.watchState(adapter_pb2.WatchStateRequest(), wait_for_ready=True)
