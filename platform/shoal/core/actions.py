@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
+from shoal.core.rollout.plan import Check, WarmUp
+from shoal.core.rollout.record import Rollout
 from shoal.core.types import EndpointName, PodId, RevisionId, RouteCopy, RouteKey, Ticket
 
 
@@ -17,6 +19,35 @@ class Persist:
     name: EndpointName
     active: RevisionId | None
     target: RevisionId | None
+
+
+@dataclass(frozen=True, slots=True)
+class PersistRollout:
+    """Make a rollout durable as it is now before anything later in this step is done."""
+
+    rollout: Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUpCopies:
+    """Send sample requests to these copies of a rollout's target. Answered by `WarmedUp`, also if there are none."""
+
+    endpoint: EndpointName
+    rollout: str
+    revision: RevisionId
+    pods: tuple[PodId, ...]
+    warm_up: WarmUp
+
+
+@dataclass(frozen=True, slots=True)
+class AskCheck:
+    """Ask a webhook or Prometheus. Answered by `CheckAnswered` within the check's timeout."""
+
+    endpoint: EndpointName
+    rollout: str
+    active: RevisionId
+    target: RevisionId
+    check: Check
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,4 +141,17 @@ class Changed:
     revisions: frozenset[RevisionId]
 
 
-Action: TypeAlias = Persist | Load | CancelLoad | PublishRoutes | Drain | Unload | Answer | PodDrained | Changed
+Action: TypeAlias = (
+    Persist
+    | PersistRollout
+    | WarmUpCopies
+    | AskCheck
+    | Load
+    | CancelLoad
+    | PublishRoutes
+    | Drain
+    | Unload
+    | Answer
+    | PodDrained
+    | Changed
+)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from shoal.core.rollout.measure import Observation
+from shoal.core.rollout.plan import Plan
+from shoal.core.rollout.record import Rollout, Verb
 from shoal.core.types import EndpointName, LoadedCopy, ModelSpec, PodId, PodSpec, RevisionId, RouteKey, Ticket
 
 
@@ -65,6 +68,14 @@ class EndpointDeclared:
     target: RevisionId
     active: RevisionId | None = None
     force: bool = False
+    plan: Plan | None = None
+    """How it shall switch, if it leads elsewhere. None: as soon as copies match, and no record is kept of it."""
+    rollout: str = ""
+    """The id of the rollout that begins if it leads elsewhere; with a plan only."""
+    by: str = ""
+    """Who or what asks for it, for people."""
+    resume: Rollout | None = None
+    """With `active` only: the rollout that was under way before the restart, or the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +83,46 @@ class EndpointRemoved:
     """An endpoint is no more. Its revisions stay until `ModelRemoved`."""
 
     name: EndpointName
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutCommanded:
+    """Someone steers a rollout. What is not possible where it stands is ignored; ask `commands.refusal` before."""
+
+    endpoint: EndpointName
+    rollout: str
+    verb: Verb
+    by: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficObserved:
+    """What the active revision and the target of an endpoint in a rollout answered since the last report."""
+
+    endpoint: EndpointName
+    observations: tuple[Observation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WarmedUp:
+    """The answer to `WarmUpCopies`. `failure` says what went wrong, if anything."""
+
+    endpoint: EndpointName
+    rollout: str
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckAnswered:
+    """The answer to `AskCheck`. `good` is None when nobody answered, which counts neither way."""
+
+    endpoint: EndpointName
+    rollout: str
+    check: str
+    good: bool | None
+    value: float | None = None
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +257,10 @@ Event: TypeAlias = (
     | ModelRemoved
     | EndpointDeclared
     | EndpointRemoved
+    | RolloutCommanded
+    | TrafficObserved
+    | WarmedUp
+    | CheckAnswered
     | RequestWaiting
     | RequestAbandoned
     | EnsureLoaded

@@ -56,6 +56,7 @@ class FailureReason(Enum):
     MODEL_LOAD_FAILED = "ModelLoadFailed"
     RUNTIME_UNHEALTHY = "RuntimeUnhealthy"
     NO_SUPPORTING_RUNTIME = "NoSupportingRuntime"
+    EVIDENCE_MISSING = "EvidenceMissing"
     RUNTIME_NOT_RECOGNIZED = "RuntimeNotRecognized"
 
 
@@ -104,11 +105,20 @@ class PodSpec:
 
 @dataclass(frozen=True, slots=True)
 class RouteCopy:
-    """One place a route leads to. `weight` divides requests between revisions, not between pods of one revision."""
+    """One place a route leads to. `weight` divides requests between revisions, not between pods of one revision.
+
+    With neither pod nor revision it is the activator's share: requests that are shadowed.
+    """
 
     pod: PodId
     revision: RevisionId
     weight: int = 1
+    watched: bool = False
+    """A rollout wants to know how long this copy takes to answer, and how."""
+    shielded: bool = False
+    """Server errors of this copy are not passed on: the activator has the request answered by the active revision."""
+    sticky: bool = False
+    """Requests with the same `x-shoal-sticky` header go to the same copy of the whole route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +127,8 @@ class RouteKey:
 
     name: str
     is_revision: bool = False
+    canary: bool = False
+    """Of an endpoint: the revision its rollout leads to, whatever weight that has (header `x-shoal-canary`)."""
 
 
 # --- what the core shows --------------------------------------------------------------------------------------------

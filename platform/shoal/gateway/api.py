@@ -12,13 +12,35 @@ from shoal.core.types import RouteKey
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """One copy a route leads to: the model server that holds it. `weight` divides requests between revisions."""
+    """One copy a route leads to: the model server that holds it. `weight` divides requests between revisions.
+
+    An empty `revision` is the activator's own share: requests go there as those without a copy do.
+    """
 
     revision: str
     host: str
     grpc_port: int
     http_port: int | None
     weight: int = 1
+    watched: bool = False
+    """Every request to it is reported (`GatewayCallbacks.observed`)."""
+    shielded: bool = False
+    """Its server errors (5xx; INTERNAL, UNKNOWN, UNAVAILABLE, DATA_LOSS, UNIMPLEMENTED) are not passed on: the activator
+    answers instead, as when the copy is gone."""
+    sticky: bool = False
+    """On any upstream of a route: requests with the same `x-shoal-sticky` header go to the same upstream, as far as
+    weights allow; those without it are divided as ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSeen:
+    """How one attempt at a watched copy went."""
+
+    key: RouteKey
+    revision: str
+    milliseconds: float
+    error: bool
+    """A server error: 5xx, or one of the gRPC statuses of `Upstream.shielded`, or no answer at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +51,8 @@ class GatewayCallbacks:
     """Every connected gateway runs with routes of at least this version."""
     usage: Callable[[float, tuple[RevisionUsage, ...]], None]
     """What the gateways counted in so many seconds."""
+    observed: Callable[[tuple[RequestSeen, ...]], None] = lambda _: None
+    """Requests to watched copies, within a second or two of each."""
 
 
 class Gateways(Protocol):

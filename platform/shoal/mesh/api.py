@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from shoal.core.rollout.measure import Window
+from shoal.core.rollout.plan import Plan
+from shoal.core.rollout.record import Rollout, Verb
 from shoal.core.types import EndpointView, PodId, RevisionId, RuntimeName, Unplaceable
 
 
@@ -33,6 +36,36 @@ class Declaration:
     min_copies: int = 0
     max_copies: int = 0
     owner: str = "isvc"
+    plan: Plan | None = None
+    """How to switch to this revision if another serves now. None: at once at matched scale, keeping nothing before."""
+    by: str = ""
+    """Who declared it, for the history."""
+    predictor: str = ""
+    """`spec.predictor` as JSON: kept with the history, so that going back can declare it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastRollout:
+    """An ended rollout, and what is needed to go back to where it started or ended."""
+
+    rollout: Rollout
+    predictor: str
+    """Of its target; empty when unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutStatus:
+    """How the newest rollout of an endpoint stands, and those before."""
+
+    current: Rollout
+    predictor: str
+    active_window: Window
+    target_window: Window
+    """What was seen since it began, or since the mesh started."""
+    retained: tuple[RevisionId, ...]
+    """Revisions before the active one that can serve again at once, newest first."""
+    past: tuple[PastRollout, ...]
+    """Newest first; at most 20."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +84,10 @@ RuntimeChooser: TypeAlias = Callable[[str], RuntimeName | Unplaceable]
 """Chooses the runtime for a type string of `mmesh.ModelInfo`, such as `mt:sklearn:0|pv:grpc-v2` or `rt:triton-2.x`."""
 
 
+class RolloutRefusedError(Exception):
+    """A rollout under way does not let another begin, or cannot do what was asked; the message says why and what can."""
+
+
 class NameTakenError(Exception):
     """The endpoint's name is used by another owner, for example an alias set through `mmesh.ModelMesh`."""
 
@@ -63,6 +100,21 @@ class MeshApi(Protocol):
 
         Raises:
             NameTakenError: another owner has this name.
+            RolloutRefusedError: a rollout to another revision is under way and its plan does not let itself be
+                superseded. Nothing changes.
+        """
+
+    def rollout(self, name: str) -> RolloutStatus | None:
+        """The newest rollout of an endpoint; None if there never was one."""
+
+    async def steer(self, name: str, verb: Verb, *, rollout: str = "", by: str = "", reason: str = "") -> Rollout:
+        """Pause, resume, promote, abort or retry the newest rollout; the rollout afterwards, durable.
+
+        Args:
+            rollout: its id, to be sure that no other is meant; empty: whichever is newest.
+
+        Raises:
+            RolloutRefusedError: there is none, it is another, or it cannot do that where it stands.
         """
 
     async def undeclare(self, name: str, owner: str = "isvc") -> None:
