@@ -7,7 +7,7 @@ from shoal.core.copies import Model, Urgency
 from shoal.core.events import EnsureLoaded, ModelDeclared
 from shoal.core.evicting import discard, may_recall, recall
 from shoal.core.lifecycle import IN_FLIGHT
-from shoal.core.loading import place
+from shoal.core.loading import forget_failures, place
 from shoal.core.membership import remember_wish
 from shoal.core.serving import drop_surplus, remove_copies
 from shoal.core.state import State
@@ -80,6 +80,8 @@ def ensure_loaded(state: State, event: EnsureLoaded) -> None:
     if model is None:
         return
     state.use(model, event.last_used or state.now)
+    if event.retry:
+        forget_failures(state, model.id)
     if model.spec.unplaceable is None:
         _wish(state, model, "asked for")
 

@@ -148,6 +148,8 @@ class EnsureLoaded:
 
     revision: RevisionId
     last_used: float = 0.0
+    retry: bool = False
+    """Forget that it failed to load: whoever asks has reason to think that it loads now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -319,6 +319,16 @@ def expire_failures(state: State, revision: RevisionId) -> None:
         del state.failures[revision]
 
 
+def forget_failures(state: State, revision: RevisionId) -> None:
+    """Forget every failure of a revision, whatever its age: all pods may be tried again."""
+    if state.failures.pop(revision, None) is None:
+        return
+    for copy in list(state.copies(revision).values()):
+        if copy.state is CopyState.FAILED:
+            state.move(copy, CopyInput.FORGET)
+    state.look_at(revision)
+
+
 def outgrew(state: State, copy: Copy) -> None:
     """A loaded copy turned out larger than its whole pod: it leaves, and the reason is remembered."""
     message = f"{copy.revision} cannot be kept: {_too_large(copy.size, state.pods[copy.pod])}"

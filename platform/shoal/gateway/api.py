@@ -25,8 +25,8 @@ class Upstream:
     watched: bool = False
     """Every request to it is reported (`GatewayCallbacks.observed`)."""
     shielded: bool = False
-    """Its server errors (5xx; INTERNAL, UNKNOWN, UNAVAILABLE, DATA_LOSS, UNIMPLEMENTED) are not passed on: the activator
-    answers instead, as when the copy is gone."""
+    """Its server errors (5xx; INTERNAL, UNKNOWN, UNAVAILABLE, DATA_LOSS, UNIMPLEMENTED) are not passed on: the
+    activator answers instead, as when the copy is gone."""
     sticky: bool = False
     """On any upstream of a route: requests with the same `x-shoal-sticky` header go to the same upstream, as far as
     weights allow; those without it are divided as ever."""

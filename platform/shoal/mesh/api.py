@@ -85,7 +85,7 @@ RuntimeChooser: TypeAlias = Callable[[str], RuntimeName | Unplaceable]
 
 
 class RolloutRefusedError(Exception):
-    """A rollout under way does not let another begin, or cannot do what was asked; the message says why and what can."""
+    """A rollout under way does not let another begin, or cannot do what was asked; the message says why."""
 
 
 class NameTakenError(Exception):

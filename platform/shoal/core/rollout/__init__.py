@@ -1,1 +1,1 @@
-"""Progressive rollouts: how an endpoint moves from one revision to another step by step, watched, and back by itself."""
+"""Progressive rollouts: how an endpoint moves to another revision step by step, watched, and back by itself."""
