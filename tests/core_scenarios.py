@@ -94,7 +94,7 @@ class Player:
                 [a for _ in range(int(o.get("times", "1"))) for a in world.request(by_endpoint(n[0]))]
             ),
             "request-revision": lambda n, o: show(world.request(by_revision(n[0]))),
-            "ensure": lambda n, o: show(world.send(ev.EnsureLoaded(RevisionId(n[0])))),
+            "ensure": lambda n, o: show(world.send(ev.EnsureLoaded(RevisionId(n[0]), retry="retry" in n))),
             "use": lambda n, o: show(
                 world.send(
                     ev.UsageReported(

@@ -148,11 +148,11 @@ class Schedules(RuleBasedStateMachine):
     def abandon(self, data: st.DataObject) -> None:
         self.world.abandon(data.draw(st.sampled_from(sorted(self.world.tickets))))
 
-    @rule(data=st.data(), ago=st.sampled_from([0.0, 1.0, 500.0]))
-    def ensure_loaded(self, data: st.DataObject, ago: float) -> None:
+    @rule(data=st.data(), ago=st.sampled_from([0.0, 1.0, 500.0]), retry=st.booleans())
+    def ensure_loaded(self, data: st.DataObject, ago: float, retry: bool) -> None:
         revision = self.revision(data)
         if revision is not None:
-            self.world.send(ev.EnsureLoaded(revision, self.world.now - ago if ago else 0.0))
+            self.world.send(ev.EnsureLoaded(revision, self.world.now - ago if ago else 0.0, retry))
 
     @rule(data=st.data())
     def unload(self, data: st.DataObject) -> None:

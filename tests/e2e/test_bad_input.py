@@ -8,6 +8,7 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import httpx
@@ -136,6 +137,25 @@ def test_a_model_that_is_not_there_is_told_in_status_and_to_its_clients(cluster:
         assert "no-such-file.joblib" in json.dumps(cluster.status("absent")["modelStatus"])
     finally:
         cluster.must("delete", "isvc", "absent")
+
+
+def test_a_load_by_name_tries_again_what_failed(cluster: Cluster, svm: Path, tmp_path: Path):
+    """The failure is remembered for minutes, but who mends the file and asks for the model need not wait."""
+    (tmp_path / svm.name).write_bytes(b"not a model")
+    cluster.must("pvc", "create", "mended", "--from", str(tmp_path))
+    cluster.must("apply", "-f", "-", stdin=service("mended", svm.name, claim="mended"))
+    load = f"{cluster.rest}/v2/repository/models/mended/load"
+    try:
+        assert post(cluster, "mended", seed_form(PIXELS).encode()).status_code == 500
+        assert httpx.post(load, timeout=30).status_code == 500
+        cluster.must("pvc", "create", "mended", "--from", str(svm), "--replace")
+        assert post(cluster, "mended", seed_form(PIXELS).encode()).status_code == 500
+        answer = httpx.post(load, timeout=30)
+        assert answer.status_code == 200, answer.text
+        answer = post(cluster, "mended", seed_form(PIXELS).encode())
+        assert answer.json()["outputs"][0]["contents"] == {"int64Contents": ["8"]}
+    finally:
+        cluster.must("delete", "isvc", "mended")
 
 
 # --- REST ---

@@ -84,14 +84,16 @@ class Management:
         return model_status(self._models.model(_id(request.modelId, "modelId")))
 
     async def ensure_loaded(self, request: pb.EnsureLoadedRequest) -> pb.ModelStatusInfo:
-        """Have at least one copy loaded, and, with `sync`, wait for it."""
+        """Have at least one copy loaded, and, with `sync`, wait for it. One that failed is tried again at once."""
         revision = _id(request.modelId, "modelId")
         if self._models.model(revision) is None:
             raise RequestError(_CODE.NOT_FOUND, f"model not found: {revision}")
-        return await self._load(revision, request.lastUsedTime / 1000, request.sync)
+        return await self._load(revision, request.lastUsedTime / 1000, request.sync, retry=True)
 
-    async def _load(self, revision: RevisionId, last_used: float, sync: bool) -> pb.ModelStatusInfo:
-        await self._models.ensure_loaded(revision, last_used)
+    async def _load(
+        self, revision: RevisionId, last_used: float, sync: bool, *, retry: bool = False
+    ) -> pb.ModelStatusInfo:
+        await self._models.ensure_loaded(revision, last_used, retry=retry)
         if sync:
             await self._models.settled(revision, SYNC_TIMEOUT)
         return model_status(self._models.model(revision))

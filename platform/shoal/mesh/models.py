@@ -159,9 +159,9 @@ class Models:
                 await self._catalog.remove_model(revision)
                 await self._engine.apply(ModelRemoved(revision))
 
-    async def ensure_loaded(self, revision: str, last_used: float = 0.0) -> None:
-        """Start loading a model that is declared, unless it is loaded or loading."""
-        await self._engine.apply(EnsureLoaded(RevisionId(revision), last_used))
+    async def ensure_loaded(self, revision: str, last_used: float = 0.0, *, retry: bool = False) -> None:
+        """Start loading a model that is declared, unless it is loaded or loading; `retry`: also if it failed before."""
+        await self._engine.apply(EnsureLoaded(RevisionId(revision), last_used, retry))
 
     async def touch(self, revision: RevisionId, last_used: float) -> None:
         """Move a model forward in the order of eviction."""

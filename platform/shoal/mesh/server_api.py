@@ -70,9 +70,13 @@ class ServerApi:
                 yield IndexEntry(view.name, view.active, state, reason)
 
     async def load(self, name: str) -> None:
-        """Load a model now and wait for it. Raises RequestError: NOT_FOUND, or INTERNAL with the reason."""
-        revision = self._endpoint(name).active
-        await self._models.ensure_loaded(revision)
+        """Load what a name shall lead to, also if that failed before, and wait for it.
+
+        Raises:
+            RequestError: NOT_FOUND, or INTERNAL with the reason.
+        """
+        revision = self._endpoint(name).target
+        await self._models.ensure_loaded(revision, retry=True)
         await self._models.settled(revision, LOAD_TIMEOUT)
         view = self._models.model(revision)
         if view is None or view.state is not ModelState.LOADED:
