@@ -39,7 +39,9 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
             }
         },
         "cluster_manager": {
-            "load_stats_config": {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": [grpc_service]}
+            # A worker builds its part of a route when the first request for it comes: most routes are idle.
+            "enable_deferred_cluster_creation": True,
+            "load_stats_config": {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": [grpc_service]},
         },
         "dynamic_resources": {
             "ads_config": {"api_type": "DELTA_GRPC", "transport_api_version": "V3", "grpc_services": [grpc_service]},
@@ -80,7 +82,7 @@ def command(settings: GatewaySettings, path: Path) -> list[str]:
         "--config-path",
         str(path),
         "--concurrency",
-        str(settings.concurrency),
+        str(settings.workers),
         "--disable-hot-restart",
         "--log-level",
         "warning",

@@ -40,12 +40,12 @@ def grpc_listener(settings: GatewaySettings) -> dict[str, Any]:
     own = [{"match": {"prefix": f"/{service}/", "grpc": {}}} for service in _MESH_SERVICES]
     own += [{"match": {"path": f"/{SERVICE}/{method}", "grpc": {}}} for method in _MESH_METHODS]
     to_mesh = {"route": {"cluster": names.MANAGEMENT, **_route_limits(settings)}, **_lua_per_route({"disabled": True})}
-    to_activator = {
-        "route": {"cluster": names.ACTIVATOR_GRPC, **_route_limits(settings), "retry_policy": _retries(settings)}
-    }
+    retries = _retries(settings)
+    by_name = _by_name(settings, retries)
+    to_activator = {"route": {"cluster": names.ACTIVATOR_GRPC, **_route_limits(settings), "retry_policy": retries}}
     routes = [
         # Where the script sends a request ...
-        {"match": {"prefix": "/", "grpc": {}, "headers": [_has_route()]}, "route": _by_name(settings)},
+        {"match": {"prefix": "/", "grpc": {}, "headers": [_has_route()]}, "route": by_name},
         # ... and where requests are before it, or when only the activator can tell where they belong.
         {"match": _plain_inference(), **to_activator, **_lua_per_route({"name": _PLAIN})},
         *({**match, **to_mesh} for match in own),
@@ -59,14 +59,15 @@ def grpc_listener(settings: GatewaySettings) -> dict[str, Any]:
             **_lua_per_route({"disabled": True}),
         },
     ]
-    filters = [_lua(LUA, "grpc", _PLAIN), _router("upstream", forget=["content-length"])]
+    filters = [_lua(LUA, "grpc", _PLAIN), _router("upstream", forget=["content-length"], charge_codes=False)]
     replies = _grpc_replies(settings)
     return _listener("grpc", settings.grpc, settings, routes, filters, replies)
 
 
 def rest_listener(settings: GatewaySettings) -> dict[str, Any]:
     """The port for REST: the V2 protocol in its standard form and in that of the protobuf messages."""
-    by_name = _by_name(settings)
+    again = {"name": names.AGAIN_HEADER, "present_match": True}
+    by_name = _by_name(settings, _retries(settings, again))
     is_protobuf = {"name": names.FORM_HEADER, "string_match": {"exact": names.PROTOBUF_FORM}}
     nothing = {"@type": f"{_TYPE}.{_TRANSCODER_TYPE}", "proto_descriptor_bin": ""}
     transcoder_off = {"typed_per_filter_config": {_TRANSCODER: nothing}}
@@ -119,6 +120,8 @@ def _listener(
         "name": name,
         "per_connection_buffer_limit_bytes": settings.max_message_bytes,
         "address": {"socket_address": {"address": address.host, "port_value": address.port}},
+        # gRPC clients keep few connections for long; left to chance, one worker has all of them.
+        "connection_balance_config": {"exact_balance": {}},
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],
@@ -140,10 +143,10 @@ def _route_limits(settings: GatewaySettings) -> dict[str, Any]:
     }
 
 
-def _by_name(settings: GatewaySettings) -> dict[str, Any]:
+def _by_name(settings: GatewaySettings, retries: dict[str, Any]) -> dict[str, Any]:
     return {
         **_route_limits(settings),
-        "retry_policy": _retries(settings),
+        "retry_policy": retries,
         "inline_cluster_specifier_plugin": {
             "extension": {
                 "name": "envoy.router.cluster_specifier_plugin.lua",
@@ -157,8 +160,10 @@ def _by_name(settings: GatewaySettings) -> dict[str, Any]:
     }
 
 
-def _retries(settings: GatewaySettings) -> dict[str, Any]:
+def _retries(settings: GatewaySettings, *also: dict[str, Any]) -> dict[str, Any]:
     """A copy that died, is unreachable or lost its model: the activator takes over (priority 1 of the cluster).
+
+    `also`: matchers of other response headers that mean so.
 
     The activator's own answer is final: it sends headers before the status it aborts a call with, so that no rule here
     sees it, and `lua/upstream_rest.lua` tells its REST answers apart.
@@ -175,7 +180,7 @@ def _retries(settings: GatewaySettings) -> dict[str, Any]:
     policy["retriable_headers"] = [
         # NOT_FOUND: the copy lost the model. UNAVAILABLE: its server is going.
         *({"name": "grpc-status", "string_match": {"exact": status}} for status in ("5", "14")),
-        {"name": names.AGAIN_HEADER, "present_match": True},
+        *also,
     ]
     return policy
 
@@ -204,8 +209,11 @@ def _plain_inference() -> dict[str, Any]:
     return {"path": f"/{SERVICE}/ModelInfer", "grpc": {}, "headers": headers}
 
 
-def _router(script_name: str, forget: Sequence[str] = ()) -> dict[str, Any]:
-    """The router, with what happens to each attempt once its copy is known. `forget`: headers never sent on."""
+def _router(script_name: str, forget: Sequence[str] = (), *, charge_codes: bool = True) -> dict[str, Any]:
+    """The router, with what happens to each attempt once its copy is known. `forget`: headers never sent on.
+
+    `charge_codes`: count answers by HTTP status. That is how load reports learn of errors, other than those of gRPC.
+    """
     model = {"key": names.MODEL_HEADER, "value": f"%UPSTREAM_METADATA({names.METADATA}:{names.REVISION})%"}
     mutations = {
         "request_mutations": [
@@ -218,6 +226,7 @@ def _router(script_name: str, forget: Sequence[str] = ()) -> dict[str, Any]:
         "typed_config": {
             "@type": f"{_TYPE}.filters.http.router.v3.Router",
             "suppress_envoy_headers": True,
+            "dynamic_stats": charge_codes,
             "upstream_http_filters": [
                 {
                     "name": "envoy.filters.http.header_mutation",

@@ -2,6 +2,8 @@
 local M = {}
 
 local UNSAFE = "[^%w._~-]"
+local SAFE = {}
+for c = 0, 255 do SAFE[c] = not string.find(string.char(c), UNSAFE) end
 
 local function percent(char)
   return string.format("%%%02X", string.byte(char))
@@ -9,8 +11,10 @@ end
 
 -- A name as it stands in cluster names: all but URL-safe characters percent-encoded.
 function M.escape(name)
-  if not string.find(name, UNSAFE) then return name end
-  return (string.gsub(name, UNSAFE, percent))
+  for i = 1, #name do -- which LuaJIT compiles, unlike string.find
+    if not SAFE[string.byte(name, i)] then return (string.gsub(name, UNSAFE, percent)) end
+  end
+  return name
 end
 
 -- Percent-decoding, as in URL paths. Returns nil when a percent sign is not followed by two hex digits.
