@@ -1,4 +1,4 @@
-"""The mesh's own HTTP: health, metrics, and what it knows, as JSON for `shoal get copies`, `top` and `why`."""
+"""The mesh's own HTTP: health, metrics, and what it knows, as JSON for `shoal get copies`, `top`, `why` and `wait`."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ class Admin:
                 Route("/copies", self._copies),
                 Route("/pods", self._pods),
                 Route("/endpoints", self._endpoints),
+                Route("/endpoints/{name}/load", self._load, methods=["POST"]),
                 Route("/top", self._top),
                 Route("/why/{name:path}", self._why),
             ]
@@ -85,6 +86,15 @@ class Admin:
     async def _endpoints(self, _: Request) -> Response:
         views = [endpoint_json(view) for _, view in zip(range(MAX_LISTED), self._models.aliases(), strict=False)]
         return JSONResponse({"endpoints": views})
+
+    async def _load(self, request: Request) -> Response:
+        """Begin to load what an endpoint shall lead to, also if that failed before."""
+        name = request.path_params["name"]
+        endpoint = self._models.alias(name)
+        if endpoint is None:
+            return JSONResponse({"error": f"no InferenceService {name}"}, 404)
+        await self._models.ensure_loaded(endpoint.target, retry=True)
+        return JSONResponse({"revision": endpoint.target}, 202)
 
     async def _top(self, _: Request) -> Response:
         models = []

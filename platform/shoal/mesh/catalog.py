@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from shoal.core.rollout.record import Rollout
 from shoal.core.types import EndpointName, RevisionId
 from shoal.mesh.records import (
     ENDPOINTS,
@@ -16,6 +17,7 @@ from shoal.mesh.records import (
     USAGE,
     EndpointRecord,
     ModelRecord,
+    RolloutRecord,
     decode_usage,
     encode_usage,
 )
@@ -29,6 +31,7 @@ class Catalog:
         self._registry = registry
         self.models: dict[RevisionId, ModelRecord] = {}
         self.endpoints: dict[EndpointName, EndpointRecord] = {}
+        self.rollouts: dict[EndpointName, RolloutRecord] = {}
         self.last_used: dict[str, float] = {}
         self._referents: defaultdict[RevisionId, set[EndpointName]] = defaultdict(set)
         self._owners: dict[EndpointName, str] = {}
@@ -112,6 +115,12 @@ class Catalog:
             new = replace(old, owner=owner)
             await self._write([Put(new.key, new.encode())])
             self.endpoints[name] = new
+
+    async def put_rollout(self, rollout: Rollout) -> None:
+        """Write down how a rollout stands."""
+        record = RolloutRecord(rollout)
+        await self._write([Put(record.key, record.encode())])
+        self.rollouts[rollout.endpoint] = record
 
     async def save_usage(self, last_used: Mapping[str, float]) -> None:
         """Make the last uses of models durable."""

@@ -11,16 +11,19 @@ from typing import Protocol, assert_never
 from shoal.core.actions import (
     Action,
     Answer,
+    AskCheck,
     CancelLoad,
     Changed,
     Drain,
     Forward,
     Load,
     Persist,
+    PersistRollout,
     PodDrained,
     PublishRoutes,
     Reject,
     Unload,
+    WarmUpCopies,
 )
 from shoal.core.core import Core
 from shoal.core.events import Event, RequestAbandoned, RequestWaiting, Tick
@@ -30,9 +33,12 @@ log = logging.getLogger(__name__)
 
 
 class Executor(Protocol):
-    """Carries out what the core asks for. Everything but `persist` only starts the work."""
+    """Carries out what the core asks for. Everything but persisting only starts the work."""
 
     async def persist(self, action: Persist) -> None:
+        """Make durable before returning."""
+
+    async def persist_rollout(self, action: PersistRollout) -> None:
         """Make durable before returning."""
 
     def load(self, pod: PodId, revision: RevisionId) -> None:
@@ -49,6 +55,12 @@ class Executor(Protocol):
 
     def publish(self, action: PublishRoutes) -> None:
         """Hand routes to the gateways."""
+
+    def warm_up(self, action: WarmUpCopies) -> None:
+        """Start sending sample requests."""
+
+    def ask_check(self, action: AskCheck) -> None:
+        """Start asking a server outside."""
 
     def pod_drained(self, pod: PodId) -> None:
         """Let the pod stop."""
@@ -140,6 +152,12 @@ class Engine:
         match action:
             case Persist():
                 await executor.persist(action)
+            case PersistRollout():
+                await executor.persist_rollout(action)
+            case WarmUpCopies():
+                executor.warm_up(action)
+            case AskCheck():
+                executor.ask_check(action)
             case Load(pod, revision):
                 executor.load(pod, revision)
             case CancelLoad(pod, revision):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
-from shoal.core.actions import Changed, Persist, PublishRoutes
+from shoal.core.actions import AskCheck, Changed, Persist, PersistRollout, PublishRoutes, WarmUpCopies
 from shoal.core.events import Drained, LoadFailed, UnloadSucceeded
 from shoal.core.types import CopyState, PodId, RevisionId, RouteCopy
 from shoal.gateway.api import Gateways, Upstream
@@ -16,6 +17,7 @@ from shoal.mesh.forwarding import InFlight
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.models import Models
 from shoal.mesh.pods import PodLink
+from shoal.mesh.rollout.api import Asker, Warmer
 
 
 class Hands:
@@ -23,6 +25,9 @@ class Hands:
 
     Args:
         links: connections by pod; changed by whoever owns it.
+        activator: where gateways send what a route gives to the activator.
+        warmer: sends sample requests.
+        asker: asks servers outside.
         drain_quiet: seconds to wait for requests that were on their way when a route was withdrawn.
     """
 
@@ -36,6 +41,9 @@ class Hands:
         metrics: Metrics,
         bulletin: Bulletin,
         *,
+        activator: Upstream,
+        warmer: Warmer | None = None,
+        asker: Asker | None = None,
         drain_quiet: float,
     ) -> None:
         self._engine = engine
@@ -45,6 +53,9 @@ class Hands:
         self._in_flight = in_flight
         self._metrics = metrics
         self._bulletin = bulletin
+        self._activator = activator
+        self._warmer = warmer
+        self._asker = asker
         self._drain_quiet = drain_quiet
         self._tasks: set[asyncio.Task[None]] = set()
         self._drains: dict[tuple[PodId, RevisionId], asyncio.Task[None]] = {}
@@ -53,6 +64,20 @@ class Hands:
     async def persist(self, action: Persist) -> None:
         """See `Executor`."""
         await self._models.persist(action)
+
+    async def persist_rollout(self, action: PersistRollout) -> None:
+        """See `Executor`."""
+        await self._models.persist_rollout(action)
+
+    def warm_up(self, action: WarmUpCopies) -> None:
+        """See `Executor`."""
+        if self._warmer:
+            self._warmer.start(action)
+
+    def ask_check(self, action: AskCheck) -> None:
+        """See `Executor`."""
+        if self._asker:
+            self._asker.start(action)
 
     def load(self, pod: PodId, revision: RevisionId) -> None:
         """See `Executor`."""
@@ -100,11 +125,16 @@ class Hands:
         self._gateways.publish(action.version, changes)
 
     def _upstream(self, copy: RouteCopy) -> Upstream | None:
+        if not copy.revision:
+            return replace(self._activator, weight=copy.weight, sticky=copy.sticky)
         link = self._links.get(copy.pod)
         if link is None:
             return None
         pod = link.pod
-        return Upstream(copy.revision, pod.host, pod.grpc_port, pod.http_port, copy.weight)
+        return Upstream(
+            copy.revision, pod.host, pod.grpc_port, pod.http_port, copy.weight,
+            watched=copy.watched, shielded=copy.shielded, sticky=copy.sticky,
+        )  # fmt: skip
 
     def pod_drained(self, pod: PodId) -> None:
         """See `Executor`."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import grpc
 
-from shoal.core.actions import Persist
+from shoal.core.actions import Persist, PersistRollout
 from shoal.core.events import (
     EndpointDeclared,
     EndpointRemoved,
@@ -269,6 +269,10 @@ class Models:
         """Make an endpoint's revisions durable. What nothing leads to any more is removed next."""
         for revision in await self._catalog.set_endpoint(action.name, action.active, action.target):
             self._engine.submit(ModelRemoved(revision))
+
+    async def persist_rollout(self, action: PersistRollout) -> None:
+        """Make a rollout durable as it is now."""
+        await self._catalog.put_rollout(action.rollout)
 
     async def restore(self, tell: Callable[[str], None]) -> None:
         """Tell the core everything the registry holds, after a start."""

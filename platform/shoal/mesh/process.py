@@ -13,7 +13,7 @@ from shoal.core.core import Core
 from shoal.core.events import PodDraining, PodLeft, RoutesAcknowledged, Tick
 from shoal.core.settings import CoreSettings
 from shoal.core.types import CopyState, EndpointView, PodId, RevisionId, RuntimeName
-from shoal.gateway.api import GatewayCallbacks, Gateways
+from shoal.gateway.api import GatewayCallbacks, Gateways, Upstream
 from shoal.gateway.control import GatewayControl
 from shoal.gateway.settings import Address, GatewaySettings
 from shoal.mesh import activator_grpc
@@ -95,6 +95,7 @@ class MeshProcess:
         self._models = Models(self._engine, self._catalog, self._bulletin)
         hands = Hands(
             self._engine, self._models, self._gateways, self._links, self._in_flight, self._metrics, self._bulletin,
+            activator=Upstream("", settings.host, settings.activator_grpc_port, settings.activator_http_port),
             drain_quiet=settings.drain_quiet,
         )  # fmt: skip
         stack.push_async_callback(hands.close)

@@ -7,11 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from shoal.core.rollout.record import Rollout
 from shoal.core.types import EndpointName, FailureReason, RevisionId, RuntimeName, Unplaceable
 from shoal.mesh.api import ModelInfo
+from shoal.mesh.rollout.codec import from_document, to_document
 
 MODELS = "models/"
 ENDPOINTS = "endpoints/"
+ROLLOUTS = "rollouts/"
 USAGE = "usage/"
 USAGE_CHUNK = 5_000
 """Revisions in one usage record: keeps a record far below the registry's limit."""
@@ -84,6 +87,27 @@ class EndpointRecord:
         """Read one record. Unknown fields, of a newer version, are ignored."""
         document = json.loads(value)
         return cls(document["name"], document.get("owner", ""), document["active"], document["target"])
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutRecord:
+    """The newest rollout of an endpoint."""
+
+    current: Rollout
+
+    @property
+    def key(self) -> str:
+        """Where it is stored."""
+        return ROLLOUTS + self.current.endpoint
+
+    def encode(self) -> bytes:
+        """As it is stored."""
+        return json.dumps({"current": to_document(self.current)}, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> RolloutRecord:
+        """Read one record. Unknown fields, of a newer version, are ignored."""
+        return cls(from_document(json.loads(value)["current"]))
 
 
 def encode_usage(last_used: Mapping[str, float]) -> Iterator[tuple[str, bytes]]:
