@@ -145,7 +145,14 @@ def test_an_unchanged_write_makes_no_new_version(server: ApiServer) -> None:
 
 class _Echo(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        body = json.dumps({"path": self.path}).encode()
+        self.answer({"path": self.path})
+
+    def do_POST(self) -> None:
+        sent = self.rfile.read(int(self.headers["content-length"])).decode()
+        self.answer({"path": self.path, "sent": sent, "type": self.headers["content-type"]})
+
+    def answer(self, document: dict[str, str | None]) -> None:
+        body = json.dumps(document).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
@@ -175,6 +182,10 @@ def test_service_proxy(server: ApiServer, echo: str) -> None:
     server.kubectl("annotate", "service", "shoal-mesh", f"shoal.dev/address={echo}")
     answer = server.get(f"{services}/shoal-mesh:admin/proxy/why/a__isvc-1?full=1")
     assert answer == {"path": "/why/a__isvc-1?full=1"}
+    sent = server.http.post(f"{services}/shoal-mesh:admin/proxy/endpoints/a/load", json={"a": 1})
+    assert sent.json() == {"path": "/endpoints/a/load", "sent": '{"a":1}', "type": "application/json"}
+    assert server.http.post(f"{services}/shoal-mesh:admin/proxy/x").json() == {"path": "/x", "sent": "", "type": None}
+    refused(server.http.put(f"{services}/shoal-mesh:admin/proxy/x"), 405, "MethodNotAllowed")
     assert server.get(f"{services}/shoal-mesh:18080/proxy/x/../y%20z")["path"].startswith("/")
     refused(server.http.get(f"{services}/shoal-mesh:other/proxy/x"), 400, "BadRequest")
     refused(server.http.get(f"{services}/absent:admin/proxy/x"), 404, "NotFound")

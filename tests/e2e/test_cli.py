@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
@@ -97,6 +98,19 @@ def test_an_isvcs_whole_life(cluster: Cluster, digits: str, svm: Path, tmp_path:
     assert gone.code == 1
     assert "404" in gone.err
     assert "life" in gone.err
+
+
+def test_waiting_for_a_model_that_nobody_uses_loads_it(cluster: Cluster, digits: str, svm: Path):
+    cluster.deploy("idle", svm.name, claim="digits")
+    try:
+        assert httpx.post(f"{cluster.rest}/v2/repository/models/idle/unload", timeout=10).status_code == 200
+        standby = {"activeModelState": "Standby", "targetModelState": ""}
+        eventually(lambda: cluster.status("idle")["modelStatus"]["states"] == standby, "the model to be unloaded")
+        done = cluster.shoal("wait", "isvc", "idle", "--for", "Loaded", "--timeout", "30s")
+        assert done.code == 0, done.err
+        assert "idle is Loaded" in done.out
+    finally:
+        cluster.must("delete", "isvc", "idle")
 
 
 def test_wait_tells_why_and_how_long(cluster: Cluster, digits: str):

@@ -188,11 +188,27 @@ async def test_the_admin_api_says_what_is_where_and_why(world):
         decisions = (await http.get("/why/alias")).json()["decisions"]
         assert any(d["what"] == "load" and d["chosen"] == "pod-1" for d in decisions)
         assert (await http.get("/why/nobody")).status_code == 404
+        assert (await http.post("/endpoints/nobody/load")).status_code == 404
         metrics = (await http.get("/metrics")).text
         assert "modelmesh_models_loaded_total 1.0" in metrics
         assert 'modelmesh_instance_used_bytes{pod="pod-1",runtime="test"}' in metrics
         assert "modelmesh_loadmodel_milliseconds_count 1.0" in metrics
         assert (await http.get("/readyz")).status_code == 200
+
+
+async def test_the_admin_api_loads_what_is_not_loaded(world):
+    await world.start_pod("pod-1")
+    await world.start_mesh()
+    await register(world, "one")
+    await set_alias(world, "alias", "one")
+    async with httpx.AsyncClient(base_url=f"http://{world.subnet}.1:18080", trust_env=False) as http:
+        answer = await http.post("/endpoints/alias/load")
+        assert (answer.status_code, answer.json()) == (202, {"revision": "one"})
+        assert (await world.management.ensureLoaded(pb.EnsureLoadedRequest(modelId="one", sync=True))).status == (
+            pb.ModelStatusInfo.LOADED
+        )
+        lines = (await http.get("/metrics")).text.splitlines()
+        assert "modelmesh_loadmodel_milliseconds_count 1.0" in lines
 
 
 async def test_standard_rest_works_for_servers_that_only_speak_grpc(world):

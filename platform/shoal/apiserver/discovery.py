@@ -95,7 +95,7 @@ def _subresources(kind: Served) -> list[tuple[str, dict[str, str], tuple[str, ..
     if kind.resource == "/pods":
         found.append(("log", own, ("get",)))
     if kind.resource == "/services":
-        found.append(("proxy", {"group": "", "version": "v1", "kind": "ServiceProxyOptions"}, ("get",)))
+        found.append(("proxy", {"group": "", "version": "v1", "kind": "ServiceProxyOptions"}, ("create", "get")))
     return found
 
 

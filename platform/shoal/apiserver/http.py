@@ -190,10 +190,11 @@ class Application:
             _only(request, "GET")
             return self._logs(request, target)
         if name == "proxy" and kind.resource == "/services":
-            _only(request, "GET")
+            _only(request, "GET", "POST")
             service, port = split_name(target.name)
             record = reads.get(self._store, Target(kind, target.namespace, service))
-            return await self.proxy.forward(request, address(record.document, port), target.rest)
+            base = address(record.document, port)
+            return await self.proxy.forward(request, base, target.rest, await _body(request))
         if name in _UNSUPPORTED:
             raise not_implemented(
                 f"the embedded API has no {kind.plural}/{name}: pods are local processes here, use the programs of "

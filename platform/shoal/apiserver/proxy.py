@@ -1,4 +1,4 @@
-"""The service proxy: `GET .../services/NAME:PORT/proxy/PATH` reaches the HTTP server behind a Service.
+"""The service proxy: GET or POST of `.../services/NAME:PORT/proxy/PATH` reaches the HTTP server behind a Service.
 
 The embedded mode has no cluster network; a Service that can be reached says where by the annotation
 `shoal.dev/address`.
@@ -54,13 +54,13 @@ def address(service: Document, port: str) -> str:
 
 
 class Proxy:
-    """Forwards GET requests; one client for all of them, made when first needed."""
+    """Forwards requests; one client for all of them, made when first needed."""
 
     def __init__(self) -> None:
         self._client: httpx.AsyncClient | None = None
 
-    async def forward(self, request: Request, base: str, path: str) -> Response:
-        """Return the answer of `base/path`, streamed.
+    async def forward(self, request: Request, base: str, path: str, body: bytes) -> Response:
+        """Return the answer of `base/path` to the same request, streamed.
 
         Raises:
             ApiError: 503 if it cannot be reached.
@@ -72,8 +72,10 @@ class Proxy:
             self._client = httpx.AsyncClient(timeout=timeout, trust_env=False)
         url = f"{base}/{quote(path, safe='/:@!$&()*+,;=~-._')}"
         headers = {"accept": request.headers.get("accept", "*/*")}
+        if body:
+            headers["content-type"] = request.headers.get("content-type", "application/octet-stream")
         params = httpx.QueryParams(request.url.query)
-        outgoing = self._client.build_request("GET", url, params=params, headers=headers)
+        outgoing = self._client.build_request(request.method, url, params=params, headers=headers, content=body)
         try:
             answer = await self._client.send(outgoing, stream=True)
         except httpx.HTTPError as error:

@@ -135,6 +135,8 @@ def wait(
 ) -> None:
     """Wait until what was last applied is in effect. Exit code 3 if it takes longer than the timeout.
 
+    Waiting for Loaded has the model loaded if nobody uses it.
+
     Example: `shoal wait isvc sklearn-mnist --for Loaded --timeout 60s`
     """
     from shoal.cli.session import target

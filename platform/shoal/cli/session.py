@@ -133,7 +133,7 @@ def explain(error: ApiError) -> str:
     return "\n  ".join([head, *fields])
 
 
-async def mesh_json(client: KubeClient, namespace: str, path: str) -> Object:
+async def mesh_json(client: KubeClient, namespace: str, path: str, method: str = "GET") -> Object:
     """What the mesh's admin interface answers, through the API server's service proxy.
 
     Raises:
@@ -142,7 +142,7 @@ async def mesh_json(client: KubeClient, namespace: str, path: str) -> Object:
     """
     services = Resource("", "v1", "services", "Service")
     try:
-        found: Object = await client.json("GET", services.path(namespace, MESH_SERVICE, "proxy") + path)
+        found: Object = await client.json(method, services.path(namespace, MESH_SERVICE, "proxy") + path)
     except ApiError as error:
         if error.code in (502, 503, 504) or (error.code == 404 and "shoal-mesh" in str(error)):
             raise CliError(f"the mesh of namespace {namespace} does not answer: {error}") from None

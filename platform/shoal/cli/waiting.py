@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from shoal.cli import session
-from shoal.cli.errors import TimedOut, UsageProblem
+from shoal.cli.errors import CliError, TimedOut, UsageProblem
 from shoal.cli.kinds import INFERENCE_SERVICES, by_name
 from shoal.cli.objects import Goal
 from shoal.cli.output import note, show
 from shoal.cluster.api import KubeClient, Object, Resource
+from shoal.cluster.errors import ApiError
 
 _POLL_SECONDS = 0.2
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
@@ -66,16 +68,31 @@ async def _wait_one(
 ) -> None:
     told = ""
     judge = judge_of(resource, goal)
+    asked = False
     while True:
-        standing = judge(await client.get(resource, namespace, name))
+        item = await client.get(resource, namespace, name)
+        standing = judge(item)
         if standing.reached:
             return
+        if goal is Goal.LOADED and must_be_asked_for(item, asked):
+            refusal = await _ask_for(client, namespace, name)
+            asked = asked or not refusal
+            standing = Standing(False, standing.words + refusal)
         if standing.words != told:
             told = standing.words
             note(f"{name}: {told}")
         if time.monotonic() >= deadline:
             raise TimedOut(f"{resource.kind.lower()} {name} is not {goal.value} after {timeout}: {standing.words}")
         await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _ask_for(client: KubeClient, namespace: str, name: str) -> str:
+    """Have a model loaded. What to add to what is said if that could not be asked for; empty if it could."""
+    try:
+        await session.mesh_json(client, namespace, f"/endpoints/{quote(name, safe='')}/load", "POST")
+    except (CliError, ApiError) as error:
+        return f"; asking the mesh to load it failed: {error}"
+    return ""
 
 
 def judge_of(resource: Resource, goal: Goal) -> Callable[[Object | None], Standing]:
@@ -100,6 +117,18 @@ def loaded(item: Object | None) -> Standing:
         return pending
     status = _status(item)
     return Standing(_states(status).get("activeModelState") == "Loaded" and _settled(status), words_of(status))
+
+
+def must_be_asked_for(item: Object | None, asked: bool) -> bool:
+    """Whether the model will not load unless somebody asks for it.
+
+    `asked`: somebody did already; what failed since then is not tried again.
+    """
+    if _not_judged(item, strict=True) is not None:
+        return False
+    states = _states(_status(item))
+    state = states.get("targetModelState") or states.get("activeModelState")
+    return state == "Standby" or (state == "FailedToLoad" and not asked)
 
 
 def service_ready(item: Object | None) -> Standing:
