@@ -20,6 +20,7 @@ from shoal.cli.paths import default_state_dir
 from shoal.cluster import lock
 from shoal.cluster.errors import AlreadyRunningError, ClusterError
 from shoal.cluster.layout import Layout
+from shoal.cluster.prerequisites import require_model_server
 from shoal.cluster.report import PartState, Phase, Report, read_report
 from shoal.cluster.settings import ClusterSettings, load_settings
 
@@ -64,6 +65,10 @@ def start(state_dir: Path | None, wishes: Wishes, *, detach: bool) -> None:
     """
     root = state_dir.expanduser().absolute() if state_dir else default_state_dir()
     settings = settings_for(root, wishes)
+    try:
+        require_model_server()
+    except ClusterError as error:
+        raise CliError(str(error)) from None
     if detach:
         _start_detached(settings)
     else:
