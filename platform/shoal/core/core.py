@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from shoal.core import invariants, views
 from shoal.core.actions import Action
 from shoal.core.dispatch import apply
-from shoal.core.endpoints import look_at_endpoint
 from shoal.core.events import Event
 from shoal.core.evicting import acknowledged
 from shoal.core.membership import look_at_pod
 from shoal.core.policies import Policies
+from shoal.core.rollout.view import RolloutView
+from shoal.core.rollouts import look_at_endpoint
 from shoal.core.serving import look_at_model
 from shoal.core.settings import CoreSettings
 from shoal.core.state import State
@@ -87,6 +88,12 @@ class Core:
         """How an endpoint stands; None if there is none of this name."""
         endpoint = self._state.endpoints.get(name)
         return views.endpoint_view(self._state, endpoint) if endpoint is not None else None
+
+    def rollout(self, name: EndpointName) -> RolloutView | None:
+        """The newest rollout of an endpoint; None if there never was one."""
+        endpoint = self._state.endpoints.get(name)
+        run = endpoint.run if endpoint is not None else None
+        return RolloutView(run.record, run.active, run.target) if run is not None else None
 
     def model(self, revision: RevisionId) -> ModelView | None:
         """How a revision stands; None if it is not declared."""

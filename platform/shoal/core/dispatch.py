@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shoal.core import declared, endpoints, loading, membership, scaling
+from shoal.core import declared, endpoints, loading, membership, rollouts, scaling
 from shoal.core import events as ev
 from shoal.core.actions import RejectCode, Unload
 from shoal.core.copies import Copy
@@ -158,6 +158,8 @@ def _remind_of_revision(state: State, reminder: Reminder, revision: RevisionId) 
         current = endpoint is not None and endpoint.target == revision and endpoint.state is EndpointState.SPREADING
         if endpoint is not None and current and state.loaded(revision):
             endpoints.match(state, endpoint, "its further copies take too long")
+    elif reminder.due is Due.ROLLOUT and reminder.endpoint is not None:
+        state.dirty_endpoints[reminder.endpoint] = None
     elif reminder.due is Due.FLIP and reminder.endpoint is not None:
         if state.routes.end_flip(RouteKey(reminder.endpoint), reminder.mark):
             state.out.endpoints[reminder.endpoint] = None
@@ -185,6 +187,10 @@ _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     ev.ModelRemoved: lambda state, event: declared.remove(state, event.revision),
     ev.EndpointDeclared: endpoints.declare,
     ev.EndpointRemoved: lambda state, event: endpoints.remove(state, event.name),
+    ev.RolloutCommanded: rollouts.command,
+    ev.TrafficObserved: rollouts.observed,
+    ev.WarmedUp: rollouts.warmed,
+    ev.CheckAnswered: rollouts.answered,
     ev.RequestWaiting: _request_waiting,
     ev.RequestAbandoned: _request_abandoned,
     ev.EnsureLoaded: declared.ensure_loaded,

@@ -6,12 +6,15 @@ then the routes flip in one publication. Until then, and whenever the target fai
 
 from __future__ import annotations
 
-from shoal.core.actions import Persist, RejectCode
+from shoal.core.actions import Persist, PersistRollout, RejectCode
 from shoal.core.copies import Copy, Urgency
 from shoal.core.events import EndpointDeclared
 from shoal.core.evicting import cancel
 from shoal.core.lifecycle import EndpointInput, EndpointState
 from shoal.core.loading import place
+from shoal.core.rollout.lifecycle import RolloutInput
+from shoal.core.rollout.record import Entry, Phase, Rollout
+from shoal.core.rollout.run import Run
 from shoal.core.state import Endpoint, State
 from shoal.core.timers import Due, Reminder
 from shoal.core.types import CopyState, EndpointName, RevisionId, RouteKey
@@ -23,9 +26,9 @@ def declare(state: State, event: EndpointDeclared) -> None:
     if endpoint is None:
         _create(state, event)
     elif event.force and (endpoint.changing or endpoint.target != event.target):
-        _force(state, endpoint, event.target)
+        _force(state, endpoint, event)
     elif endpoint.target != event.target:
-        _retarget(state, endpoint, event.target)
+        _retarget(state, endpoint, event)
 
 
 def _create(state: State, event: EndpointDeclared) -> None:
@@ -33,21 +36,30 @@ def _create(state: State, event: EndpointDeclared) -> None:
     endpoint = Endpoint(event.name, known or event.target, known or event.target)
     state.endpoints[event.name] = endpoint
     _index(state, endpoint)
+    if event.resume is not None:
+        endpoint.run = Run(event.resume)
     if endpoint.active != event.target:
-        _retarget(state, endpoint, event.target)
+        _retarget(state, endpoint, event)
     else:
+        _end_run(state, endpoint, RolloutInput.FLIP, "the routes had flipped")
         _store(state, endpoint)
 
 
-def _force(state: State, endpoint: Endpoint, target: RevisionId) -> None:
-    superseded = _set_revisions(state, endpoint, endpoint.active, target)
+def _force(state: State, endpoint: Endpoint, event: EndpointDeclared) -> None:
+    superseded = _set_revisions(state, endpoint, endpoint.active, event.target)
     endpoint.move(EndpointInput.FORCE)
-    _drop_superseded(state, superseded)
+    drop_superseded(state, superseded)
+    if endpoint.run is not None and endpoint.run.record.target != event.target:
+        _end_run(state, endpoint, RolloutInput.SUPERSEDE, f"{event.target} was forced")
     _flip(state, endpoint, "forced")
 
 
-def _retarget(state: State, endpoint: Endpoint, target: RevisionId) -> None:
+def _retarget(state: State, endpoint: Endpoint, event: EndpointDeclared) -> None:
+    target = event.target
     superseded = _set_revisions(state, endpoint, endpoint.active, target)
+    resumed = event.resume is not None and _continues(endpoint, event.resume)
+    if not resumed:
+        _begin_run(state, endpoint, event)
     if target == endpoint.active:
         endpoint.move(EndpointInput.ROLL_BACK)
         state.decide("roll back", target, f"{endpoint.name} stays with it")
@@ -57,8 +69,40 @@ def _retarget(state: State, endpoint: Endpoint, target: RevisionId) -> None:
         active, model = state.models.get(endpoint.active), state.models.get(target)
         if active is not None and model is not None:
             state.use(model, active.last_used)
-    _drop_superseded(state, superseded)
+        if resumed and endpoint.run is not None and not endpoint.run.live:
+            endpoint.move(EndpointInput.ABANDON)
+    drop_superseded(state, superseded)
     _store(state, endpoint)
+
+
+def _continues(endpoint: Endpoint, record: Rollout) -> bool:
+    """Whether a rollout of before a restart is still what the endpoint is about."""
+    same = (record.active, record.target) == (endpoint.active, endpoint.target)
+    return same and (record.live or record.phase is Phase.ROLLED_BACK)
+
+
+def _begin_run(state: State, endpoint: Endpoint, event: EndpointDeclared) -> None:
+    """What was under way ends; what the declaration asks for begins."""
+    back = event.target == endpoint.active
+    why = f"{event.target} was declared {'again' if back else 'instead'}"
+    _end_run(state, endpoint, RolloutInput.FAIL if back else RolloutInput.SUPERSEDE, why)
+    if event.plan is None or back:
+        return
+    entry = Entry(state.now, f"started by {event.by}" if event.by else "started")
+    record = Rollout(
+        event.rollout, endpoint.name, endpoint.active, event.target, event.plan, state.now, event.by,
+        step_since=state.now, timeline=(entry,),
+    )  # fmt: skip
+    endpoint.run = Run(record)
+
+
+def _end_run(state: State, endpoint: Endpoint, given: RolloutInput, why: str) -> None:
+    run = endpoint.run
+    if run is None or not run.live:
+        return
+    run.end(given, state.now, why)
+    state.out.persists.append(PersistRollout(run.record))
+    run.dirty = False
 
 
 def remove(state: State, name: EndpointName) -> None:
@@ -70,7 +114,7 @@ def remove(state: State, name: EndpointName) -> None:
     for waiter in state.waiting.of(endpoint.active):
         if waiter.key == RouteKey(name):
             state.reject(waiter.ticket, RejectCode.NOT_FOUND, f"model not found: {name}")
-    state.routes.touch(RouteKey(name))
+    state.touch_endpoint(name)
     _unindex(state, endpoint)
     del state.endpoints[name]
     for revision in (endpoint.active, endpoint.target):
@@ -88,7 +132,7 @@ def look_at_endpoint(state: State, name: EndpointName) -> None:
     if endpoint.displaced and not loaded and not state.in_flight(endpoint.target):
         endpoint.displaced = False  # its load ended without success: what it displaced comes back meanwhile
         state.look_at(endpoint.active)
-    blocked = _blocked(state, endpoint)
+    blocked = is_blocked(state, endpoint)
     if endpoint.state is EndpointState.PROVING and blocked:
         endpoint.move(EndpointInput.FAIL)
         endpoint.displaced = False
@@ -99,12 +143,12 @@ def look_at_endpoint(state: State, name: EndpointName) -> None:
         state.look_at(endpoint.target)
     if endpoint.state in (EndpointState.PROVING, EndpointState.BLOCKED) and loaded:
         endpoint.move(EndpointInput.PROVED)
-        _spread(state, endpoint)
+        spread(state, endpoint)
     if endpoint.state is EndpointState.SPREADING:
         _spreading(state, endpoint, loaded)
 
 
-def _blocked(state: State, endpoint: Endpoint) -> bool:
+def is_blocked(state: State, endpoint: Endpoint) -> bool:
     """Whether the target failed, and nothing more will be tried until the failure expires."""
     model = state.models.get(endpoint.target)
     if model is None or model.spec.unplaceable is not None:
@@ -120,7 +164,7 @@ def _blocked(state: State, endpoint: Endpoint) -> bool:
     return bool(memory.of_pod) and all(pod.spec.id in memory.of_pod for pod in pods)
 
 
-def _spread(state: State, endpoint: Endpoint) -> None:
+def spread(state: State, endpoint: Endpoint) -> None:
     """Load the target to as many copies as the active revision has, as far as that evicts nothing hotter."""
     model = state.models[endpoint.target]
     wanted = len(state.loaded(endpoint.active, staying=True))
@@ -148,9 +192,13 @@ def _spreading(state: State, endpoint: Endpoint, loaded: int) -> None:
 
 
 def match(state: State, endpoint: Endpoint, because: str) -> None:
-    """The target takes over."""
-    endpoint.move(EndpointInput.MATCH)
-    _flip(state, endpoint, because)
+    """The target takes over, or its rollout begins."""
+    if endpoint.comparing:
+        endpoint.move(EndpointInput.BEGIN)
+        state.dirty_endpoints[endpoint.name] = None
+    else:
+        endpoint.move(EndpointInput.MATCH)
+        _flip(state, endpoint, because)
 
 
 def _flip(state: State, endpoint: Endpoint, because: str) -> None:
@@ -163,17 +211,18 @@ def _flip(state: State, endpoint: Endpoint, because: str) -> None:
         for waiter in mine:
             state.reject(waiter.ticket, RejectCode.NOT_FOUND, f"model not found: {endpoint.name}")
     state.decide("flip", target, f"{endpoint.name} switches from {before}: {because}")
+    _end_run(state, endpoint, RolloutInput.FLIP, because)
     state.routes.flip(RouteKey(endpoint.name), state.now)
     due = state.now + state.settings.routes_ack_timeout
     state.timers.set(due, Reminder(Due.FLIP, target, endpoint=endpoint.name, mark=state.now))
-    _drop_superseded(state, before)
+    drop_superseded(state, before)
     _store(state, endpoint)
 
 
 def _store(state: State, endpoint: Endpoint) -> None:
     """Make the endpoint's revisions durable and look at everything that follows from them."""
     state.out.persists.append(Persist(endpoint.name, endpoint.active, endpoint.target))
-    state.routes.touch(RouteKey(endpoint.name))
+    state.touch_endpoint(endpoint.name)
     state.dirty_endpoints[endpoint.name] = None
     state.out.endpoints[endpoint.name] = None
     state.look_at(endpoint.active)
@@ -190,7 +239,7 @@ def _set_revisions(state: State, endpoint: Endpoint, active: RevisionId, target:
     return before if before not in (active, target) else None
 
 
-def _drop_superseded(state: State, revision: RevisionId | None) -> None:
+def drop_superseded(state: State, revision: RevisionId | None) -> None:
     """A revision nobody waits for any more need not be loaded; what is loaded of it stays until it is removed."""
     if revision is None:
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 from shoal.core.actions import CancelLoad, Drain, Unload
 from shoal.core.copies import Copy, Urgency
 from shoal.core.ledger import Pod
-from shoal.core.lifecycle import CopyInput
+from shoal.core.lifecycle import CopyInput, EndpointState
 from shoal.core.policies.eviction import Candidate, EvictionPlan, Need
 from shoal.core.state import State
 from shoal.core.timers import Due, Reminder
@@ -26,9 +26,27 @@ def why_protected(state: State, revision: RevisionId) -> str | None:
         return None
     if model.spec.min_copies and len(state.loaded(revision, staying=True)) <= model.spec.min_copies:
         return f"at least {model.spec.min_copies} copies are to be kept"
-    if any(True for _ in state.changing_to(revision)):
-        return "an endpoint is about to switch to it"
+    return _why_compared(state, revision)
+
+
+def _why_compared(state: State, revision: RevisionId) -> str | None:
+    """A target is kept until it takes over; a rollout that has both revisions at work keeps one copy of each."""
+    last = len(state.loaded(revision, staying=True)) <= 1
+    for endpoint in state.changing_to(revision):
+        if last or endpoint.state is not EndpointState.ROLLING:
+            return "an endpoint is about to switch to it"
+    if last and any(endpoint.comparing for endpoint in state.changing_from(revision)):
+        return "a rollout compares another revision with it"
     return None
+
+
+def is_pinned(state: State, revision: RevisionId) -> bool:
+    """Whether what protects a revision may last: whoever needs its space is refused rather than made to wait."""
+    model = state.models.get(revision)
+    if model is not None and model.spec.min_copies:
+        return why_protected(state, revision) is not None
+    ends = (*state.changing_to(revision), *state.changing_from(revision))
+    return any(endpoint.comparing for endpoint in ends) and why_protected(state, revision) is not None
 
 
 def plan(state: State, pod: Pod, need: Need) -> EvictionPlan:
@@ -49,8 +67,13 @@ def need_of(state: State, revision: RevisionId, urgency: Urgency, missing: int, 
 
 
 def replaced_by(state: State, revision: RevisionId) -> frozenset[RevisionId]:
-    """Revisions this one is to take over from: if both do not fit, they make room for it, whatever protects them."""
-    return frozenset(endpoint.active for endpoint in state.changing_to(revision))
+    """Revisions this one is to take over from: if both do not fit, they make room for it, whatever protects them.
+
+    While a rollout compares them it is the other way round: the one that serves goes before the one that is tried.
+    """
+    before = {endpoint.active for endpoint in state.changing_to(revision) if not endpoint.comparing}
+    tried = {endpoint.target for endpoint in state.changing_from(revision) if endpoint.comparing}
+    return frozenset(before | tried)
 
 
 def evict(state: State, pod: Pod, victims: tuple[RevisionId, ...], because: str) -> None:

@@ -8,7 +8,7 @@ from shoal.core.evicting import why_protected
 from shoal.core.ledger import Pod
 from shoal.core.lifecycle import IN_FLIGHT, OCCUPYING, RELEASING
 from shoal.core.state import State
-from shoal.core.types import CopyState, EndpointName, RevisionId, RouteKey
+from shoal.core.types import NO_POD, CopyState, EndpointName, RevisionId, RouteKey
 
 
 class InvariantError(AssertionError):
@@ -65,6 +65,8 @@ def _pod_records(state: State, pod: Pod) -> Iterator[tuple[int, str]]:
 def _routes(state: State) -> Iterator[tuple[int, str]]:
     for key in state.routes:
         for route in state.routes.get(key):
+            if route.pod == NO_POD:
+                continue
             copy = state.copies(route.revision).get(route.pod)
             if copy is None or copy.state is not CopyState.LOADED:
                 yield 1, f"{key.name} leads to {route.revision} on {route.pod}, which is not loaded"
@@ -96,7 +98,7 @@ def _must_leave(state: State, pod: Pod, revision: RevisionId) -> bool:
 
 def _durable(state: State) -> Iterator[tuple[int, str]]:
     for persist in state.out.persists:
-        yield 3, f"{persist.name} was not made durable with its step"
+        yield 3, f"{persist} was not made durable with its step"
 
 
 def _one_load(state: State) -> Iterator[tuple[int, str]]:
@@ -136,8 +138,12 @@ def _flips(state: State) -> Iterator[tuple[int, str]]:
         wanted = state.route(RouteKey(name))
         if state.routes.get(RouteKey(name)) != wanted:
             yield 6, f"{name} leads elsewhere than to the loaded copies of {endpoint.active}"
-        if any(route.revision != endpoint.active for route in state.routes.get(RouteKey(name))):
-            yield 7, f"{name} leads to a revision that has not taken over"
+        share = endpoint.run.record.weight if endpoint.run is not None and endpoint.changing else 0
+        for route in state.routes.get(RouteKey(name)):
+            if route.pod == NO_POD or route.revision == endpoint.active:
+                continue
+            if route.revision != endpoint.target or not share or route.weight != share:
+                yield 7, f"{name} leads to {route.revision} by {route.weight}, which its rollout does not say"
     for key in state.routes:
         if not key.is_revision and EndpointName(key.name) not in state.endpoints:
             yield 6, f"{key.name} is routed, but no endpoint"

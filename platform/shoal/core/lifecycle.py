@@ -97,7 +97,11 @@ class EndpointState(Enum):
     SETTLED = "Settled"
     PROVING = "Proving"
     SPREADING = "Spreading"
+    ROLLING = "Rolling"
+    """A rollout divides requests between active and target."""
     BLOCKED = "Blocked"
+    HELD = "Held"
+    """A rollout was rolled back: the active revision serves, although another is declared."""
     REMOVED = "Removed"
 
 
@@ -112,6 +116,10 @@ class EndpointInput(Enum):
     FAIL = "target failed to load"
     RETRY = "failure expired"
     MATCH = "as many copies as the active one, or as fit"
+    BEGIN = "the same, and a rollout begins"
+    PROMOTE = "its rollout is over"
+    ABANDON = "its rollout was rolled back"
+    AGAIN = "its rollout is retried"
     REMOVE = "endpoint removed"
 
 
@@ -141,6 +149,21 @@ ENDPOINT_TRANSITIONS: Final = MappingProxyType(
         (_E.BLOCKED, _J.RETRY): _E.PROVING,
         (_E.BLOCKED, _J.PROVED): _E.SPREADING,
         (_E.BLOCKED, _J.REMOVE): _E.REMOVED,
+        (_E.SPREADING, _J.BEGIN): _E.ROLLING,
+        (_E.ROLLING, _J.PROMOTE): _E.SPREADING,
+        (_E.ROLLING, _J.RETARGET): _E.PROVING,
+        (_E.ROLLING, _J.ROLL_BACK): _E.SETTLED,
+        (_E.ROLLING, _J.FORCE): _E.SETTLED,
+        (_E.ROLLING, _J.REMOVE): _E.REMOVED,
+        (_E.PROVING, _J.ABANDON): _E.HELD,
+        (_E.SPREADING, _J.ABANDON): _E.HELD,
+        (_E.ROLLING, _J.ABANDON): _E.HELD,
+        (_E.BLOCKED, _J.ABANDON): _E.HELD,
+        (_E.HELD, _J.AGAIN): _E.PROVING,
+        (_E.HELD, _J.RETARGET): _E.PROVING,
+        (_E.HELD, _J.ROLL_BACK): _E.SETTLED,
+        (_E.HELD, _J.FORCE): _E.SETTLED,
+        (_E.HELD, _J.REMOVE): _E.REMOVED,
     }
 )
 """The life of an endpoint: it follows its target only once that has been loaded (invariant 7)."""
@@ -173,16 +196,17 @@ def next_endpoint_state(state: EndpointState, given: EndpointInput) -> EndpointS
 def copy_diagram() -> str:
     """The life of a copy as a Mermaid state diagram."""
     edges = ((a.value, b.value, i.value) for (a, i), b in COPY_TRANSITIONS.items())
-    return _diagram(CopyState.ABSENT.value, edges)
+    return diagram(CopyState.ABSENT.value, edges)
 
 
 def endpoint_diagram() -> str:
     """The life of an endpoint as a Mermaid state diagram."""
     edges = ((a.value, b.value, i.value) for (a, i), b in ENDPOINT_TRANSITIONS.items())
-    return _diagram(EndpointState.SETTLED.value, edges)
+    return diagram(EndpointState.SETTLED.value, edges)
 
 
-def _diagram(start: str, edges: Iterable[tuple[str, str, str]]) -> str:
+def diagram(start: str, edges: Iterable[tuple[str, str, str]]) -> str:
+    """A Mermaid state diagram of (state before, state after, why)."""
     lines = ["stateDiagram-v2", f"    [*] --> {start}"]
     lines += [f"    {before} --> {after}: {why}" for before, after, why in edges]
     return "\n".join(lines) + "\n"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shoal.core.actions import Load, RejectCode, Unload
 from shoal.core.copies import Copy, Model, Urgency
-from shoal.core.evicting import evict, need_of, plan, replaced_by, why_protected
+from shoal.core.evicting import evict, is_pinned, need_of, plan, replaced_by
 from shoal.core.failures import FailureMemory
 from shoal.core.ledger import Pod
 from shoal.core.lifecycle import CopyInput
@@ -119,10 +119,7 @@ def pinned_bytes(state: State, pod: Pod, revision: RevisionId) -> int:
     total = 0
     replaced = replaced_by(state, revision)
     for copy in pod.coldest():
-        model = state.models.get(copy.revision)
-        if copy.revision in replaced:
-            continue
-        if model is not None and model.spec.min_copies and why_protected(state, copy.revision) is not None:
+        if copy.revision not in replaced and is_pinned(state, copy.revision):
             total += copy.size
     return total
 
@@ -226,7 +223,7 @@ def _evict_for_queue(state: State, pod: Pod) -> None:
 
 def _note_displaced(state: State, target: RevisionId, victims: tuple[RevisionId, ...]) -> None:
     for endpoint in state.changing_to(target):
-        if endpoint.active in victims:
+        if endpoint.active in victims and not endpoint.comparing:
             endpoint.displaced = True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
-from shoal.core.actions import Action, Answer, Changed, Forward, Persist, Reject, RejectCode
+from shoal.core.actions import Action, Answer, Changed, Forward, Persist, PersistRollout, Reject, RejectCode
 from shoal.core.copies import Copy, Model, Urgency
 from shoal.core.decisions import DecisionLog
 from shoal.core.failures import FailureMemory
@@ -19,10 +19,14 @@ from shoal.core.lifecycle import (
     next_endpoint_state,
 )
 from shoal.core.policies import Policies
+from shoal.core.rollout.plan import WHOLE
+from shoal.core.rollout.run import Run
 from shoal.core.routes import RouteTable
 from shoal.core.settings import CoreSettings
 from shoal.core.timers import Timers
 from shoal.core.types import (
+    NO_POD,
+    NO_REVISION,
     CopyState,
     Decision,
     EndpointName,
@@ -45,7 +49,7 @@ _MAX_REJECTIONS = 20
 class Endpoint:
     """One endpoint: the revision that serves and the one that shall."""
 
-    __slots__ = ("active", "displaced", "name", "state", "target")
+    __slots__ = ("active", "displaced", "name", "run", "state", "target")
 
     def __init__(self, name: EndpointName, active: RevisionId, target: RevisionId) -> None:
         self.name = name
@@ -54,6 +58,8 @@ class Endpoint:
         self.state = EndpointState.SETTLED
         self.displaced = False
         """The target's load had to evict the active revision: requests wait for the target meanwhile."""
+        self.run: Run | None = None
+        """The newest rollout, if there ever was one."""
 
     def move(self, given: EndpointInput) -> None:
         """Change state as the table says."""
@@ -62,14 +68,19 @@ class Endpoint:
     @property
     def changing(self) -> bool:
         """Whether a change of revision is under way."""
-        return self.active != self.target
+        return self.active != self.target and self.state is not EndpointState.HELD
+
+    @property
+    def comparing(self) -> bool:
+        """Whether a rollout needs both revisions loaded at the same time."""
+        return self.changing and self.run is not None and self.run.watched
 
 
 class Output:
     """The actions of one step, put into the order that is part of the contract."""
 
     def __init__(self) -> None:
-        self.persists: list[Persist] = []
+        self.persists: list[Persist | PersistRollout] = []
         self.commands: list[Action] = []
         self.answers: list[Answer] = []
         self.late: list[Action] = []
@@ -178,15 +189,49 @@ class State:
             endpoint = self.endpoints.get(EndpointName(key.name))
             if endpoint is None:
                 return None
-            revision = endpoint.active
+            canary = key.canary and endpoint.changing and endpoint.target in self.models
+            revision = endpoint.target if canary else endpoint.active
         return revision if revision in self.models else None
 
     def route(self, key: RouteKey) -> tuple[RouteCopy, ...]:
-        """Where requests for a key shall go: its revision's loaded copies."""
+        """Where requests for a key shall go: its revision's loaded copies, as a rollout divides them."""
+        endpoint = None if key.is_revision else self.endpoints.get(EndpointName(key.name))
+        if endpoint is not None and endpoint.run is not None and endpoint.changing:
+            return self._canary(endpoint) if key.canary else self._divided(endpoint, endpoint.run)
         revision = self.resolve(key)
-        if revision is None:
+        if revision is None or key.canary:
             return ()
-        return tuple(RouteCopy(copy.pod, revision) for copy in sorted(self.loaded(revision), key=lambda c: c.pod))
+        return tuple(RouteCopy(copy.pod, revision) for copy in self._in_order(revision))
+
+    def _in_order(self, revision: RevisionId) -> list[Copy]:
+        if revision not in self.models:
+            return []
+        return sorted(self.loaded(revision), key=lambda copy: copy.pod)
+
+    def _canary(self, endpoint: Endpoint) -> tuple[RouteCopy, ...]:
+        return tuple(RouteCopy(copy.pod, copy.revision, watched=True) for copy in self._in_order(endpoint.target))
+
+    def _divided(self, endpoint: Endpoint, run: Run) -> tuple[RouteCopy, ...]:
+        """The shares of a rollout. What cannot be kept exactly is not routed: the activator asks for the active one."""
+        if not run.divides:
+            return tuple(RouteCopy(copy.pod, copy.revision) for copy in self._in_order(endpoint.active))
+        record, plan = run.record, run.record.plan
+        target = self._in_order(endpoint.target)
+        weight = record.weight if target else 0
+        shadow = min(record.shadow, WHOLE - weight) if target else 0
+        rest = WHOLE - weight - shadow
+        active = self._in_order(endpoint.active)
+        if rest and not active:
+            return ()
+        shares = [
+            RouteCopy(copy.pod, copy.revision, share, watched=True, shielded=shielded, sticky=plan.sticky)
+            for copies, share, shielded in ((active, rest, False), (target, weight, plan.shield))
+            for copy in copies
+            if share
+        ]
+        if shadow:
+            shares.append(RouteCopy(NO_POD, NO_REVISION, shadow, sticky=plan.sticky))
+        return tuple(shares)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -288,7 +333,14 @@ class State:
         """Routes to a revision may have changed."""
         self.routes.touch(RouteKey(revision, is_revision=True))
         for name in self.endpoints_of.get(revision, ()):
-            self.routes.touch(RouteKey(name))
+            self.touch_endpoint(name)
+
+    def touch_endpoint(self, name: EndpointName) -> None:
+        """Where an endpoint leads may have changed."""
+        self.routes.touch(RouteKey(name))
+        endpoint = self.endpoints.get(name)
+        if endpoint is not None and endpoint.run is not None:
+            self.routes.touch(RouteKey(name, canary=True))
 
     def look_at(self, revision: RevisionId) -> None:
         """A revision changed: look at it, at its endpoints, and at pods that wait for its replacement."""

@@ -22,6 +22,7 @@ class Due(Enum):
     POD_DRAIN = "pod not drained"
     JOIN = "pods had time to report"
     MATCH = "target not scaled"
+    ROLLOUT = "a rollout's step is over"
     PERIODIC = "periodic look"
 
 

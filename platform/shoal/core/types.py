@@ -19,6 +19,10 @@ Ticket = NewType("Ticket", int)
 """One waiting request, named by whoever asks."""
 
 
+NO_POD = PodId("")
+NO_REVISION = RevisionId("")
+
+
 class CopyState(Enum):
     """Where one copy (a revision on a pod) is in its life. `ABSENT` copies are not stored."""
 

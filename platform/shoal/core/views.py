@@ -73,10 +73,10 @@ def _failures(state: State, model: Model) -> tuple[Failure, ...]:
 def endpoint_view(state: State, endpoint: Endpoint) -> EndpointView:
     """How an endpoint stands."""
     active = model_view(state, endpoint.active)
-    target = model_view(state, endpoint.target) if endpoint.changing else active
+    target = model_view(state, endpoint.target) if endpoint.active != endpoint.target else active
     transition = Transition.UP_TO_DATE
-    if endpoint.changing:
-        blocked = endpoint.state is EndpointState.BLOCKED
+    if endpoint.active != endpoint.target:
+        blocked = endpoint.state in (EndpointState.BLOCKED, EndpointState.HELD)
         transition = Transition.BLOCKED_BY_FAILED_LOAD if blocked else Transition.IN_PROGRESS
     elif state.routes.is_flipping(RouteKey(endpoint.name)):
         transition = Transition.IN_PROGRESS

@@ -1,7 +1,7 @@
 """Counting what a revision answered: requests, errors, latencies and comparisons, in little memory.
 
-Latencies are counted in buckets that grow by a tenth, scores in buckets over their sign and logarithm, so that windows
-can be added up and any quantile read off to within five percent.
+Latencies are counted in buckets that grow by a twentieth, scores in buckets over their sign and logarithm, so that
+windows can be added up and any quantile read off to within five percent.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-_GROWTH = math.log(1.1)
+_GROWTH = math.log(1.05)
 _FLOOR_MS = 0.01
 _SCORE_FLOOR = 1e-6
 

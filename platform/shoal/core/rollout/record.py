@@ -103,6 +103,9 @@ class Rollout:
     warmed: bool = False
     waited: float = 0.0
     """Seconds spent in `PAUSED`: they do not count against the deadline."""
+    paused_from: Phase | None = None
+    """The phase it goes back to when it is resumed."""
+    paused_at: float = 0.0
     reason: str = ""
     """Why it is paused, or how it ended."""
     ended: float | None = None

@@ -1,0 +1,177 @@
+"""Rollouts of endpoints: what the steps of a `Run` mean for copies, routes and durability."""
+
+from __future__ import annotations
+
+import math
+
+from shoal.core import endpoints
+from shoal.core.actions import AskCheck, PersistRollout, WarmUpCopies
+from shoal.core.events import CheckAnswered, RolloutCommanded, TrafficObserved, WarmedUp
+from shoal.core.lifecycle import EndpointInput, EndpointState
+from shoal.core.rollout.commands import refusal
+from shoal.core.rollout.lifecycle import RolloutInput
+from shoal.core.rollout.record import Phase, Verb
+from shoal.core.rollout.run import Run
+from shoal.core.state import Endpoint, State
+from shoal.core.timers import Due, Reminder
+from shoal.core.types import EndpointName, Failure
+
+
+def look_at_endpoint(state: State, name: EndpointName) -> None:
+    """Take an endpoint, and its rollout, as far as they can go now. Doing it twice changes nothing."""
+    endpoints.look_at_endpoint(state, name)
+    endpoint = state.endpoints.get(name)
+    if endpoint is None or endpoint.run is None:
+        return
+    run = endpoint.run
+    if run.live and endpoint.changing:
+        before = run.record.weight, run.record.shadow
+        _advance(state, endpoint, run)
+        if (run.record.weight, run.record.shadow) != before:
+            state.touch_endpoint(name)
+    settle(state, endpoint)
+
+
+def _advance(state: State, endpoint: Endpoint, run: Run) -> None:
+    failed = run.judge(state.now) or _lost(state, endpoint, run)
+    if failed is not None:
+        roll_back(state, endpoint, run, failed)
+        return
+    if endpoint.state is not EndpointState.ROLLING or not state.loaded(endpoint.target, staying=True):
+        return
+    run.matched(state.now)
+    if run.record.phase is Phase.WARMING_UP:
+        _warm(state, endpoint, run)
+    for check in run.due_checks(state.now):
+        state.act(AskCheck(endpoint.name, run.record.id, endpoint.active, endpoint.target, check))
+    failed = run.advance(state.now)
+    if failed is not None:
+        roll_back(state, endpoint, run, failed)
+    elif run.record.phase is Phase.PROMOTING:
+        endpoint.move(EndpointInput.PROMOTE)
+        endpoints.spread(state, endpoint)
+        state.dirty_endpoints[endpoint.name] = None
+
+
+def _lost(state: State, endpoint: Endpoint, run: Run) -> str | None:
+    """Why the target cannot be loaded, if it cannot: a rollout by steps does not wait for better days."""
+    if not run.watched or not endpoints.is_blocked(state, endpoint):
+        return None
+    failure = _failure(state, endpoint)
+    return f"{endpoint.target} does not load: {failure.message}" if failure else f"{endpoint.target} does not load"
+
+
+def _failure(state: State, endpoint: Endpoint) -> Failure | None:
+    model = state.models.get(endpoint.target)
+    if model is not None and model.spec.unplaceable is not None:
+        return Failure(model.spec.unplaceable.reason, model.spec.unplaceable.message, state.now)
+    return state.newest_failure(endpoint.target)
+
+
+def _warm(state: State, endpoint: Endpoint, run: Run) -> None:
+    warm_up = run.record.plan.warm_up
+    if not warm_up.requests:
+        run.warmed(state.now)
+        return
+    pods = tuple(sorted(copy.pod for copy in state.loaded(endpoint.target, staying=True)))
+    if not run.warming and pods:
+        run.warming = True
+        state.act(WarmUpCopies(endpoint.name, run.record.id, endpoint.target, pods, warm_up))
+
+
+def roll_back(state: State, endpoint: Endpoint, run: Run, why: str) -> None:
+    """The active revision serves everything again, and the declared one is not tried any more."""
+    run.end(RolloutInput.FAIL, state.now, why)
+    endpoint.move(EndpointInput.ABANDON)
+    endpoint.displaced = False
+    state.decide("roll back", endpoint.active, f"{endpoint.name} stays with it: {why}")
+    state.touch_endpoint(endpoint.name)
+    state.out.endpoints[endpoint.name] = None
+    state.look_at(endpoint.active)
+    state.look_at(endpoint.target)
+
+
+def settle(state: State, endpoint: Endpoint) -> None:
+    """Make what changed durable, and be reminded of what comes next."""
+    run = endpoint.run
+    if run is None:
+        return
+    if run.dirty:
+        run.dirty = False
+        state.out.persists.append(PersistRollout(run.record))
+        state.out.endpoints[endpoint.name] = None
+    due = run.next_due()
+    if run.live and due != run.reminded and not math.isinf(due):
+        run.reminded = due
+        state.timers.set(due, Reminder(Due.ROLLOUT, endpoint=endpoint.name, revision=endpoint.target))
+
+
+def command(state: State, event: RolloutCommanded) -> None:
+    """Someone steers a rollout."""
+    endpoint = state.endpoints.get(event.endpoint)
+    run = endpoint.run if endpoint is not None else None
+    if endpoint is None or run is None or run.record.id != event.rollout or refusal(run.record, event.verb):
+        return
+    who = f" by {event.by}" if event.by else ""
+    why = f": {event.reason}" if event.reason else ""
+    match event.verb:
+        case Verb.PAUSE:
+            run.pause(state.now, f"paused{who}{why}")
+        case Verb.RESUME:
+            run.resume(state.now, event.by)
+        case Verb.PROMOTE:
+            run.promote(state.now, f"promoted{who}{why}")
+            if endpoint.state is EndpointState.ROLLING:
+                endpoint.move(EndpointInput.PROMOTE)
+                endpoints.spread(state, endpoint)
+        case Verb.ABORT:
+            roll_back(state, endpoint, run, f"aborted{who}{why}")
+        case Verb.RETRY:
+            _retry(state, endpoint, run, event.by)
+    state.dirty_endpoints[endpoint.name] = None
+
+
+def _retry(state: State, endpoint: Endpoint, run: Run, by: str) -> None:
+    if endpoint.state is not EndpointState.HELD:
+        return
+    run.retry(state.now, by)
+    state.failures.pop(endpoint.target, None)
+    endpoint.move(EndpointInput.AGAIN)
+    state.look_at(endpoint.target)
+
+
+def observed(state: State, event: TrafficObserved) -> None:
+    """Requests of an endpoint in a rollout were answered."""
+    endpoint = state.endpoints.get(event.endpoint)
+    if endpoint is not None and endpoint.run is not None and endpoint.run.live:
+        endpoint.run.observe(event.observations)
+        state.dirty_endpoints[endpoint.name] = None
+
+
+def warmed(state: State, event: WarmedUp) -> None:
+    """The target's copies answered sample requests, or did not."""
+    found = _live(state, event.endpoint, event.rollout)
+    if found is None:
+        return
+    endpoint, run = found
+    if event.failure and run.record.phase is Phase.WARMING_UP:
+        run.warming = False
+        roll_back(state, endpoint, run, f"warm-up failed: {event.failure}")
+    else:
+        run.warmed(state.now)
+    state.dirty_endpoints[endpoint.name] = None
+
+
+def answered(state: State, event: CheckAnswered) -> None:
+    """A webhook or Prometheus answered."""
+    found = _live(state, event.endpoint, event.rollout)
+    if found is not None:
+        found[1].answer(event.check, event.good, event.value, event.message, state.now)
+        state.dirty_endpoints[event.endpoint] = None
+
+
+def _live(state: State, name: EndpointName, rollout: str) -> tuple[Endpoint, Run] | None:
+    endpoint = state.endpoints.get(name)
+    if endpoint is None or endpoint.run is None or not endpoint.run.live or endpoint.run.record.id != rollout:
+        return None
+    return endpoint, endpoint.run
