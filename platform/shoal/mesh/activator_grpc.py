@@ -20,6 +20,8 @@ from shoal.mesh.forwarding import CopyGoneError, Forwarder, PodUnreachableError
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.naming import ID_PATHS, forwarded_headers, key_from_headers, key_from_message
 from shoal.mesh.pods import PodLink
+from shoal.mesh.rollout.compare import outputs_of_message
+from shoal.mesh.rollout.shadow import Exchange, Shadower
 from shoal.mesh.wire import write_string
 from shoal_protos.inference import SERVICE
 
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 SERVED_COLD = ((SERVED_HEADER, "cold"),)
 """Headers of whatever the activator answers."""
 _UNARY = frozenset(ID_PATHS) - {f"/{SERVICE}/ModelStreamInfer"}
+_INFER = f"/{SERVICE}/ModelInfer"
+_Headers = tuple[tuple[str, str | bytes], ...]
 
 
 class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -36,12 +40,16 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
     Args:
         forwarder: finds copies.
         want_revision: called for each request that names a revision itself.
+        shadower: sees what becomes of requests.
     """
 
-    def __init__(self, forwarder: Forwarder, metrics: Metrics, want_revision: Callable[[str], None]) -> None:
+    def __init__(
+        self, forwarder: Forwarder, metrics: Metrics, want_revision: Callable[[str], None], shadower: Shadower | None = None
+    ) -> None:
         self._forwarder = forwarder
         self._metrics = metrics
         self._want_revision = want_revision
+        self._shadower = shadower
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         """How a method is handled: known unary ones are retried on other copies, any other is a stream of messages."""
@@ -59,7 +67,13 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
                 key = self._key(headers) or key_from_message(method, request)
 
                 async def call(link: PodLink, forward: Forward, timeout: float) -> bytes:
-                    return await self._call(method, request, headers, link, forward, timeout, context)
+                    if self._shadower is None:
+                        return await self._call(method, request, headers, link, forward, timeout, context)
+                    with self._shadower.attempt(key, forward):
+                        answer = await self._call(method, request, headers, link, forward, timeout, context)
+                    if method == _INFER:
+                        self._shadower.answered(key, forward, _exchange(request, headers, answer))
+                    return answer
 
                 response = await self._forwarder.run(key, call, context.time_remaining())
                 await context.send_initial_metadata(SERVED_COLD)
@@ -74,7 +88,7 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
                 await _refuse(context, error.code(), error.details() or "")
             raise AssertionError("abort raises")
 
-    def _key(self, headers: tuple[tuple[str, str | bytes], ...]) -> RouteKey | None:
+    def _key(self, headers: _Headers) -> RouteKey | None:
         key = key_from_headers(headers)
         if key and key.is_revision:
             self._want_revision(key.name)
@@ -84,16 +98,13 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
         self,
         method: str,
         request: bytes,
-        headers: tuple[tuple[str, str | bytes], ...],
+        headers: _Headers,
         link: PodLink,
         forward: Forward,
         timeout: float,
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> bytes:
-        message = write_string(request, ID_PATHS[method], forward.revision)
-        call = link.inference.unary_unary(method)(
-            message, metadata=forwarded_headers(headers, forward.revision), timeout=timeout
-        )
+        call = _sent(method, request, headers, link, forward, timeout)
         started = time.perf_counter()
         try:
             response: bytes = await call
@@ -128,6 +139,24 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
             except grpc.aio.AioRpcError as error:
                 measured.code = error.code().name
                 await context.abort(error.code(), error.details() or "")
+
+
+def _sent(method: str, request: bytes, headers: _Headers, link: PodLink, forward: Forward, timeout: float) -> Any:
+    message = write_string(request, ID_PATHS[method], forward.revision)
+    return link.inference.unary_unary(method)(
+        message, metadata=forwarded_headers(headers, forward.revision), timeout=timeout
+    )
+
+
+def _exchange(request: bytes, headers: _Headers, answer: bytes) -> Exchange:
+    async def again(link: PodLink, forward: Forward, timeout: float) -> bytes:
+        try:
+            response: bytes = await _sent(_INFER, request, headers, link, forward, timeout)
+        except grpc.aio.AioRpcError as error:
+            raise translated(error, forward) or error from error
+        return response
+
+    return Exchange(len(request), answer, again, outputs_of_message, lambda: request)
 
 
 async def _refuse(context: grpc.aio.ServicerContext[Any, Any], code: grpc.StatusCode, message: str) -> None:

@@ -24,6 +24,8 @@ from shoal.mesh.metrics import Metrics
 from shoal.mesh.naming import key_from_headers
 from shoal.mesh.pods import PodLink
 from shoal.mesh.rest import BINARY_HEADER, BadBodyError, binary_outputs, from_protobuf, parameters_of, to_protobuf
+from shoal.mesh.rollout.compare import outputs_of_json
+from shoal.mesh.rollout.shadow import Exchange, Shadower
 from shoal.mesh.server_api import ServerApi, vars_of
 from shoal_protos import inference as oip
 
@@ -53,6 +55,7 @@ class RestActivator:
 
     Args:
         want_http: called with each model that is asked for by standard REST, so that gateways route it from then on.
+        shadower: sees what becomes of requests.
         max_message: largest body, in bytes.
     """
 
@@ -62,6 +65,7 @@ class RestActivator:
         forwarder: Forwarder,
         metrics: Metrics,
         want_http: Callable[[RouteKey], None],
+        shadower: Shadower | None = None,
         *,
         max_message: int,
     ) -> None:
@@ -69,6 +73,7 @@ class RestActivator:
         self._forwarder = forwarder
         self._metrics = metrics
         self._want_http = want_http
+        self._shadower = shadower
         self._max_message = max_message
         # Connections are to pods on the same network; limits are the activator's own.
         self._client = httpx.AsyncClient(limits=httpx.Limits(max_connections=None), trust_env=False)
@@ -143,7 +148,7 @@ class RestActivator:
             try:
                 response = await self._forwarder.run(
                     key,
-                    lambda link, forward, timeout: self._call(request, body, link, forward, timeout),
+                    lambda link, forward, timeout: self._seen(key, request, body, link, forward, timeout),
                     _deadline(request),
                 )
             except RequestError as error:
@@ -164,6 +169,33 @@ class RestActivator:
                     f"the body is larger than the limit of {self._max_message} bytes",
                 )
         return bytes(body)
+
+    async def _seen(
+        self, key: RouteKey, request: Request, body: bytes, link: PodLink, forward: Forward, timeout: float
+    ) -> Response:
+        if self._shadower is None:
+            return await self._call(request, body, link, forward, timeout)
+        with self._shadower.attempt(key, forward) as attempt:
+            response = await self._call(request, body, link, forward, timeout)
+            attempt.failed = response.status_code >= 500
+        if response.status_code == 200 and request.url.path.endswith("/infer"):
+            self._shadower.answered(key, forward, self._exchange(request, body, bytes(response.body)))
+        return response
+
+    def _exchange(self, request: Request, body: bytes, answer: bytes) -> Exchange:
+        header = request.headers.get(BINARY_HEADER)
+
+        async def again(link: PodLink, forward: Forward, timeout: float) -> bytes:
+            response = await self._call(request, body, link, forward, timeout)
+            if response.status_code != 200:
+                raise RequestError(grpc.StatusCode.UNKNOWN, f"answered {response.status_code}")
+            return bytes(response.body)
+
+        def message() -> bytes:
+            encoded: bytes = to_protobuf(body, int(header) if header else None, "").SerializeToString()
+            return encoded
+
+        return Exchange(len(body), answer, again, outputs_of_json, message)
 
     async def _call(self, request: Request, body: bytes, link: PodLink, forward: Forward, timeout: float) -> Response:
         if link.pod.http_port is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Final
@@ -49,7 +49,7 @@ class Output:
 
     datatype: str
     shape: tuple[int, ...]
-    values: Sequence[Any]
+    values: tuple[Any, ...]
 
 
 Outputs = Mapping[str, Output]
@@ -93,32 +93,34 @@ def _same(was: Output, now: Output) -> bool:
     if len(was.values) != len(now.values):
         return False
     if was.datatype in _FLOATS:
-        return all(map(_close, was.values, now.values))
-    return all(a == b for a, b in zip(was.values, now.values, strict=True))
+        return was.values == now.values or all(map(_close, was.values, now.values))
+    return was.values == now.values
 
 
 def _close(was: Any, now: Any) -> bool:
     if was == now:
         return True
-    if not (_is_number(was) and _is_number(now)):
+    a, b = _number(was), _number(now)
+    if a is None or b is None:
         return False
-    if math.isnan(was) or math.isnan(now):
-        return math.isnan(was) and math.isnan(now)
-    if math.isinf(was) or math.isinf(now):
+    if math.isnan(a) or math.isnan(b):
+        return math.isnan(a) and math.isnan(b)
+    if math.isinf(a) or math.isinf(b):
         return False  # equal ones were found equal above
-    return bool(abs(was - now) <= ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * abs(was))
+    return abs(a - b) <= ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * abs(a)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float)
+def _number(value: Any) -> float | None:
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:  # JSON knows integers of any size
+        return None
 
 
 def _scores(outputs: Outputs) -> tuple[float, ...]:
-    values = chain.from_iterable(
-        islice(output.values, MAX_SCORES) for _, output in sorted(outputs.items()) if output.datatype != "BYTES"
-    )
-    numbers = (float(value) for value in values if _is_number(value) and math.isfinite(value))
-    return tuple(islice(numbers, MAX_SCORES))
+    values = chain.from_iterable(output.values for _, output in sorted(outputs.items()) if output.datatype != "BYTES")
+    numbers = map(_number, islice(values, MAX_SCORES))
+    return tuple(number for number in numbers if number is not None and math.isfinite(number))
 
 
 # --- reading answers -------------------------------------------------------------------------------------------------
@@ -144,15 +146,14 @@ def outputs_of_message(answer: bytes) -> Outputs:
     return outputs
 
 
-def _of_contents(output: Any) -> Sequence[Any]:
+def _of_contents(output: Any) -> tuple[Any, ...]:
     contents = _CONTENTS.get(output.datatype)
     if contents is None:
         raise UnreadableAnswerError(f"output {output.name}: datatype {output.datatype!r} has no contents field")
-    values: Sequence[Any] = getattr(output.contents, contents)
-    return values
+    return tuple(getattr(output.contents, contents))
 
 
-def _of_raw(raw: bytes, datatype: str, name: str) -> Sequence[Any]:
+def _of_raw(raw: bytes, datatype: str, name: str) -> tuple[Any, ...]:
     if datatype == "BYTES":
         return _of_raw_bytes(raw, name)
     if datatype == "BF16":  # the upper half of a FP32
@@ -169,7 +170,7 @@ def _of_raw(raw: bytes, datatype: str, name: str) -> Sequence[Any]:
     return struct.unpack(f"<{count}{kind}", raw)
 
 
-def _of_raw_bytes(raw: bytes, name: str) -> Sequence[bytes]:
+def _of_raw_bytes(raw: bytes, name: str) -> tuple[bytes, ...]:
     values, position = [], 0
     while position < len(raw):
         start = position + 4
@@ -178,7 +179,7 @@ def _of_raw_bytes(raw: bytes, name: str) -> Sequence[bytes]:
         if position > len(raw):
             raise UnreadableAnswerError(f"output {name}: its BYTES are cut short")
         values.append(raw[start:position])
-    return values
+    return tuple(values)
 
 
 def outputs_of_json(answer: bytes) -> Outputs:
@@ -205,7 +206,7 @@ def _of_document(output: Any) -> tuple[str, Output]:
         raise UnreadableAnswerError(f"output {name}: has no data in the JSON")
     if not isinstance(shape, list) or not all(isinstance(size, int) for size in shape):
         raise UnreadableAnswerError(f"output {name}: has no shape")
-    return name, Output(str(output.get("datatype")), tuple(shape), list(_flat(data, MAX_DEPTH)))
+    return name, Output(str(output.get("datatype")), tuple(shape), tuple(_flat(data, MAX_DEPTH)))
 
 
 def _flat(data: list[Any], depth: int) -> Iterator[Any]:
