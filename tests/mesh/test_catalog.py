@@ -48,10 +48,10 @@ async def test_replaced_revisions_are_forgotten_with_their_last_endpoint(registr
         await catalog.put_model(model(name, auto_delete=name != "kept"))
     await catalog.set_endpoint("a", "one", "one")
     await catalog.set_endpoint("b", "one", "one")
-    assert await catalog.set_endpoint("a", "one", "two") == ()
-    assert await catalog.set_endpoint("a", "two", "two") == ()  # b still leads to `one`
-    assert await catalog.set_endpoint("b", "kept", "kept") == ("one",)
-    assert await catalog.set_endpoint("b", None, None) == ()  # not marked to be deleted
+    assert (await catalog.set_endpoint("a", "one", "two")).forgotten == ()
+    assert (await catalog.set_endpoint("a", "two", "two")).forgotten == ()  # b still leads to `one`
+    assert (await catalog.set_endpoint("b", "kept", "kept")).forgotten == ("one",)
+    assert (await catalog.remove_endpoint("b")).forgotten == ()  # not marked to be deleted
     assert set((await reloaded(registry)).models) == {"two", "kept"}
 
 

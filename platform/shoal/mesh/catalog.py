@@ -6,8 +6,8 @@ Every change is durable before it is visible here, so whatever is read here surv
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from shoal.core.rollout.record import Rollout
 from shoal.core.types import EndpointName, RevisionId
@@ -17,11 +17,22 @@ from shoal.mesh.records import (
     USAGE,
     EndpointRecord,
     ModelRecord,
-    RolloutRecord,
     decode_usage,
     encode_usage,
 )
+from shoal.mesh.rollout import records as rollout_records
+from shoal.mesh.rollout.records import Rollouts
 from shoal.registry.protocol import Delete, Put, Registry, RegistryError
+
+
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """What became of models when the endpoints that led to them changed."""
+
+    forgotten: tuple[RevisionId, ...] = ()
+    """They went with their last endpoint."""
+    idle: tuple[ModelRecord, ...] = ()
+    """They are kept to go back to, and need no copies any more."""
 
 
 class Catalog:
@@ -31,7 +42,7 @@ class Catalog:
         self._registry = registry
         self.models: dict[RevisionId, ModelRecord] = {}
         self.endpoints: dict[EndpointName, EndpointRecord] = {}
-        self.rollouts: dict[EndpointName, RolloutRecord] = {}
+        self.rollouts: dict[EndpointName, Rollouts] = {}
         self.last_used: dict[str, float] = {}
         self._referents: defaultdict[RevisionId, set[EndpointName]] = defaultdict(set)
         self._owners: dict[EndpointName, str] = {}
@@ -47,6 +58,7 @@ class Catalog:
             self.endpoints[endpoint.name] = endpoint
             self._owners[endpoint.name] = endpoint.owner
             self._refer(endpoint)
+        await self._load_rollouts()
         usage = (await self._registry.list(USAGE)).records
         self._usage_records = len(usage)
         for record in usage:
@@ -56,8 +68,17 @@ class Catalog:
         for name in orphans:
             del self.models[name]
 
+    async def _load_rollouts(self) -> None:
+        for record in (await self._registry.list(rollout_records.CURRENT)).records:
+            rollouts = rollout_records.decode_current(record.value)
+            self.rollouts[rollouts.current.endpoint] = rollouts
+        for record in (await self._registry.list(rollout_records.PAST)).records:
+            name = EndpointName(record.key.removeprefix(rollout_records.PAST))
+            if name in self.rollouts:
+                self.rollouts[name] = replace(self.rollouts[name], past=rollout_records.decode_past(record.value))
+
     def referents(self, revision: RevisionId) -> frozenset[EndpointName]:
-        """Endpoints that lead, or shall lead, to a revision."""
+        """Endpoints that lead, shall lead, or could lead back to a revision."""
         return frozenset(self._referents.get(revision, ()))
 
     def owner(self, name: EndpointName) -> str:
@@ -80,21 +101,93 @@ class Catalog:
         self.models.pop(revision, None)
 
     async def set_endpoint(
-        self, name: EndpointName, active: RevisionId | None, target: RevisionId | None
-    ) -> tuple[RevisionId, ...]:
-        """Change where an endpoint leads (None: forget it). Returns the models that went with their last referent."""
+        self, name: EndpointName, active: RevisionId, target: RevisionId, rollouts: Sequence[Rollout] = ()
+    ) -> Aftermath:
+        """Change where an endpoint leads, and how its rollouts stand, as one."""
+        old, before = self.endpoints.get(name), self.rollouts.get(name)
+        after = self._rollouts_after(before, rollouts)
+        new = EndpointRecord(name, self.owner(name), active, target, self._retained(old, active, after))
+        if old == new and after is before:
+            return Aftermath()
+        forgotten = self._without_referents(name, old.revisions - new.revisions if old else frozenset())
+        idle = self._idle(new)
+        await self._write(
+            [
+                Put(new.key, new.encode()),
+                *(after.puts(before) if after and after is not before else ()),
+                *(Delete(MODELS + revision) for revision in forgotten),
+                *(Put(model.key, model.encode()) for model in idle),
+            ]
+        )
+        if after:
+            self.rollouts[name] = after
+        self._replace(name, old, new)
+        self._forget(forgotten)
+        self.models |= {model.id: model for model in idle}
+        return Aftermath(forgotten, idle)
+
+    async def set_rollouts(self, name: EndpointName, rollouts: Sequence[Rollout]) -> None:
+        """Change how the rollouts of an endpoint stand. Of one that is gone, nothing is written."""
+        before = self.rollouts.get(name)
+        after = self._rollouts_after(before, rollouts)
+        if after and after is not before and name in self.endpoints:
+            await self._write(after.puts(before))
+            self.rollouts[name] = after
+
+    async def remove_endpoint(self, name: EndpointName) -> Aftermath:
+        """Forget an endpoint and its rollouts, and the models that nothing else leads to."""
         old = self.endpoints.get(name)
-        new = EndpointRecord(name, self.owner(name), active, target) if active and target else None
-        if old == new:
-            return ()
-        kept = {new.active, new.target} if new else set()
-        dropped = tuple(
+        if old is None:
+            return Aftermath()
+        forgotten = self._without_referents(name, old.revisions)
+        removed = [Delete(old.key), *(Delete(MODELS + revision) for revision in forgotten)]
+        await self._write([*removed, *rollout_records.deletes(name)])
+        self._replace(name, old, None)
+        self.rollouts.pop(name, None)
+        self._forget(forgotten)
+        return Aftermath(forgotten)
+
+    def _rollouts_after(self, before: Rollouts | None, rollouts: Sequence[Rollout]) -> Rollouts | None:
+        after = before
+        for rollout in rollouts:
+            model = self.models.get(rollout.target)
+            predictor = model.predictor if model else ""
+            after = after.after(rollout, predictor) if after else Rollouts(rollout, predictor)
+        return after
+
+    def _retained(
+        self, old: EndpointRecord | None, active: RevisionId, rollouts: Rollouts | None
+    ) -> tuple[RevisionId, ...]:
+        """Revisions to keep once `active` serves: as many as the rollout that led to it says, none if none did."""
+        if old is None or old.active == active:
+            return old.retained if old else ()
+        keep = rollouts.current.plan.keep if rollouts and rollouts.current.target == active else 0
+        before = dict.fromkeys((old.active, *old.retained))
+        return tuple(revision for revision in before if revision != active and revision in self.models)[:keep]
+
+    def _without_referents(self, name: EndpointName, revisions: Iterable[RevisionId]) -> tuple[RevisionId, ...]:
+        return tuple(
             revision
-            for revision in sorted({old.active, old.target} - kept if old else ())
+            for revision in sorted(revisions)
             if self._referents[revision] == {name} and (model := self.models.get(revision)) and model.auto_delete
         )
-        change: Put | Delete = Put(new.key, new.encode()) if new else Delete(ENDPOINTS + name)
-        await self._write([change, *(Delete(MODELS + revision) for revision in dropped)])
+
+    def _idle(self, endpoint: EndpointRecord) -> tuple[ModelRecord, ...]:
+        """Models only kept to go back to that were to have copies always."""
+        return tuple(
+            replace(model, min_copies=0)
+            for revision in endpoint.retained
+            if revision != endpoint.target
+            and (model := self.models.get(revision))
+            and model.min_copies
+            and self._referents[revision] == {endpoint.name}
+        )
+
+    def _forget(self, revisions: Iterable[RevisionId]) -> None:
+        for revision in revisions:
+            del self.models[revision]
+
+    def _replace(self, name: EndpointName, old: EndpointRecord | None, new: EndpointRecord | None) -> None:
         if old:
             self._unrefer(old)
         if new:
@@ -103,9 +196,6 @@ class Catalog:
         else:
             self.endpoints.pop(name, None)
             self._owners.pop(name, None)
-        for revision in dropped:
-            del self.models[revision]
-        return dropped
 
     async def adopt(self, name: EndpointName, owner: str) -> None:
         """Write down a new owner of an endpoint that exists."""
@@ -115,12 +205,6 @@ class Catalog:
             new = replace(old, owner=owner)
             await self._write([Put(new.key, new.encode())])
             self.endpoints[name] = new
-
-    async def put_rollout(self, rollout: Rollout) -> None:
-        """Write down how a rollout stands."""
-        record = RolloutRecord(rollout)
-        await self._write([Put(record.key, record.encode())])
-        self.rollouts[rollout.endpoint] = record
 
     async def save_usage(self, last_used: Mapping[str, float]) -> None:
         """Make the last uses of models durable."""
@@ -137,11 +221,11 @@ class Catalog:
             raise RegistryError("the registry refused a write without a condition")
 
     def _refer(self, endpoint: EndpointRecord) -> None:
-        for revision in (endpoint.active, endpoint.target):
+        for revision in endpoint.revisions:
             self._referents[revision].add(endpoint.name)
 
     def _unrefer(self, endpoint: EndpointRecord) -> None:
-        for revision in (endpoint.active, endpoint.target):
+        for revision in endpoint.revisions:
             self._referents[revision].discard(endpoint.name)
             if not self._referents[revision]:
                 del self._referents[revision]

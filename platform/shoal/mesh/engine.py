@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Protocol, assert_never
 
 from shoal.core.actions import (
@@ -35,11 +36,8 @@ log = logging.getLogger(__name__)
 class Executor(Protocol):
     """Carries out what the core asks for. Everything but persisting only starts the work."""
 
-    async def persist(self, action: Persist) -> None:
-        """Make durable before returning."""
-
-    async def persist_rollout(self, action: PersistRollout) -> None:
-        """Make durable before returning."""
+    async def persist(self, actions: Sequence[Persist | PersistRollout]) -> None:
+        """Make durable before returning, what concerns one endpoint as one."""
 
     def load(self, pod: PodId, revision: RevisionId) -> None:
         """Start a load."""
@@ -139,8 +137,12 @@ class Engine:
 
     async def _handle(self, event: Event, executor: Executor) -> None:
         now = self._clock()
-        for action in self.core.handle(event, now):
-            await self._carry_out(action, executor)
+        for durable, actions in groupby(self.core.handle(event, now), _is_durable):
+            if durable:
+                await executor.persist([a for a in actions if isinstance(a, Persist | PersistRollout)])
+            else:
+                for action in actions:
+                    self._carry_out(action, executor)
         if self._check:
             try:
                 self.core.check_invariants()
@@ -148,12 +150,8 @@ class Engine:
                 log.exception("an invariant is broken after %r", event)
         self._set_alarm(now)
 
-    async def _carry_out(self, action: Action, executor: Executor) -> None:
+    def _carry_out(self, action: Action, executor: Executor) -> None:
         match action:
-            case Persist():
-                await executor.persist(action)
-            case PersistRollout():
-                await executor.persist_rollout(action)
             case WarmUpCopies():
                 executor.warm_up(action)
             case AskCheck():
@@ -176,6 +174,8 @@ class Engine:
                 executor.pod_drained(pod)
             case Changed():
                 executor.changed(action)
+            case Persist() | PersistRollout():
+                raise AssertionError("made durable before")
             case _:
                 assert_never(action)
 
@@ -194,3 +194,7 @@ class Engine:
     def _ring(self) -> None:
         self._alarm = None
         self.submit(Tick())
+
+
+def _is_durable(action: Action) -> bool:
+    return isinstance(action, Persist | PersistRollout)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -61,13 +61,9 @@ class Hands:
         self._drains: dict[tuple[PodId, RevisionId], asyncio.Task[None]] = {}
         self._queued: dict[tuple[PodId, RevisionId], float] = {}
 
-    async def persist(self, action: Persist) -> None:
+    async def persist(self, actions: Sequence[Persist | PersistRollout]) -> None:
         """See `Executor`."""
-        await self._models.persist(action)
-
-    async def persist_rollout(self, action: PersistRollout) -> None:
-        """See `Executor`."""
-        await self._models.persist_rollout(action)
+        await self._models.persist(actions)
 
     def warm_up(self, action: WarmUpCopies) -> None:
         """See `Executor`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -18,6 +18,7 @@ from shoal.core.events import (
     ModelRemoved,
     UnloadRequested,
 )
+from shoal.core.rollout.plan import IMMEDIATE
 from shoal.core.types import (
     EndpointName,
     EndpointView,
@@ -30,12 +31,13 @@ from shoal.core.types import (
     Transition,
     Unplaceable,
 )
-from shoal.mesh.api import Declaration, ModelInfo, NameTakenError, RuntimeChooser
+from shoal.mesh.api import Declaration, ModelInfo, NameTakenError, RolloutRefusedError, RuntimeChooser
 from shoal.mesh.bulletin import Bulletin
-from shoal.mesh.catalog import Catalog
+from shoal.mesh.catalog import Aftermath, Catalog
 from shoal.mesh.engine import Engine
 from shoal.mesh.errors import RequestError
-from shoal.mesh.records import ModelRecord
+from shoal.mesh.records import EndpointRecord, ModelRecord
+from shoal.mesh.rollout.records import MAX_PLAN_BYTES, plan_bytes
 
 NEW_MODEL_AGE: Final = 3600.0
 """A newly declared model counts as last used an hour ago, so that declaring many does not push out what is in use
@@ -217,6 +219,9 @@ class Models:
                 raise NameTakenError(
                     f"the name {name} is taken by an alias of owner {existing.owner!r}: delete that or choose another"
                 )
+            moves = existing is not None and existing.target != declaration.revision
+            if existing and moves:
+                self._may_move(existing, declaration)
             record = ModelRecord(
                 declaration.revision,
                 declaration.info,
@@ -226,12 +231,42 @@ class Models:
                 declaration.max_copies,
                 auto_delete=True,
                 declared=True,
+                predictor=declaration.predictor,
             )
             if self._catalog.models.get(record.id) != record:
                 await self._put(record, self.now() - NEW_MODEL_AGE, load=record.id not in self._catalog.models)
-            if existing is None or existing.target != record.id:
+            if existing is None or moves:
                 self._catalog.claim(name, declaration.owner)
-                await self._engine.apply(EndpointDeclared(name, record.id))
+                await self._engine.apply(self._declared(existing, name, declaration))
+
+    def _may_move(self, existing: EndpointRecord, declaration: Declaration) -> None:
+        rollouts = self._catalog.rollouts.get(existing.name)
+        if rollouts and (running := rollouts.current).live and not running.plan.supersede:
+            raise RolloutRefusedError(
+                f"rollout {running.id} to {running.target} is under way and lets no other begin "
+                "(spec.rollout.onConflict: refuse): wait until it ends, or abort it"
+            )
+        if declaration.plan and (size := plan_bytes(declaration.plan)) > MAX_PLAN_BYTES:
+            raise RolloutRefusedError(
+                f"spec.rollout: takes {size} bytes, and {MAX_PLAN_BYTES} are allowed: "
+                "declare fewer steps or checks, or shorter queries"
+            )
+
+    def _declared(
+        self, existing: EndpointRecord | None, name: EndpointName, declaration: Declaration
+    ) -> EndpointDeclared:
+        plan = declaration.plan
+        if plan and existing and declaration.revision in (existing.active, *existing.retained):
+            plan = replace(IMMEDIATE, keep=plan.keep)  # it served before: going back to it is not held up
+        rollouts = self._catalog.rollouts.get(name)
+        number = rollouts.number + 1 if rollouts else 1
+        return EndpointDeclared(
+            name,
+            declaration.revision,
+            plan=plan,
+            rollout=f"{name}-{number}" if plan else "",
+            by=declaration.by,
+        )
 
     async def undeclare(self, name: str, owner: str = "isvc") -> None:
         """See `MeshApi.undeclare`."""
@@ -265,14 +300,25 @@ class Models:
         await self._catalog.put_model(record)
         await self._engine.apply(ModelDeclared(_spec(record), last_used, load))
 
-    async def persist(self, action: Persist) -> None:
-        """Make an endpoint's revisions durable. What nothing leads to any more is removed next."""
-        for revision in await self._catalog.set_endpoint(action.name, action.active, action.target):
-            self._engine.submit(ModelRemoved(revision))
+    async def persist(self, actions: Sequence[Persist | PersistRollout]) -> None:
+        """Make endpoints and rollouts durable: all that concerns one endpoint at once, so that a crash leaves it as it
+        was before or as it is after. What nothing leads to any more is removed next."""
+        for name in dict.fromkeys(_endpoint_of(action) for action in actions):
+            mine = [action for action in actions if _endpoint_of(action) == name]
+            rollouts = [action.rollout for action in mine if isinstance(action, PersistRollout)]
+            last = next((action for action in reversed(mine) if isinstance(action, Persist)), None)
+            if last is None:
+                await self._catalog.set_rollouts(name, rollouts)
+            elif last.active and last.target:
+                self._settle(await self._catalog.set_endpoint(name, last.active, last.target, rollouts))
+            else:
+                self._settle(await self._catalog.remove_endpoint(name))
 
-    async def persist_rollout(self, action: PersistRollout) -> None:
-        """Make a rollout durable as it is now."""
-        await self._catalog.put_rollout(action.rollout)
+    def _settle(self, after: Aftermath) -> None:
+        for revision in after.forgotten:
+            self._engine.submit(ModelRemoved(revision))
+        for model in after.idle:
+            self._engine.submit(ModelDeclared(_spec(model)))
 
     async def restore(self, tell: Callable[[str], None]) -> None:
         """Tell the core everything the registry holds, after a start."""
@@ -281,8 +327,27 @@ class Models:
         for record in list(models):
             self._engine.submit(ModelDeclared(_spec(record), self._catalog.last_used.get(record.id, 0.0)))
         for endpoint in list(endpoints):
-            await self._engine.apply(EndpointDeclared(endpoint.name, endpoint.target, active=endpoint.active))
+            await self._engine.apply(self._restored(endpoint))
         tell(f"{len(models)} models and {len(endpoints)} endpoints")
+
+    def _restored(self, endpoint: EndpointRecord) -> EndpointDeclared:
+        rollouts = self._catalog.rollouts.get(endpoint.name)
+        if rollouts is None:
+            return EndpointDeclared(endpoint.name, endpoint.target, active=endpoint.active)
+        newest = rollouts.current
+        return EndpointDeclared(
+            endpoint.name,
+            endpoint.target,
+            active=endpoint.active,
+            plan=newest.plan if newest.target == endpoint.target else None,
+            rollout=newest.id,
+            by=newest.by,
+            resume=newest,
+        )
+
+
+def _endpoint_of(action: Persist | PersistRollout) -> EndpointName:
+    return action.name if isinstance(action, Persist) else action.rollout.endpoint
 
 
 def _spec(record: ModelRecord) -> ModelSpec:

@@ -31,6 +31,7 @@ from shoal.mesh.management import Management
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.models import Models
 from shoal.mesh.pods import PodLink
+from shoal.mesh.rollout.parts import RolloutParts
 from shoal.mesh.server_api import ServerApi
 from shoal.mesh.settings import MeshSettings
 from shoal.mesh.usage import UsageMeter
@@ -63,8 +64,10 @@ class MeshProcess:
         self._link_tasks: dict[PodId, asyncio.Task[None]] = {}
         self._engine = Engine(Core(core or CoreSettings()), check_invariants=check_invariants)
         self._usage = UsageMeter(self._engine.submit, self._in_flight, self._metrics, self._engine.now)
+        self._rollouts = RolloutParts(self._engine, self._links, self._in_flight, self._metrics.registry)
         self._gateways: Gateways = GatewayControl(
-            gateway_settings(settings), GatewayCallbacks(self._acknowledged, self._usage.gateway_reported)
+            gateway_settings(settings),
+            GatewayCallbacks(self._acknowledged, self._usage.gateway_reported, self._rollouts.observer.observed),
         )
         self._synced = asyncio.Event()
         self._serving = False
@@ -99,12 +102,14 @@ class MeshProcess:
             drain_quiet=settings.drain_quiet,
         )  # fmt: skip
         stack.push_async_callback(hands.close)
+        stack.push_async_callback(self._rollouts.close)
         self._background(self._engine.run(hands))
         await self._models.restore(lambda what: log.info("restored %s", what))
         stack.push_async_callback(self._let_go)
         stack.push_async_callback(self._save_usage)
         await self._serve_requests(registry)
         self._background(self._report_usage())
+        self._background(self._rollouts.run())
         self._background(self._keep_usage())
         self._background(self._admit_gateways())
 
@@ -115,7 +120,8 @@ class MeshProcess:
             max_wait=settings.max_wait, attempts=settings.forward_attempts,
         )  # fmt: skip
         api = ServerApi(self._models, lambda: not self._not_ready())
-        activator = Activator(forwarder, self._metrics, self._gateways.want_revision)
+        shadower = self._rollouts.shadower
+        activator = Activator(forwarder, self._metrics, self._gateways.want_revision, shadower)
         addresses = [f"{settings.host}:{port}" for port in (settings.activator_grpc_port, settings.management_port)]
         server = await activator_grpc.serve(
             [*Management(self._models).handlers(), api.handler(), activator],
@@ -125,7 +131,7 @@ class MeshProcess:
         )
         stack.push_async_callback(server.stop, settings.shutdown_grace)
         rest = RestActivator(
-            api, forwarder, self._metrics, self._gateways.want_http, max_message=settings.max_message_bytes
+            api, forwarder, self._metrics, self._gateways.want_http, shadower, max_message=settings.max_message_bytes
         )
         stack.push_async_callback(rest.close)
         grace = settings.shutdown_grace

@@ -7,14 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shoal.core.rollout.record import Rollout
 from shoal.core.types import EndpointName, FailureReason, RevisionId, RuntimeName, Unplaceable
 from shoal.mesh.api import ModelInfo
-from shoal.mesh.rollout.codec import from_document, to_document
 
 MODELS = "models/"
 ENDPOINTS = "endpoints/"
-ROLLOUTS = "rollouts/"
 USAGE = "usage/"
 USAGE_CHUNK = 5_000
 """Revisions in one usage record: keeps a record far below the registry's limit."""
@@ -34,6 +31,8 @@ class ModelRecord:
     """Forgotten once no endpoint refers to it."""
     declared: bool = False
     """Its runtime was chosen by the controller, not from the type string."""
+    predictor: str = ""
+    """What it was declared by, as JSON: whoever goes back to it declares this again."""
 
     @property
     def key(self) -> str:
@@ -61,6 +60,7 @@ class ModelRecord:
             max_copies=document.get("max_copies", 0),
             auto_delete=document.get("auto_delete", False),
             declared=document.get("declared", False),
+            predictor=document.get("predictor", ""),
         )
 
 
@@ -72,6 +72,13 @@ class EndpointRecord:
     owner: str
     active: RevisionId
     target: RevisionId
+    retained: tuple[RevisionId, ...] = ()
+    """Revisions that served before and can serve again at once, newest first."""
+
+    @property
+    def revisions(self) -> frozenset[RevisionId]:
+        """Everything that stays declared because of it."""
+        return frozenset({self.active, self.target, *self.retained})
 
     @property
     def key(self) -> str:
@@ -86,28 +93,13 @@ class EndpointRecord:
     def decode(cls, value: bytes) -> EndpointRecord:
         """Read one record. Unknown fields, of a newer version, are ignored."""
         document = json.loads(value)
-        return cls(document["name"], document.get("owner", ""), document["active"], document["target"])
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutRecord:
-    """The newest rollout of an endpoint."""
-
-    current: Rollout
-
-    @property
-    def key(self) -> str:
-        """Where it is stored."""
-        return ROLLOUTS + self.current.endpoint
-
-    def encode(self) -> bytes:
-        """As it is stored."""
-        return json.dumps({"current": to_document(self.current)}, separators=(",", ":")).encode()
-
-    @classmethod
-    def decode(cls, value: bytes) -> RolloutRecord:
-        """Read one record. Unknown fields, of a newer version, are ignored."""
-        return cls(from_document(json.loads(value)["current"]))
+        return cls(
+            document["name"],
+            document.get("owner", ""),
+            document["active"],
+            document["target"],
+            tuple(document.get("retained", ())),
+        )
 
 
 def encode_usage(last_used: Mapping[str, float]) -> Iterator[tuple[str, bytes]]:

@@ -13,7 +13,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, Final, NewType, Union, cast, get_args, get_origin, get_type_hints
 
-from shoal.core.rollout.plan import Analyse, Pause, SetShadow, SetWeight
+from shoal.core.rollout.plan import Analyse, Pause, Plan, SetShadow, SetWeight
 from shoal.core.rollout.record import Rollout
 
 _KIND: Final = "kind"
@@ -29,6 +29,11 @@ _KINDS: Final = {step: kind for kind, step in _STEPS.items()}
 def to_document(rollout: Rollout) -> dict[str, Any]:
     """A rollout as a JSON document."""
     return cast("dict[str, Any]", _encode(rollout))
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """A plan as a JSON document."""
+    return cast("dict[str, Any]", _encode(plan))
 
 
 def from_document(document: Any) -> Rollout:

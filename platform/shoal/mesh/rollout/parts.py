@@ -1,0 +1,49 @@
+"""The parts of the mesh that work for rollouts, built and taken down together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from prometheus_client import CollectorRegistry
+
+from shoal.core.rollout.record import Rollout
+from shoal.core.types import CopyState, EndpointName, PodId, RevisionId
+from shoal.mesh.engine import Engine
+from shoal.mesh.forwarding import InFlight
+from shoal.mesh.pods import PodLink
+from shoal.mesh.rollout.observer import Observer
+from shoal.mesh.rollout.shadow import Shadower
+
+
+class RolloutParts:
+    """Watches, shadows, warms up and asks.
+
+    Args:
+        engine: runs the core, which says what to do and is told the outcome.
+        links: connections by pod; changed by whoever owns it.
+        in_flight: keeps copies from being unloaded under a request.
+        registry: for metrics.
+    """
+
+    def __init__(
+        self, engine: Engine, links: Mapping[PodId, PodLink], in_flight: InFlight, registry: CollectorRegistry
+    ) -> None:
+        self._core = engine.core
+        self.observer = Observer(engine.submit, self._newest)
+        self.shadower = Shadower(self.observer, self._newest, self._loaded, links.get, in_flight, registry)
+
+    async def run(self) -> None:
+        """Report what is observed until cancelled."""
+        await self.observer.run()
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        await self.shadower.close()
+
+    def _newest(self, name: EndpointName) -> Rollout | None:
+        view = self._core.rollout(name)
+        return view.rollout if view else None
+
+    def _loaded(self, revision: RevisionId) -> Sequence[PodId]:
+        model = self._core.model(revision)
+        return [copy.pod for copy in model.copies if copy.state is CopyState.LOADED] if model else ()
