@@ -1,5 +1,4 @@
 -- Picks the cluster of a request: the route it is meant for if gateways have one, otherwise the activator.
-require("shoal.ballast")
 function envoy_on_route(handle)
   local cluster = handle:headers():get("x-shoal-route")
   if not cluster then return "shoal:activator-grpc" end

@@ -1,6 +1,5 @@
 -- The gRPC port's shortest way, for nearly all requests: one uncompressed message that names its model, no name in a
 -- header. Envoy's route table has checked that; everything else is grpc.lua's.
-require("shoal.ballast")
 local inference = require("shoal.inference")
 
 function envoy_on_request(handle)

@@ -1,7 +1,6 @@
 -- Runs once an attempt has its copy: renames the model to the revision that copy holds, which Envoy has written into
 -- mm-model-id. On the way to the activator there is no such header and the request passes as the client sent it;
 -- attempts share their headers (but not their body), so what an earlier attempt wrote there is taken back.
-require("shoal.ballast")
 local names = require("shoal.names")
 local frames = require("shoal.frames")
 
