@@ -44,7 +44,11 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
     """
 
     def __init__(
-        self, forwarder: Forwarder, metrics: Metrics, want_revision: Callable[[str], None], shadower: Shadower | None = None
+        self,
+        forwarder: Forwarder,
+        metrics: Metrics,
+        want_revision: Callable[[str], None],
+        shadower: Shadower | None = None,
     ) -> None:
         self._forwarder = forwarder
         self._metrics = metrics

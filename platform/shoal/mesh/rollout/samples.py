@@ -1,0 +1,50 @@
+"""Requests to warm a model up with: where they come from, and how to make one where nobody has any."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from shoal.core.types import RevisionId
+from shoal_protos import inference as oip
+
+MAX_TENSOR: Final = 16 * 1024 * 1024
+"""Bytes of a tensor that is made up."""
+
+_WIDTHS: Final = {
+    "BOOL": 1, "UINT8": 1, "UINT16": 2, "UINT32": 4, "UINT64": 8, "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8,
+    "FP16": 2, "BF16": 2, "FP32": 4, "FP64": 8,
+    "BYTES": 4,  # the length of an empty string
+}  # fmt: skip
+
+Samples = Callable[[RevisionId], Awaitable[Sequence[bytes]]]
+"""The sample requests that came with a revision, as `ModelInferRequest` messages; none if it has none. Raises OSError
+where they cannot be read."""
+
+
+class CannotMakeError(ValueError):
+    """No request can be made up from what the model server says; the message says why."""
+
+
+def made_up(metadata: Any) -> bytes:
+    """A `ModelInferRequest` of zeros and empty strings from a `ModelMetadataResponse`; sizes that vary are 1.
+
+    Raises:
+        CannotMakeError: it does not name its inputs, or not in a way that can be followed.
+    """
+    if not metadata.inputs:
+        raise CannotMakeError("the model server does not say what the inputs are")
+    request = oip.ModelInferRequest()
+    for tensor in metadata.inputs:
+        shape = [size if size >= 0 else 1 for size in tensor.shape]
+        width = _WIDTHS.get(tensor.datatype)
+        if width is None:
+            raise CannotMakeError(f"input {tensor.name} is of an unknown datatype, {tensor.datatype!r}")
+        size = width * math.prod(shape)
+        if size > MAX_TENSOR:
+            raise CannotMakeError(f"input {tensor.name} would be larger than {MAX_TENSOR} bytes")
+        request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=shape)
+        request.raw_input_contents.append(bytes(size))
+    message: bytes = request.SerializeToString()
+    return message
