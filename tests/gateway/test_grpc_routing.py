@@ -279,6 +279,26 @@ async def test_usage_is_counted_by_revision(gateway, server, stub):
     await call
 
 
+async def test_usage_says_how_many_failed(gateway, server, stub):
+    await gateway.route({"digits": (server.upstream(REVISION),)})
+
+    def errors() -> int:
+        return sum(u.errors for usage in gateway.heard.usage for u in usage if u.revision == REVISION)
+
+    while not errors():  # Envoy counts a route from its first report after the route came
+        server.fail = grpc.StatusCode.INTERNAL  # passes; NOT_FOUND and UNAVAILABLE are made good by the activator
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))
+        with contextlib.suppress(TimeoutError):
+            await until(errors, seconds=1)
+    server.fail = None
+    before = errors()
+    used = gateway.heard.used(REVISION)
+    await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))
+    await until(lambda: gateway.heard.used(REVISION) == used + 1)
+    assert errors() == before
+
+
 async def test_the_mesh_answers_for_itself(gateway, stub):
     assert (await stub.ServerLive(oip.ServerLiveRequest())).live
 

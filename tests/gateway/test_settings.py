@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from gateway_support import HttpServer, ModelServer, Stub, running_gateway, until
+from shoal.gateway.settings import GatewaySettings
 from shoal_protos import inference as oip
 
 pytestmark = pytest.mark.server
@@ -46,6 +47,50 @@ async def test_several_workers_route_alike(server):
                 async with grpc.aio.insecure_channel(gateway.target, options=options) as channel:
                     answer = await Stub(channel).ModelInfer(oip.ModelInferRequest(model_name="digits"))
                 assert answer.model_version == expected
+
+
+async def test_routes_that_changed_before_a_workers_first_request_are_as_they_are_now(server):
+    """A worker builds its part of a route when it is first used, from all that came until then."""
+    other = ModelServer(REVISION, name="other pod")
+    await other.start()
+    async with running_gateway(concurrency=2) as gateway:
+        gateway.activator.revisions = {"withdrawn"}
+        names = ("moved", "grown", "withdrawn")
+        await gateway.route({name: (server.upstream(REVISION),) for name in names})
+        await gateway.route({"moved": (other.upstream(REVISION),), "withdrawn": ()})
+        await gateway.route({"grown": (server.upstream(REVISION), other.upstream(REVISION))})
+        answers = {name: set() for name in names}
+        for _ in range(8):
+            options = [("grpc.use_local_subchannel_pool", 1)]
+            async with grpc.aio.insecure_channel(gateway.target, options=options) as channel:
+                for name in names:
+                    answer = await Stub(channel).ModelInfer(oip.ModelInferRequest(model_name=name))
+                    answers[name].add(answer.model_version)
+    await other.stop()
+    assert answers == {"moved": {"other pod"}, "grown": {"pod", "other pod"}, "withdrawn": {"activator"}}
+
+
+async def test_workers_share_connections_evenly():
+    async with running_gateway(concurrency=2) as gateway:
+        host, port = gateway.settings.grpc.host, gateway.settings.grpc.port
+
+        async def counts() -> set[str]:
+            lines = (await gateway.admin("/stats?filter=worker_.*downstream_cx_active")).splitlines()
+            return {line.rpartition(": ")[2] for line in lines if f"_{port}.worker_" in line}
+
+        kept = [await asyncio.open_connection(host, port) for _ in range(6)]
+        async with asyncio.timeout(20):
+            while await counts() != {"3"}:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        for _, writer in kept:
+            writer.close()
+
+
+def test_workers_are_as_many_as_processors_but_few(monkeypatch):
+    for processors, workers in ((None, 1), (1, 1), (2, 2), (64, 4)):
+        monkeypatch.setattr("os.cpu_count", lambda processors=processors: processors)
+        assert GatewaySettings().workers == workers
+    assert GatewaySettings(concurrency=9).workers == 9
 
 
 async def test_connections_beyond_the_limit_are_refused():
