@@ -18,9 +18,19 @@ from grpc_tools import protoc
 HERE = Path(__file__).parent
 SERVICES = tuple(
     f"shoal_protos/{name}.proto"
-    for name in ("mmesh/model_runtime", "mmesh/model_mesh", "adapter/adapter", "xds/discovery", "xds/load_stats")
+    for name in (
+        "mmesh/model_runtime",
+        "mmesh/model_mesh",
+        "adapter/adapter",
+        "xds/access_log_service",
+        "xds/discovery",
+        "xds/load_stats",
+    )
 )
-MESSAGES = tuple(f"shoal_protos/xds/{name}.proto" for name in ("core", "endpoint", "cluster", "http_options"))
+MESSAGES = tuple(
+    f"shoal_protos/xds/{name}.proto"
+    for name in ("access_log", "cluster", "core", "endpoint", "http_options", "typed_struct")
+)
 DESCRIPTORS = ("shoal_protos/inference/open_inference.proto",)
 
 

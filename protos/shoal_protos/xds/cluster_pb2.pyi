@@ -40,8 +40,10 @@ class Cluster(_message.Message):
         __slots__ = ()
         ROUND_ROBIN: _ClassVar[Cluster.LbPolicy]
         LEAST_REQUEST: _ClassVar[Cluster.LbPolicy]
+        MAGLEV: _ClassVar[Cluster.LbPolicy]
     ROUND_ROBIN: Cluster.LbPolicy
     LEAST_REQUEST: Cluster.LbPolicy
+    MAGLEV: Cluster.LbPolicy
     class CommonLbConfig(_message.Message):
         __slots__ = ("healthy_panic_threshold", "locality_weighted_lb_config")
         class LocalityWeightedLbConfig(_message.Message):
