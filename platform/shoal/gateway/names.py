@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from urllib.parse import unquote
 
 from shoal.core.types import RouteKey
 
@@ -26,6 +27,13 @@ AGAIN_HEADER = "x-shoal-again"
 SERVED_HEADER = "x-shoal-served"
 """On all answers of the activator, first thing: they are final, and clients can tell cold requests from hot ones."""
 
+REVISION_HEADER = "mm-revision"
+"""Names a revision, whatever name the path or the message has."""
+CANARY_HEADER = "x-shoal-canary"
+"""`always`: to the revision a rollout leads to; `never`: not to it. It stays on requests to the activator."""
+STICKY_HEADER = "x-shoal-sticky"
+"""Requests with the same value go to the same copy, on routes that are sticky."""
+
 ACTIVATOR_GRPC = "shoal:activator-grpc"
 ACTIVATOR_HTTP = "shoal:activator-http"
 MANAGEMENT = "shoal:management"
@@ -39,8 +47,15 @@ class RouteKind(Enum):
 
     GRPC = ""
     GRPC_REVISION = "revision:"
+    GRPC_CANARY = "canary:"
     HTTP = "http:"
     HTTP_REVISION = "http-revision:"
+    HTTP_CANARY = "http-canary:"
+
+
+_OF_REVISIONS = (RouteKind.GRPC_REVISION, RouteKind.HTTP_REVISION)
+_OF_CANARIES = (RouteKind.GRPC_CANARY, RouteKind.HTTP_CANARY)
+_OF_HTTP = (RouteKind.HTTP, RouteKind.HTTP_REVISION, RouteKind.HTTP_CANARY)
 
 
 def escape(name: str) -> str:
@@ -50,16 +65,30 @@ def escape(name: str) -> str:
 
 def grpc_cluster(key: RouteKey) -> str:
     """Name of the cluster that carries gRPC for a key."""
-    kind = RouteKind.GRPC_REVISION if key.is_revision else RouteKind.GRPC
-    return kind.value + escape(key.name)
+    return _cluster(key, RouteKind.GRPC, RouteKind.GRPC_REVISION, RouteKind.GRPC_CANARY)
 
 
 def http_cluster(key: RouteKey) -> str:
     """Name of the cluster that carries standard V2 REST for a key."""
-    kind = RouteKind.HTTP_REVISION if key.is_revision else RouteKind.HTTP
+    return _cluster(key, RouteKind.HTTP, RouteKind.HTTP_REVISION, RouteKind.HTTP_CANARY)
+
+
+def _cluster(key: RouteKey, plain: RouteKind, revision: RouteKind, canary: RouteKind) -> str:
+    kind = revision if key.is_revision else canary if key.canary else plain
     return kind.value + escape(key.name)
+
+
+def route_key(cluster: str) -> RouteKey:
+    """The key whose gRPC or REST a cluster of this name carries.
+
+    Raises:
+        ValueError: it is no cluster of the route table.
+    """
+    prefix, colon, name = cluster.rpartition(":")
+    kind = RouteKind(prefix + colon)
+    return RouteKey(unquote(name), is_revision=kind in _OF_REVISIONS, canary=kind in _OF_CANARIES)
 
 
 def carries_http(cluster: str) -> bool:
     """Whether the cluster of this name carries standard V2 REST, and not gRPC."""
-    return cluster.startswith((RouteKind.HTTP.value, RouteKind.HTTP_REVISION.value))
+    return cluster.startswith(tuple(kind.value for kind in _OF_HTTP))
