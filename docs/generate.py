@@ -29,9 +29,9 @@ from shoal.gateway.settings import GatewaySettings
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.settings import MeshSettings
 from shoal.resources import inferenceservice as isvc
+from shoal.resources import canary, isvcstatus, predictor, rollout, storage
 from shoal.resources import servingruntime as runtime
 from shoal.resources import settings as config
-from shoal.resources import storage
 from shoal.resources.shape import Unused
 from shoal_runtime.settings import AdapterSettings
 
@@ -152,21 +152,39 @@ def _ignored(*models: type[BaseModel]) -> str:
 def isvc_fields() -> str:
     """Fields of an InferenceService that count."""
     spec = "spec.predictor."
-    parts: Parts = ((isvc.PredictorSpec, spec), (isvc.ModelSpec, f"{spec}model."))
-    parts += ((isvc.ModelFormat, f"{spec}model.modelFormat."), (isvc.StorageSpec, f"{spec}model.storage."))
-    skipped = {f"`{spec}{name}`" for name in isvc.FRAMEWORKS} | {
+    parts: Parts = ((predictor.PredictorSpec, spec), (predictor.ModelSpec, f"{spec}model."))
+    parts += ((predictor.ModelFormat, f"{spec}model.modelFormat."), (predictor.StorageSpec, f"{spec}model.storage."))
+    skipped = {f"`{spec}{name}`" for name in predictor.FRAMEWORKS} | {
         f"`{spec}model.{n}`" for n in ("storage", "modelFormat")
     }
     rows = (row for model, path in parts for row in _fields(model, path) if row[0] not in skipped | {f"`{spec}model`"})
     return table(("field", "meaning"), rows)
 
 
+def rollout_fields() -> str:
+    """Fields of `spec.rollout` and `spec.canary`."""
+    spec = "spec.rollout."
+    parts: Parts = (
+        (rollout.RolloutSpec, spec),
+        (rollout.StepSpec, f"{spec}steps[]."),
+        (rollout.PauseSpec, f"{spec}steps[].pause."),
+        (rollout.AnalysisSpec, f"{spec}steps[].analysis."),
+        (rollout.CheckSpec, f"{spec}checks[]."),
+        (rollout.PreviewSpec, f"{spec}preview."),
+        (rollout.ShadowSpec, f"{spec}shadow."),
+        (rollout.WarmUpSpec, f"{spec}warmUp."),
+        (canary.CanarySpec, "spec.canary[]."),
+    )
+    return table(("field", "meaning"), (row for model, path in parts for row in _fields(model, path) if row[1]))
+
+
 def isvc_status() -> str:
     """Fields of an InferenceService's status."""
-    parts: Parts = ((isvc.InferenceServiceStatus, "status."), (isvc.ModelStatus, "status.modelStatus."))
+    parts: Parts = ((isvcstatus.InferenceServiceStatus, "status."), (isvcstatus.ModelStatus, "status.modelStatus."))
     parts += (
-        (isvc.ModelStates, "status.modelStatus.states."),
-        (isvc.FailureInfo, "status.modelStatus.lastFailureInfo."),
+        (isvcstatus.ModelStates, "status.modelStatus.states."),
+        (isvcstatus.FailureInfo, "status.modelStatus.lastFailureInfo."),
+        (isvcstatus.RolloutStatus, "status.rollout."),
     )
     return table(("field", "meaning"), (row for model, path in parts for row in _fields(model, path) if row[1]))
 
@@ -342,7 +360,8 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "copy-diagram": _mermaid(copy_diagram),
     "endpoint-diagram": _mermaid(endpoint_diagram),
     "isvc-fields": isvc_fields,
-    "isvc-ignored": lambda: _ignored(isvc.InferenceServiceSpec, isvc.PredictorSpec, isvc.ModelSpec),
+    "rollout-fields": rollout_fields,
+    "isvc-ignored": lambda: _ignored(isvc.InferenceServiceSpec, predictor.PredictorSpec, predictor.ModelSpec),
     "isvc-status": isvc_status,
     "runtime-fields": runtime_fields,
     "runtime-ignored": lambda: _ignored(runtime.ServingRuntimeSpec),

@@ -23,10 +23,9 @@ from shoal.client.reports import RolloutReport
 from shoal.resources import inferenceservice
 from shoal.resources.problems import InvalidManifest
 from shoal.resources.revision import revision_id
+from shoal.resources.rollout import ROLLOUT_BY
 
 NAMESPACE = "modelmesh-serving"
-ROLLOUT_BY = "shoal.dev/rollout-by"
-"""Annotation of an InferenceService that says who started its newest rollout."""
 FIELD_MANAGER = "shoal-client"
 Verb = Literal["pause", "resume", "promote", "abort", "retry"]
 VERBS: tuple[Verb, ...] = ("pause", "resume", "promote", "abort", "retry")
@@ -150,16 +149,19 @@ class ShoalClient:
 
     @staticmethod
     def revision_of(manifest: Mapping[str, Any]) -> str:
-        """The id of the revision that a manifest declares, such as `fraud__isvc-3c10c62d34`.
+        """The id of the revision that a manifest leads to, such as `fraud__isvc-3c10c62d34`.
+
+        With an entry in `spec.canary` that is the canary's.
 
         Raises:
             Refused: a field is wrong, with its path and the fix.
         """
         try:
-            service, model = inferenceservice.parse(manifest)
+            service, stable = inferenceservice.parse(manifest)
         except InvalidManifest as error:
             raise Refused(str(error)) from None
-        return revision_id(service.name, model)
+        canary = inferenceservice.parse_canary(service)
+        return revision_id(service.name, canary.model if canary else stable)
 
     # --- rollouts ----------------------------------------------------------------------------------------------------
 

@@ -10,176 +10,25 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from shoal.resources import rolloutrules
+from shoal.resources.canary import Canary, CanarySpec, canary_of
+from shoal.resources.isvcstatus import InferenceServiceStatus
+from shoal.resources.modelsource import model_of
 from shoal.resources.parse import problems_of, read, unused_fields, without_nulls
 from shoal.resources.pod import Metadata
+from shoal.resources.predictor import PredictorSpec
 from shoal.resources.problems import FieldProblem, InvalidManifest
+from shoal.resources.rollout import RolloutSpec
 from shoal.resources.shape import Ignored, Shape
-from shoal.resources.source import ModelSource, SourceParts, resolve
+from shoal.resources.source import ModelSource
 
 DEPLOYMENT_MODE = "serving.kserve.io/deploymentMode"
 MODEL_MESH = "ModelMesh"
-SECRET_KEY = "serving.kserve.io/secretKey"
-SCHEMA_PATH = "serving.kserve.io/schemaPath"
-SERVING_RUNTIME = "serving.kserve.io/servingRuntime"
-FRAMEWORKS = (
-    "xgboost",
-    "lightgbm",
-    "sklearn",
-    "tensorflow",
-    "onnx",
-    "pytorch",
-    "triton",
-    "pmml",
-    "huggingface",
-    "paddle",
-)
-"""Legacy blocks under `spec.predictor`, in upstream's order of preference (the last two are KServe's later ones)."""
 _NAME = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
 _MAX_NAME = 200
 """Leaves room for `__isvc-<hash>` within the 253 characters of a Kubernetes name."""
-
-
-class ModelFormat(Shape):
-    """What kind of model it is."""
-
-    name: str = Field(min_length=1, description="Such as sklearn, xgboost, lightgbm, onnx.")
-    version: str | None = Field(None, description='Version of the format, in quotes, such as "1".')
-
-
-class StorageSpec(Shape):
-    """Where the model's files are."""
-
-    key: str | None = Field(None, description="Name of an entry in the Secret storage-config.")
-    path: str | None = Field(None, description="Path of the model file or directory within the storage.")
-    schema_path: str | None = Field(None, description="Path of a JSON file with the model's inputs and outputs.")
-    parameters: dict[str, str] | None = Field(
-        None, description="Override fields of the storage-config entry, such as bucket; type and name for a PVC."
-    )
-
-
-class ContainerFields(Shape):
-    """Fields of a container that KServe allows in a model block; the runtime's container is used instead."""
-
-    name: Ignored = None
-    image: Ignored = None
-    command: Ignored = None
-    args: Ignored = None
-    working_dir: Ignored = None
-    env: Ignored = None
-    env_from: Ignored = None
-    ports: Ignored = None
-    resources: Ignored = None
-    resize_policy: Ignored = None
-    restart_policy: Ignored = None
-    volume_mounts: Ignored = None
-    volume_devices: Ignored = None
-    liveness_probe: Ignored = None
-    readiness_probe: Ignored = None
-    startup_probe: Ignored = None
-    lifecycle: Ignored = None
-    termination_message_path: Ignored = None
-    termination_message_policy: Ignored = None
-    image_pull_policy: Ignored = None
-    security_context: Ignored = None
-    stdin: Ignored = None
-    stdin_once: Ignored = None
-    tty: Ignored = None
-
-
-class FrameworkSpec(ContainerFields):
-    """The legacy form: the key of the block names the model format."""
-
-    storage_uri: str | None = Field(None, description="Such as s3://bucket/path, pvc://claim/path, https://host/file.")
-    storage: StorageSpec | None = None
-    protocol_version: str | None = Field(None, description="Protocol the runtime must speak, such as grpc-v2.")
-    runtime_version: Ignored = None
-
-
-class ModelSpec(FrameworkSpec):
-    """The model to serve."""
-
-    model_format: ModelFormat
-    runtime: str | None = Field(None, description="Name of the ServingRuntime to use. Default: one that fits.")
-
-
-class PredictorIgnored(Shape):
-    """What KServe allows in a predictor and one-pod-per-model serving needs; here pods are the runtime's."""
-
-    active_deadline_seconds: Ignored = None
-    affinity: Ignored = None
-    annotations: Ignored = None
-    automount_service_account_token: Ignored = None
-    auto_scaling: Ignored = None
-    batcher: Ignored = None
-    canary_traffic_percent: Ignored = None
-    container_concurrency: Ignored = None
-    containers: Ignored = None
-    deployment_strategy: Ignored = None
-    dns_config: Ignored = None
-    dns_policy: Ignored = None
-    enable_service_links: Ignored = None
-    ephemeral_containers: Ignored = None
-    host_aliases: Ignored = None
-    host_ipc: Ignored = Field(None, alias="hostIPC")
-    host_network: Ignored = None
-    host_pid: Ignored = Field(None, alias="hostPID")
-    host_users: Ignored = None
-    hostname: Ignored = None
-    image_pull_secrets: Ignored = None
-    init_containers: Ignored = None
-    labels: Ignored = None
-    logger: Ignored = None
-    node_name: Ignored = None
-    node_selector: Ignored = None
-    os: Ignored = None
-    overhead: Ignored = None
-    preemption_policy: Ignored = None
-    priority: Ignored = None
-    priority_class_name: Ignored = None
-    readiness_gates: Ignored = None
-    resource_claims: Ignored = None
-    resources: Ignored = None
-    restart_policy: Ignored = None
-    runtime_class_name: Ignored = None
-    scale_metric: Ignored = None
-    scale_metric_type: Ignored = None
-    scale_target: Ignored = None
-    scheduler_name: Ignored = None
-    scheduling_gates: Ignored = None
-    security_context: Ignored = None
-    service_account: Ignored = None
-    service_account_name: Ignored = None
-    set_hostname_as_fqdn: Ignored = Field(None, alias="setHostnameAsFQDN")
-    share_process_namespace: Ignored = None
-    subdomain: Ignored = None
-    termination_grace_period_seconds: Ignored = None
-    timeout: Ignored = None
-    tolerations: Ignored = None
-    topology_spread_constraints: Ignored = None
-    volumes: Ignored = None
-    worker_spec: Ignored = None
-
-
-class PredictorSpec(PredictorIgnored):
-    """The model and how many copies of it to keep."""
-
-    model: ModelSpec | None = None
-    min_replicas: int | None = Field(
-        None, ge=0, description="Copies kept loaded at any time. Default 0: it may be evicted, and loads on request."
-    )
-    max_replicas: int | None = Field(None, ge=0, description="Most copies there may be. Default 0: no limit.")
-    xgboost: FrameworkSpec | None = None
-    lightgbm: FrameworkSpec | None = None
-    sklearn: FrameworkSpec | None = None
-    tensorflow: FrameworkSpec | None = None
-    onnx: FrameworkSpec | None = None
-    pytorch: FrameworkSpec | None = None
-    triton: FrameworkSpec | None = None
-    pmml: FrameworkSpec | None = None
-    huggingface: FrameworkSpec | None = None
-    paddle: FrameworkSpec | None = None
 
 
 class InferenceServiceSpec(Shape):
@@ -188,74 +37,10 @@ class InferenceServiceSpec(Shape):
     predictor: PredictorSpec
     transformer: Ignored = None
     explainer: Ignored = None
-    canary: Ignored = None
-
-
-class ModelStates(Shape):
-    """States of the revision that serves and of the one that shall replace it."""
-
-    model_config = ConfigDict(extra="allow")
-
-    active_model_state: str = Field("", description="Pending, Standby, Loading, Loaded or FailedToLoad.")
-    target_model_state: str = Field("", description="The same for the next revision; empty when there is none.")
-
-
-class ModelCopies(Shape):
-    """How many copies of the active revision there are."""
-
-    model_config = ConfigDict(extra="allow")
-
-    total_copies: int = 0
-    failed_copies: int = 0
-
-
-class FailureInfo(Shape):
-    """The newest failure of the target revision."""
-
-    model_config = ConfigDict(extra="allow")
-
-    location: str = Field("", description="Pod it happened in.")
-    reason: str = ""
-    message: str = ""
-    model_revision_name: str = ""
-    time: str = ""
-
-
-class ModelStatus(Shape):
-    """How the model stands."""
-
-    model_config = ConfigDict(extra="allow")
-
-    transition_status: str = Field("", description="UpToDate, InProgress, BlockedByFailedLoad or InvalidSpec.")
-    states: ModelStates = Field(default_factory=lambda: ModelStates.model_validate({}))
-    copies: ModelCopies = Field(default_factory=lambda: ModelCopies.model_validate({}))
-    last_failure_info: FailureInfo = Field(default_factory=lambda: FailureInfo.model_validate({}))
-
-
-class Condition(Shape):
-    """One condition, such as Ready."""
-
-    model_config = ConfigDict(extra="allow")
-
-    type: str
-    status: str
-    reason: str = ""
-    message: str = ""
-    last_transition_time: str = ""
-
-
-class InferenceServiceStatus(Shape):
-    """Written by Shoal."""
-
-    model_config = ConfigDict(extra="allow")
-
-    url: str = Field("", description="Address of the gateway's gRPC endpoint within the cluster.")
-    conditions: list[Condition] = Field(default_factory=list)
-    model_status: ModelStatus = Field(default_factory=lambda: ModelStatus.model_validate({}))
-    model_revision_name: str = Field("", description="The revision that serves.")
-    serving_runtime_name: str = Field("", description="The ServingRuntime chosen for it.")
-    cluster_serving_runtime_name: str = ""
-    observed_generation: int = 0
+    rollout: RolloutSpec | None = None
+    canary: list[CanarySpec] | None = Field(
+        None, max_length=10, description="KServe's spelling of a canary; at most one entry."
+    )
 
 
 class InferenceService(Shape):
@@ -306,6 +91,11 @@ def parse(manifest: Mapping[str, Any]) -> tuple[InferenceService, ModelSource]:
     return service, source
 
 
+def parse_canary(service: InferenceService) -> Canary | None:
+    """The canary of an InferenceService that was parsed; None without one."""
+    return canary_of(service.spec.predictor, service.spec.canary or [], service.metadata.annotations)[0]
+
+
 def validate(manifest: Mapping[str, Any]) -> list[FieldProblem]:
     """Everything wrong with a manifest. One without the ModelMesh annotation is KServe's: only its shape is checked."""
     try:
@@ -339,12 +129,14 @@ def _what(manifest: Mapping[str, Any]) -> str:
 
 
 def _examined(service: InferenceService) -> tuple[ModelSource | None, list[FieldProblem]]:
+    spec, notes = service.spec, service.metadata.annotations
     problems = list(_general(service))
-    parts = _parts(service, problems)
-    if parts is None:
-        return None, problems
-    source, wrong = resolve(parts)
-    return source, [*problems, *wrong]
+    source, wrong = model_of(spec.predictor, notes, "spec.predictor")
+    problems += wrong
+    problems += canary_of(spec.predictor, spec.canary or [], notes)[1]
+    if spec.rollout is not None:
+        problems += rolloutrules.problems(spec.rollout, stepped=bool(spec.canary))
+    return source, problems
 
 
 def _general(service: InferenceService) -> Iterator[FieldProblem]:
@@ -358,47 +150,3 @@ def _general(service: InferenceService) -> Iterator[FieldProblem]:
     least, most = service.copies
     if most and least > most:
         yield FieldProblem("spec.predictor.maxReplicas", f"{most} is less than minReplicas {least}", "raise it")
-
-
-def _parts(service: InferenceService, problems: list[FieldProblem]) -> SourceParts | None:
-    """The fields that name the model, from whichever form is used."""
-    predictor, notes = service.spec.predictor, service.metadata.annotations
-    used = [name for name in FRAMEWORKS if getattr(predictor, name) is not None]
-    pinned = notes.get(SERVING_RUNTIME)
-    if predictor.model is None and not used:
-        problems.append(FieldProblem("spec.predictor", "names no model", "add model with modelFormat and storage"))
-        return None
-    if predictor.model is not None and used:
-        fix = "keep model, remove the other"
-        problems.append(FieldProblem(f"spec.predictor.{used[0]}", "cannot stand beside spec.predictor.model", fix))
-    problems += (
-        FieldProblem(f"spec.predictor.{name}", f"cannot stand beside spec.predictor.{used[0]}", "keep one of them")
-        for name in used[1:]
-    )
-    if (model := predictor.model) is not None:
-        if pinned is not None:
-            where = f'metadata.annotations["{SERVING_RUNTIME}"]'
-            fix = "use spec.predictor.model.runtime"
-            problems.append(FieldProblem(where, "cannot be used with spec.predictor.model", fix))
-        form, block = model.model_format, "spec.predictor.model"
-        return _from_block(model, block, form.name, form.version, model.runtime, notes)
-    legacy: FrameworkSpec = getattr(predictor, used[0])
-    return _from_block(legacy, f"spec.predictor.{used[0]}", used[0], None, pinned, notes)
-
-
-def _from_block(
-    block: FrameworkSpec, path: str, form: str, version: str | None, runtime: str | None, notes: Mapping[str, str]
-) -> SourceParts:
-    storage = block.storage or StorageSpec.model_validate({})
-    return SourceParts(
-        block=path,
-        format=form,
-        version=version,
-        runtime=runtime,
-        protocol=block.protocol_version,
-        uri=block.storage_uri,
-        key=storage.key if storage.key is not None else notes.get(SECRET_KEY),
-        path=storage.path,
-        schema_path=storage.schema_path if storage.schema_path is not None else notes.get(SCHEMA_PATH),
-        parameters=storage.parameters or {},
-    )

@@ -55,6 +55,7 @@ _SERVICE_COLUMNS = (
     Column("Ready", "string", _READY),
     Column("State", "string", ".status.modelStatus.states.activeModelState", 1),
     Column("Transition", "string", ".status.modelStatus.transitionStatus", 1),
+    Column("Rollout", "string", ".status.rollout.phase", 1),
     Column("Copies", "integer", ".status.modelStatus.copies.totalCopies", 1),
     Column("Runtime", "string", ".status.servingRuntimeName", 1),
     Column("Revision", "string", ".status.modelRevisionName", 1),

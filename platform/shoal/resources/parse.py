@@ -96,7 +96,16 @@ def _problem(model: type[BaseModel], details: ErrorDetails) -> FieldProblem:
         return FieldProblem(where, "is required", "add it")
     if kind in _TYPE_NAMES:
         return FieldProblem(where, f"must be {_TYPE_NAMES[kind]}, not {_shown(details['input'])}", _fix(details))
+    if kind == "literal_error":
+        expected = details["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        said = f"must be one of {', '.join(expected)}, not {_shown(details['input'])}"
+        return FieldProblem(where, said, _similar(details["input"], expected))
     return FieldProblem(where, details["msg"][0].lower() + details["msg"][1:])
+
+
+def _similar(given: object, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(str(given), known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else ""
 
 
 def _fix(details: ErrorDetails) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from shoal.resources.endpoint import parse_endpoint
+from shoal.resources.evidence import annotation_problems
 from shoal.resources.parse import problems_of, read, unused_fields, without_nulls
 from shoal.resources.pod import Container
 from shoal.resources.problems import FieldProblem, InvalidManifest
@@ -82,6 +83,7 @@ def problems_in(runtime: ServingRuntime) -> list[FieldProblem]:
         *_adapter(spec),
         *_endpoints(spec),
         *_autoscaling(runtime),
+        *annotation_problems(runtime.metadata.annotations),
     ]
 
 

@@ -98,7 +98,7 @@ class ModelServingConfig(Shape):
     service_account_name: str = ""
     metrics: MetricsSettings = MetricsSettings()
     scale_to_zero: ScaleToZeroSettings = ScaleToZeroSettings()
-    grpc_max_message_size_bytes: int = Field(16777216, ge=1)
+    grpc_max_message_size_bytes: int = Field(16777216, ge=1024, le=1 << 30)
     rest_proxy: RestSettings = RestSettings()
     model_mesh_image: Opaque | None = None
     model_mesh_resources: Opaque | None = None
