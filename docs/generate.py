@@ -28,8 +28,8 @@ from shoal.core.settings import CoreSettings
 from shoal.gateway.settings import GatewaySettings
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.settings import MeshSettings
-from shoal.resources import inferenceservice as isvc
 from shoal.resources import canary, isvcstatus, predictor, rollout, storage
+from shoal.resources import inferenceservice as isvc
 from shoal.resources import servingruntime as runtime
 from shoal.resources import settings as config
 from shoal.resources.shape import Unused
