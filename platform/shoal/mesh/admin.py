@@ -15,6 +15,8 @@ from shoal.core.core import Core
 from shoal.core.types import CopyView, EndpointView, ModelState, PodView, RevisionId
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.models import Models
+from shoal.mesh.rollout.http import RolloutRoutes
+from shoal.mesh.rollout.steering import Steering
 from shoal.mesh.usage import UsageMeter
 
 HOTTEST: Final = 20
@@ -26,6 +28,7 @@ class Admin:
     """Answers questions about the mesh.
 
     Args:
+        steering: shows and steers rollouts.
         ready: why the mesh is not ready; empty when it is.
     """
 
@@ -35,6 +38,7 @@ class Admin:
         models: Models,
         metrics: Metrics,
         usage: UsageMeter,
+        steering: Steering,
         ready: Callable[[], str],
         now: Callable[[], float],
     ) -> None:
@@ -42,6 +46,7 @@ class Admin:
         self._models = models
         self._metrics = metrics
         self._usage = usage
+        self._rollouts = RolloutRoutes(steering)
         self._not_ready = ready
         self._now = now
 
@@ -58,6 +63,7 @@ class Admin:
                 Route("/endpoints/{name}/load", self._load, methods=["POST"]),
                 Route("/top", self._top),
                 Route("/why/{name:path}", self._why),
+                *self._rollouts.routes(),
             ]
         )
 

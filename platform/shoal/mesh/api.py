@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from shoal.core.rollout.measure import Window
@@ -66,6 +66,8 @@ class RolloutStatus:
     """Revisions before the active one that can serve again at once, newest first."""
     past: tuple[PastRollout, ...]
     """Newest first; at most 20."""
+    predictors: Mapping[RevisionId, str] = field(default_factory=dict)
+    """`spec.predictor` as JSON of the active revision, the declared one and those retained, where known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,8 @@ class Hands:
         bulletin: Bulletin,
         *,
         activator: Upstream,
-        warmer: Warmer | None = None,
-        asker: Asker | None = None,
+        warmer: Warmer,
+        asker: Asker,
         drain_quiet: float,
     ) -> None:
         self._engine = engine
@@ -67,13 +67,11 @@ class Hands:
 
     def warm_up(self, action: WarmUpCopies) -> None:
         """See `Executor`."""
-        if self._warmer:
-            self._warmer.start(action)
+        self._warmer.start(action)
 
     def ask_check(self, action: AskCheck) -> None:
         """See `Executor`."""
-        if self._asker:
-            self._asker.start(action)
+        self._asker.start(action)
 
     def load(self, pod: PodId, revision: RevisionId) -> None:
         """See `Executor`."""

@@ -18,7 +18,6 @@ from shoal.core.events import (
     ModelRemoved,
     UnloadRequested,
 )
-from shoal.core.rollout.plan import IMMEDIATE
 from shoal.core.types import (
     EndpointName,
     EndpointView,
@@ -36,8 +35,8 @@ from shoal.mesh.bulletin import Bulletin
 from shoal.mesh.catalog import Aftermath, Catalog
 from shoal.mesh.engine import Engine
 from shoal.mesh.errors import RequestError
-from shoal.mesh.records import EndpointRecord, ModelRecord
-from shoal.mesh.rollout.records import MAX_PLAN_BYTES, plan_bytes
+from shoal.mesh.records import ModelRecord
+from shoal.mesh.rollout import declaring
 
 NEW_MODEL_AGE: Final = 3600.0
 """A newly declared model counts as last used an hour ago, so that declaring many does not push out what is in use
@@ -219,9 +218,10 @@ class Models:
                 raise NameTakenError(
                     f"the name {name} is taken by an alias of owner {existing.owner!r}: delete that or choose another"
                 )
-            moves = existing is not None and existing.target != declaration.revision
-            if existing and moves:
-                self._may_move(existing, declaration)
+            rollouts = self._catalog.rollouts.get(name)
+            moves = existing is None or existing.target != declaration.revision
+            if moves and (why := declaring.refused(rollouts, declaration)):
+                raise RolloutRefusedError(why)
             record = ModelRecord(
                 declaration.revision,
                 declaration.info,
@@ -233,40 +233,13 @@ class Models:
                 declared=True,
                 predictor=declaration.predictor,
             )
-            if self._catalog.models.get(record.id) != record:
-                await self._put(record, self.now() - NEW_MODEL_AGE, load=record.id not in self._catalog.models)
-            if existing is None or moves:
+            before = self._catalog.models.get(record.id)
+            if before != record:
+                await self._put(record, self.now() - NEW_MODEL_AGE, load=before is None)
+            if moves:
                 self._catalog.claim(name, declaration.owner)
-                await self._engine.apply(self._declared(existing, name, declaration))
-
-    def _may_move(self, existing: EndpointRecord, declaration: Declaration) -> None:
-        rollouts = self._catalog.rollouts.get(existing.name)
-        if rollouts and (running := rollouts.current).live and not running.plan.supersede:
-            raise RolloutRefusedError(
-                f"rollout {running.id} to {running.target} is under way and lets no other begin "
-                "(spec.rollout.onConflict: refuse): wait until it ends, or abort it"
-            )
-        if declaration.plan and (size := plan_bytes(declaration.plan)) > MAX_PLAN_BYTES:
-            raise RolloutRefusedError(
-                f"spec.rollout: takes {size} bytes, and {MAX_PLAN_BYTES} are allowed: "
-                "declare fewer steps or checks, or shorter queries"
-            )
-
-    def _declared(
-        self, existing: EndpointRecord | None, name: EndpointName, declaration: Declaration
-    ) -> EndpointDeclared:
-        plan = declaration.plan
-        if plan and existing and declaration.revision in (existing.active, *existing.retained):
-            plan = replace(IMMEDIATE, keep=plan.keep)  # it served before: going back to it is not held up
-        rollouts = self._catalog.rollouts.get(name)
-        number = rollouts.number + 1 if rollouts else 1
-        return EndpointDeclared(
-            name,
-            declaration.revision,
-            plan=plan,
-            rollout=f"{name}-{number}" if plan else "",
-            by=declaration.by,
-        )
+            if moves or (existing and declaring.begins_again(existing, rollouts, before, declaration)):
+                await self._engine.apply(declaring.declared(existing, rollouts, declaration))
 
     async def undeclare(self, name: str, owner: str = "isvc") -> None:
         """See `MeshApi.undeclare`."""
@@ -327,23 +300,8 @@ class Models:
         for record in list(models):
             self._engine.submit(ModelDeclared(_spec(record), self._catalog.last_used.get(record.id, 0.0)))
         for endpoint in list(endpoints):
-            await self._engine.apply(self._restored(endpoint))
+            await self._engine.apply(declaring.restored(endpoint, self._catalog.rollouts.get(endpoint.name)))
         tell(f"{len(models)} models and {len(endpoints)} endpoints")
-
-    def _restored(self, endpoint: EndpointRecord) -> EndpointDeclared:
-        rollouts = self._catalog.rollouts.get(endpoint.name)
-        if rollouts is None:
-            return EndpointDeclared(endpoint.name, endpoint.target, active=endpoint.active)
-        newest = rollouts.current
-        return EndpointDeclared(
-            endpoint.name,
-            endpoint.target,
-            active=endpoint.active,
-            plan=newest.plan if newest.target == endpoint.target else None,
-            rollout=newest.id,
-            by=newest.by,
-            resume=newest,
-        )
 
 
 def _endpoint_of(action: Persist | PersistRollout) -> EndpointName:

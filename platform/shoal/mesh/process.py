@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from shoal.core.core import Core
 from shoal.core.events import PodDraining, PodLeft, RoutesAcknowledged, Tick
+from shoal.core.rollout.record import Rollout, Verb
 from shoal.core.settings import CoreSettings
 from shoal.core.types import CopyState, EndpointView, PodId, RevisionId, RuntimeName
 from shoal.gateway.api import GatewayCallbacks, Gateways, Upstream
@@ -20,7 +21,7 @@ from shoal.mesh import activator_grpc
 from shoal.mesh.activator_grpc import Activator
 from shoal.mesh.activator_http import RestActivator
 from shoal.mesh.admin import Admin
-from shoal.mesh.api import Declaration, PodEndpoint, RuntimeChooser
+from shoal.mesh.api import Declaration, PodEndpoint, RolloutStatus, RuntimeChooser
 from shoal.mesh.bulletin import Bulletin
 from shoal.mesh.catalog import Catalog
 from shoal.mesh.engine import Engine
@@ -31,7 +32,9 @@ from shoal.mesh.management import Management
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.models import Models
 from shoal.mesh.pods import PodLink
-from shoal.mesh.rollout.parts import RolloutParts
+from shoal.mesh.rollout.parts import RolloutParts, no_samples
+from shoal.mesh.rollout.samples import Samples
+from shoal.mesh.rollout.steering import Steering
 from shoal.mesh.server_api import ServerApi
 from shoal.mesh.settings import MeshSettings
 from shoal.mesh.usage import UsageMeter
@@ -51,10 +54,16 @@ class MeshProcess:
         settings: ports, limits and waits.
         core: settings of the decisions.
         check_invariants: verify the core's invariants after every event and log what is broken.
+        samples: reads the requests that came with a revision, to warm its copies up with.
     """
 
     def __init__(
-        self, settings: MeshSettings, core: CoreSettings | None = None, *, check_invariants: bool = False
+        self,
+        settings: MeshSettings,
+        core: CoreSettings | None = None,
+        *,
+        check_invariants: bool = False,
+        samples: Samples = no_samples,
     ) -> None:
         self._settings = settings
         self._metrics = Metrics(per_model=settings.per_model_metrics)
@@ -64,11 +73,7 @@ class MeshProcess:
         self._link_tasks: dict[PodId, asyncio.Task[None]] = {}
         self._engine = Engine(Core(core or CoreSettings()), check_invariants=check_invariants)
         self._usage = UsageMeter(self._engine.submit, self._in_flight, self._metrics, self._engine.now)
-        self._rollouts = RolloutParts(self._engine, self._links, self._in_flight, self._metrics.registry)
-        self._gateways: Gateways = GatewayControl(
-            gateway_settings(settings),
-            GatewayCallbacks(self._acknowledged, self._usage.gateway_reported, self._rollouts.observer.observed),
-        )
+        self._samples = samples
         self._synced = asyncio.Event()
         self._serving = False
         self._stack = contextlib.AsyncExitStack()
@@ -96,9 +101,19 @@ class MeshProcess:
         stack.push_async_callback(registry.close)
         self._catalog = Catalog(registry)
         self._models = Models(self._engine, self._catalog, self._bulletin)
+        self._steering = Steering(self._engine, self._catalog)
+        self._rollouts = RolloutParts(
+            self._engine, self._links, self._in_flight, self._metrics.registry, self._samples
+        )  # fmt: skip
+        self._gateways: Gateways = GatewayControl(
+            gateway_settings(settings),
+            GatewayCallbacks(self._acknowledged, self._usage.gateway_reported, self._rollouts.observer.observed),
+        )
         hands = Hands(
             self._engine, self._models, self._gateways, self._links, self._in_flight, self._metrics, self._bulletin,
             activator=Upstream("", settings.host, settings.activator_grpc_port, settings.activator_http_port),
+            warmer=self._rollouts.warmer,
+            asker=self._rollouts.asker,
             drain_quiet=settings.drain_quiet,
         )  # fmt: skip
         stack.push_async_callback(hands.close)
@@ -136,7 +151,10 @@ class MeshProcess:
         stack.push_async_callback(rest.close)
         grace = settings.shutdown_grace
         await stack.enter_async_context(serving(rest.app(), settings.host, settings.activator_http_port, grace=grace))
-        admin = Admin(self._engine.core, self._models, self._metrics, self._usage, self._not_ready, self._engine.now)
+        admin = Admin(
+            self._engine.core, self._models, self._metrics, self._usage, self._steering, self._not_ready,
+            self._engine.now,
+        )  # fmt: skip
         await stack.enter_async_context(serving(admin.app(), settings.host, settings.admin_port, grace=grace))
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
@@ -222,6 +240,14 @@ class MeshProcess:
     async def undeclare(self, name: str, owner: str = "isvc") -> None:
         """See `MeshApi`."""
         await self._models.undeclare(name, owner)
+
+    def rollout(self, name: str) -> RolloutStatus | None:
+        """See `MeshApi`."""
+        return self._steering.status(name)
+
+    async def steer(self, name: str, verb: Verb, *, rollout: str = "", by: str = "", reason: str = "") -> Rollout:
+        """See `MeshApi`."""
+        return await self._steering.steer(name, verb, rollout=rollout, by=by, reason=reason)
 
     def declared(self, owner: str = "isvc") -> frozenset[str]:
         """See `MeshApi`."""

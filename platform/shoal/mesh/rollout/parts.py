@@ -11,8 +11,11 @@ from shoal.core.types import CopyState, EndpointName, PodId, RevisionId
 from shoal.mesh.engine import Engine
 from shoal.mesh.forwarding import InFlight
 from shoal.mesh.pods import PodLink
+from shoal.mesh.rollout.asking import CheckAsker
 from shoal.mesh.rollout.observer import Observer
+from shoal.mesh.rollout.samples import Samples
 from shoal.mesh.rollout.shadow import Shadower
+from shoal.mesh.rollout.warmup import CopyWarmer
 
 
 class RolloutParts:
@@ -23,14 +26,22 @@ class RolloutParts:
         links: connections by pod; changed by whoever owns it.
         in_flight: keeps copies from being unloaded under a request.
         registry: for metrics.
+        samples: the requests that came with a revision.
     """
 
     def __init__(
-        self, engine: Engine, links: Mapping[PodId, PodLink], in_flight: InFlight, registry: CollectorRegistry
+        self,
+        engine: Engine,
+        links: Mapping[PodId, PodLink],
+        in_flight: InFlight,
+        registry: CollectorRegistry,
+        samples: Samples,
     ) -> None:
         self._core = engine.core
         self.observer = Observer(engine.submit, self._newest)
         self.shadower = Shadower(self.observer, self._newest, self._loaded, links.get, in_flight, registry)
+        self.warmer = CopyWarmer(engine.submit, links.get, in_flight, samples, self.shadower.recent.of)
+        self.asker = CheckAsker(engine.submit)
 
     async def run(self) -> None:
         """Report what is observed until cancelled."""
@@ -39,6 +50,8 @@ class RolloutParts:
     async def close(self) -> None:
         """Give up what is under way."""
         await self.shadower.close()
+        await self.warmer.close()
+        await self.asker.close()
 
     def _newest(self, name: EndpointName) -> Rollout | None:
         view = self._core.rollout(name)
@@ -47,3 +60,8 @@ class RolloutParts:
     def _loaded(self, revision: RevisionId) -> Sequence[PodId]:
         model = self._core.model(revision)
         return [copy.pod for copy in model.copies if copy.state is CopyState.LOADED] if model else ()
+
+
+async def no_samples(_: RevisionId) -> Sequence[bytes]:
+    """Where models come without sample requests."""
+    return ()
