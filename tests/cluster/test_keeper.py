@@ -83,6 +83,14 @@ async def test_a_part_that_hangs_is_killed_and_started_again(kept: Kept):
     assert (PartState.BACKING_OFF, "hung and was killed: no answer within 0.3 s") in kept.reports
 
 
+async def test_a_part_is_renewed_without_being_told_to_have_failed(kept: Kept):
+    pid = kept.keeper.report.pid
+    await kept.keeper.renew(5.0, "other settings")
+    await ready_as_another(kept.keeper, pid)
+    assert kept.keeper.report.restarts == 0
+    assert PartState.BACKING_OFF not in {state for state, _ in kept.reports}
+
+
 async def test_a_part_that_pauses_for_a_moment_is_left_alone(kept: Kept):
     pid = kept.keeper.report.pid
     assert pid is not None

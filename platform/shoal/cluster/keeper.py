@@ -54,6 +54,7 @@ class Keeper:
         self._changed = changed
         self._patience = patience or Patience()
         self._why_killed = ""
+        self._why_renewed = ""
         self._backoff = Backoff(BackoffPolicy(first=0.2, most=10.0, healthy_after=30.0))
         self._child: process.Child | None = None
         self._ready = asyncio.Event()
@@ -64,6 +65,10 @@ class Keeper:
         while True:
             code, ran_for = await self._run_once()
             self._ready.clear()
+            if self._why_renewed:
+                log.info("%s is started anew: %s", self.part.name, self._why_renewed)
+                self._why_renewed = ""
+                continue
             self._backoff = self._backoff.ended(ran_for)
             why = self._why_killed or f"ended with {_how(code)}: {tail(self._log) or 'its log is empty'}"
             self._why_killed = ""
@@ -140,6 +145,12 @@ class Keeper:
 
     def _last_words(self) -> str:
         return self.report.message or f"ended; last line of its log: {tail(self._log)}"
+
+    async def renew(self, grace: float, why: str) -> None:
+        """Start it anew at once with what its command is now: SIGTERM, SIGKILL after `grace` seconds."""
+        if self._child is not None:
+            self._why_renewed = why
+            await self._child.stop(grace)
 
     async def stop(self, grace: float) -> None:
         """End it: SIGTERM, SIGKILL after `grace` seconds."""

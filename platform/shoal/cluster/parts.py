@@ -7,12 +7,14 @@ import contextlib
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 
 from shoal.cluster.api import KubeClient, read_kubeconfig
 from shoal.cluster.errors import ApiError, ApiUnreachableError
 from shoal.cluster.network import Subnet
+from shoal.cluster.options import ServingOptions
 from shoal.cluster.settings import (
     ACTIVATOR_GRPC_PORT,
     ACTIVATOR_HTTP_PORT,
@@ -25,6 +27,9 @@ from shoal.cluster.settings import (
 from shoal.gateway.bootstrap import command as gateway_command
 from shoal.gateway.bootstrap import write_bootstrap
 from shoal.gateway.settings import Address, GatewaySettings
+
+_STDOUT = Path("/dev/stdout")
+"""Of the gateway: its log, which the keeper keeps from growing without bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,8 @@ def api_server(settings: ClusterSettings, subnet: Subnet) -> Part:
     return Part("apiserver", "Kubernetes API", command, ready, ready)
 
 
-def mesh(settings: ClusterSettings, subnet: Subnet) -> Part:
-    """Controller and mesh, one process."""
+def mesh(settings: ClusterSettings, subnet: Subnet, options: Callable[[], ServingOptions]) -> Part:
+    """Controller and mesh, one process. `options` is asked at each start."""
     host = subnet.control_plane
 
     def command() -> Sequence[str]:
@@ -72,7 +77,7 @@ def mesh(settings: ClusterSettings, subnet: Subnet) -> Part:
             *("--namespace", settings.namespace, "--registry", f"sqlite:{settings.state_dir / 'registry.db'}"),
             *("--host", host, "--xds-port", str(XDS_PORT), "--activator-grpc-port", str(ACTIVATOR_GRPC_PORT)),
             *("--activator-http-port", str(ACTIVATOR_HTTP_PORT), "--management-port", str(MANAGEMENT_PORT)),
-            *("--admin-port", str(ADMIN_PORT), "--embedded"),
+            *("--admin-port", str(ADMIN_PORT), "--max-message-bytes", str(options().max_message_bytes), "--embedded"),
         ]
 
     async def ready() -> str | None:
@@ -84,11 +89,12 @@ def mesh(settings: ClusterSettings, subnet: Subnet) -> Part:
     return Part("mesh", "mesh and controller", command, ready, alive)
 
 
-def gateway(settings: ClusterSettings, subnet: Subnet) -> Part:
-    """Envoy."""
+def gateway(settings: ClusterSettings, subnet: Subnet, options: Callable[[], ServingOptions]) -> Part:
+    """Envoy. `options` is asked at each start."""
     own, control = settings.gateway_host, subnet.control_plane
 
     def command() -> Sequence[str]:
+        wanted = options()
         gateway_settings = GatewaySettings(
             grpc=Address(host=own, port=settings.grpc_port),
             rest=Address(host=own, port=settings.rest_port),
@@ -96,6 +102,8 @@ def gateway(settings: ClusterSettings, subnet: Subnet) -> Part:
             activator_grpc=Address(host=control, port=ACTIVATOR_GRPC_PORT),
             activator_http=Address(host=control, port=ACTIVATOR_HTTP_PORT),
             management=Address(host=control, port=MANAGEMENT_PORT),
+            max_message_bytes=wanted.max_message_bytes,
+            access_log=_STDOUT if wanted.access_log else None,
         )
         path = settings.layout.gateway / "envoy.json"
         write_bootstrap(gateway_settings, path)

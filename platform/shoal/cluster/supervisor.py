@@ -7,16 +7,19 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
 from shoal.cluster import lock, process
-from shoal.cluster.api import DEPLOYMENTS, PODS, KubeClient, Object, read_kubeconfig
+from shoal.cluster.api import CONFIG_MAPS, DEPLOYMENTS, PODS, KubeClient, Object, read_kubeconfig
 from shoal.cluster.errors import ApiError, ApiUnreachableError, ClusterError
 from shoal.cluster.factory import apply_factory
 from shoal.cluster.keeper import Keeper
 from shoal.cluster.kubelet.host import base_env
 from shoal.cluster.kubelet.kubelet import Kubelet
+from shoal.cluster.kubelet.mirror import Mirror
 from shoal.cluster.network import Subnet, choose_subnet, require_port
+from shoal.cluster.options import ServingOptions, serving_options
 from shoal.cluster.parts import Part, api_server, gateway, mesh
 from shoal.cluster.report import Addresses, PartReport, PartState, Phase, Report, write_report
 from shoal.cluster.settings import ADMIN_PORT, API_PORT, CONTROL_PORTS, ClusterSettings
@@ -40,6 +43,7 @@ class Supervisor:
         self._layout = settings.layout
         self._observe = observe or (lambda _: None)
         self._report: Report | None = None
+        self._options = ServingOptions()
 
     async def run(self) -> None:
         """Start everything and work until cancelled.
@@ -71,13 +75,37 @@ class Supervisor:
             await api.wait_ready(START_SECONDS)
             client = await stack.enter_async_context(KubeClient(read_kubeconfig(self._layout.kubeconfig)))
             await self._apply_factory(client)
-            controller = await stack.enter_async_context(self._kept(mesh(self._settings, subnet)))
-            await stack.enter_async_context(self._kubelet(client, subnet))
-            entrance = await stack.enter_async_context(self._kept(gateway(self._settings, subnet)))
+            changed = asyncio.Event()
+            config_maps = Mirror(client, CONFIG_MAPS, self._settings.namespace, changed.set)
+            await stack.enter_async_context(_working(config_maps.run(), "settings"))
+            await config_maps.synced.wait()
+            self._options = serving_options(config_maps.get, self._options)
+            controller = await stack.enter_async_context(
+                self._kept(mesh(self._settings, subnet, lambda: self._options))
+            )
+            await stack.enter_async_context(_working(self._keep_kubelet(client, subnet), "kubelet"))
+            entrance = await stack.enter_async_context(
+                self._kept(gateway(self._settings, subnet, lambda: self._options))
+            )
             await controller.wait_ready(START_SECONDS)
             await entrance.wait_ready(START_SECONDS)
             self._phase(Phase.READY)
+            following = self._follow_options(config_maps, changed, controller, entrance)
+            await stack.enter_async_context(_working(following, "options"))
             await self._follow_pods(client)
+
+    async def _follow_options(
+        self, config_maps: Mirror, changed: asyncio.Event, controller: Keeper, entrance: Keeper
+    ) -> None:
+        """Start anew what a change of the settings concerns, for ever."""
+        while True:
+            await changed.wait()
+            changed.clear()
+            before, self._options = self._options, serving_options(config_maps.get, self._options)
+            if self._options != before:
+                if self._options.max_message_bytes != before.max_message_bytes:
+                    await controller.renew(_PARTS_GRACE, "another grpcMaxMessageSizeBytes")
+                await entrance.renew(_PARTS_GRACE, "its settings in model-serving-config changed")
 
     async def _apply_factory(self, client: KubeClient) -> None:
         try:
@@ -100,16 +128,6 @@ class Supervisor:
         finally:
             task.cancel()
             await keeper.stop(_PARTS_GRACE)
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-    @contextlib.asynccontextmanager
-    async def _kubelet(self, client: KubeClient, subnet: Subnet) -> AsyncIterator[None]:
-        task = asyncio.create_task(self._keep_kubelet(client, subnet), name="kubelet")
-        try:
-            yield
-        finally:
-            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
@@ -171,6 +189,18 @@ class Supervisor:
         if self._report is not None:
             write_report(self._layout.status, self._report)
             self._observe(self._report)
+
+
+@contextlib.asynccontextmanager
+async def _working(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    """Something that goes on beside the body."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 def first_problem(pods: list[Object]) -> str:

@@ -29,6 +29,9 @@ def parser() -> argparse.ArgumentParser:
     for port in ("xds", "activator-grpc", "activator-http", "management", "admin"):
         default = getattr(defaults, port.replace("-", "_") + "_port")
         flags.add_argument(f"--{port}-port", type=int, default=default, help="(%(default)s)")
+    flags.add_argument(
+        "--max-message-bytes", type=int, default=defaults.max_message_bytes, help="largest request (%(default)s)"
+    )
     flags.add_argument("--embedded", action="store_true", help="on an embedded cluster: claims are in every pod")
     flags.add_argument("--per-model-metrics", action="store_true", help="label metrics with model names")
     flags.add_argument("--check-invariants", action="store_true", help="verify every decision and log what is broken")
@@ -72,6 +75,7 @@ async def serve(flags: argparse.Namespace) -> None:
         activator_http_port=flags.activator_http_port,
         management_port=flags.management_port,
         admin_port=flags.admin_port,
+        max_message_bytes=flags.max_message_bytes,
         per_model_metrics=flags.per_model_metrics,
     )
     controller = ControllerSettings(

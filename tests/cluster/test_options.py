@@ -1,0 +1,32 @@
+"""What the settings say that parts are started with."""
+
+from typing import Any
+
+import pytest
+
+from shoal.cluster.options import ServingOptions, serving_options
+
+
+def options(user: str, factory: str = "", before: ServingOptions | None = None) -> ServingOptions:
+    texts = {"model-serving-config": user, "model-serving-config-defaults": factory}
+
+    def config_map(name: str) -> dict[str, Any]:
+        return {"metadata": {"name": name}, "data": {"config.yaml": texts[name]}}
+
+    return serving_options(config_map, before or ServingOptions())
+
+
+def test_what_is_not_there_is_the_default() -> None:
+    assert serving_options(lambda _: None, ServingOptions(1024, True)) == ServingOptions(16777216, False)
+
+
+def test_the_users_settings_win() -> None:
+    assert options("grpcMaxMessageSizeBytes: 4096", "grpcMaxMessageSizeBytes: 2048\nenableAccessLogging: true") == (
+        ServingOptions(4096, True)
+    )
+
+
+@pytest.mark.parametrize("wrong", ["grpcMaxMessageSizeBytes: 7", "grpcMaxMessageSizeBytes: 2147483648", "x: [", "a: 1"])
+def test_wrong_settings_change_nothing(wrong: str) -> None:
+    before = ServingOptions(4096, True)
+    assert options(wrong, before=before) == before
