@@ -52,6 +52,10 @@ class _SkippedError(Exception):
     """There is nothing to warm up with, or nobody to warm up; the message says why."""
 
 
+class _ClosedError(Exception):
+    """The mesh closed its connection to a pod."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Requests:
     """Messages, and where they are from. Only the model's own rejection of real ones is its fault."""
@@ -225,19 +229,33 @@ class _Copy:
                 raise LookupError(f"pod {self._forward.pod} is gone")
             self._in_flight.enter(self._forward)
             try:
-                call = link.inference.unary_unary(method)
-                answer: bytes = await call(message, metadata=forwarded_headers((), self._forward.revision))
+                answer = await self._call(link, method, message)
             except grpc.aio.AioRpcError as error:
                 busy = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
                 if not busy and translated(error, self._forward) is None:
                     raise
                 self.trouble = f"pod {self._forward.pod} answers {_said(error)}"
+            except _ClosedError:
+                self.trouble = f"pod {self._forward.pod} is gone"
             else:
                 self.trouble = ""
                 return answer
             finally:
                 self._in_flight.leave(self._forward)
             await asyncio.sleep(RETRY_AFTER)
+
+    async def _call(self, link: PodLink, method: str, message: bytes) -> bytes:
+        try:
+            call = link.inference.unary_unary(method)
+            answer: bytes = await call(message, metadata=forwarded_headers((), self._forward.revision))
+        except grpc.aio.UsageError:  # the connection was closed, for the pod is gone
+            raise _ClosedError from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task and task.cancelling():
+                raise
+            raise _ClosedError from None  # closing a connection cancels its calls
+        return answer
 
     def _judge(self, error: grpc.aio.AioRpcError, requests: _Requests) -> None:
         """An error that is the model's. Raises what follows from it."""
