@@ -59,8 +59,10 @@ CONFIG_EFFECTS: Mapping[str, str] = {
     "runtimePodLabels": "Added to every runtime pod; the runtime's own win.",
     "runtimePodAnnotations": "Added to every runtime pod; the runtime's own win.",
     "imagePullSecrets": "Added to every runtime pod.",
+    "enableAccessLogging": "One JSON object a request in the gateway's log, within ten seconds: `shoal logs gateway`.",
+    "grpcMaxMessageSizeBytes": "Largest request, over gRPC and REST; 1 KiB to 1 GiB.",
 }
-"""Keys of model-serving-config that do something. Every other key is accepted and does nothing yet."""
+"""Keys of model-serving-config that do something."""
 
 
 def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
@@ -203,11 +205,10 @@ def config_keys() -> str:
     """Keys of model-serving-config."""
     fields = config.ModelServingConfig.model_fields
     keys = {field.alias or name: _plain_default(field) for name, field in fields.items()}
-    unknown = CONFIG_EFFECTS.keys() - keys.keys()
-    assert not unknown, f"CONFIG_EFFECTS has keys that are no settings: {unknown}"
-    rows = (
-        (f"`{key}`", default, CONFIG_EFFECTS.get(key, "Accepted, without effect.")) for key, default in keys.items()
-    )
+    effects = CONFIG_EFFECTS | {key: f"None: {why}." for key, why in config.WITHOUT_EFFECT.items()}
+    assert effects.keys() == keys.keys(), f"not told, or no settings: {effects.keys() ^ keys.keys()}"
+    assert len(effects) == len(CONFIG_EFFECTS) + len(config.WITHOUT_EFFECT)
+    rows = ((f"`{key}`", default, effects[key]) for key, default in keys.items())
     return table(("key", "default", "effect"), rows)
 
 

@@ -52,6 +52,18 @@ async def _events(bench, name):
     }
 
 
+async def _told(bench, reason):
+    return (await _events(bench, "model-serving-config")).get(reason)
+
+
+async def test_settings_without_effect_are_told(bench):
+    await bench.control()
+    await bench.configure("scaleToZero: {enabled: false}\npayloadProcessors: [logger://*]")
+    told = await eventually(lambda: _told(bench, "SettingWithoutEffect"))
+    assert (told["type"], told["involvedObject"]["kind"]) == ("Warning", "ConfigMap")
+    assert told["message"].startswith("payloadProcessors has no effect: ")
+
+
 async def test_an_inferenceservice_goes_from_declared_to_ready(bench):
     await bench.configure("scaleToZero: {enabled: false}")
     await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
@@ -246,6 +258,8 @@ async def test_wrong_settings_change_nothing(bench):
     await eventually(lambda: replicas(3))
     generation = (await bench.get(DEPLOYMENT, DEPLOYED))["metadata"]["generation"]
     await bench.configure("podsPerRuntime: many")
+    told = await eventually(lambda: _told(bench, "InvalidSettings"))
+    assert "podsPerRuntime" in told["message"]
     await bench.apply(ISVC, isvc("later"))
     await eventually(_status(bench, "later", _ready("False", "Pending")))
     assert (await bench.get(DEPLOYMENT, DEPLOYED))["metadata"]["generation"] == generation

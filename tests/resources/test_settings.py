@@ -1,7 +1,7 @@
 import pytest
 
 from shoal.resources.problems import InvalidManifest
-from shoal.resources.settings import config_from
+from shoal.resources.settings import WITHOUT_EFFECT, ModelServingConfig, config_from, without_effect
 
 
 def _map(text, name="model-serving-config"):
@@ -52,3 +52,15 @@ def test_every_wrong_setting_is_named(text, said):
 def test_a_digest_wins_over_a_tag():
     image = config_from(_map("storageHelperImage: {name: a/b, tag: v1, digest: 'sha256:0'}")).storage_helper_image
     assert image.reference == "a/b@sha256:0"
+
+
+def test_keys_that_change_nothing_are_told_with_the_reason():
+    found = without_effect(_map("PAYLOADPROCESSORS: [logger://*]\npodsPerRuntime: 1\nmetrics: {enabled: false}"))
+    assert [message.split(":")[0] for message in found] == ["metrics has no effect", "payloadProcessors has no effect"]
+    assert without_effect(_map("a: [")) == []
+    assert without_effect({}) == []
+
+
+def test_a_key_has_an_effect_or_a_reason_why_not():
+    keys = {info.alias or name for name, info in ModelServingConfig.model_fields.items()}
+    assert keys >= WITHOUT_EFFECT.keys()

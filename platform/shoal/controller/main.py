@@ -35,7 +35,7 @@ from shoal.controller.watching import Watcher, quiet_informers
 from shoal.core.types import FailureReason, RuntimeName, Unplaceable
 from shoal.mesh.api import MeshApi, RuntimeChooser
 from shoal.resources.choose import Chosen, requirements_from_type
-from shoal.resources.settings import FACTORY_CONFIG, USER_CONFIG
+from shoal.resources.settings import FACTORY_CONFIG, USER_CONFIG, without_effect
 
 _LOG = logging.getLogger(__name__)
 _Key = tuple[str, ...]
@@ -79,8 +79,18 @@ class Controller:
             self.queue.add(_SERVICES)
             self._all_runtimes()
             self._all_isvcs()
+            if document is not None:
+                self._tell_settings(document)
         elif resource is SECRET and name == self.store.config.storage_secret_name:
             self._all_runtimes()
+
+    def _tell_settings(self, document: Document) -> None:
+        """Events on the ConfigMap for what is wrong in it, or changes nothing."""
+        if self.store.config_problem:
+            self.recorder.tell(document, "Warning", "InvalidSettings", self.store.config_problem)
+        for message in without_effect(document):
+            _LOG.warning("ConfigMap %s: %s", document["metadata"]["name"], message)
+            self.recorder.tell(document, "Warning", "SettingWithoutEffect", message)
 
     def begin(self) -> None:
         """Everything that was declared at the start is known: look at all of it, also at what is no more."""

@@ -23,6 +23,19 @@ CONFIG_KEY = "config.yaml"
 USER_CONFIG = "model-serving-config"
 FACTORY_CONFIG = "model-serving-config-defaults"
 
+WITHOUT_EFFECT: Mapping[str, str] = {
+    "metrics": "metrics are always on, at /metrics of the mesh's admin address",
+    "modelMeshImage": "no pod has a ModelMesh container",
+    "modelMeshResources": "no pod has a ModelMesh container",
+    "builtInServerTypes": "the adapter is started with whatever serverType a runtime's builtInAdapter names",
+    "payloadProcessors": "payloads are sent nowhere; enableAccessLogging logs requests without them",
+    "allowAnyPVC": "the embedded cluster shows every claim to every pod, so models may use any",
+    "internalModelMeshEnvVars": "there is no ModelMesh process that would read them",
+    "etcdSecretName": "the registry is chosen when the mesh is started",
+    "modelMeshEndpoint": "the controller and the mesh are one process",
+}
+"""Keys that are accepted, so that upstream's ConfigMaps apply as they are, and why they change nothing."""
+
 
 def _no_spaces(uri: str) -> str:
     if " " in uri:
@@ -125,6 +138,15 @@ def config_from(*layers: Mapping[str, Any] | None) -> ModelServingConfig:
     for layer in layers:
         merged = _merged(merged, _spelled(ModelServingConfig, _document(layer)))
     return read(ModelServingConfig, merged, what="the configuration")
+
+
+def without_effect(manifest: Mapping[str, Any]) -> list[str]:
+    """What to tell who set keys that change nothing. A ConfigMap that is wrong has other problems: then nothing."""
+    try:
+        given = _spelled(ModelServingConfig, _document(manifest))
+    except InvalidManifest:
+        return []
+    return [f"{key} has no effect: {why}" for key, why in WITHOUT_EFFECT.items() if key in given]
 
 
 def _document(manifest: Mapping[str, Any] | None) -> Mapping[str, Any]:
