@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from shoal.gateway import names
-from shoal.gateway.retries import retry_policy
+from shoal.gateway.filters import lua_filter, upstream_filters
+from shoal.gateway.retries import retry_elsewhere
 from shoal.gateway.scripts import script
 from shoal.gateway.settings import Address, GatewaySettings
 from shoal_protos.inference import DESCRIPTOR_SET, SERVICE
@@ -40,7 +41,7 @@ def grpc_listener(settings: GatewaySettings) -> dict[str, Any]:
     own = [{"match": {"prefix": f"/{service}/", "grpc": {}}} for service in _MESH_SERVICES]
     own += [{"match": {"path": f"/{SERVICE}/{method}", "grpc": {}}} for method in _MESH_METHODS]
     to_mesh = {"route": {"cluster": names.MANAGEMENT, **_route_limits(settings)}, **_lua_per_route({"disabled": True})}
-    retries = _retries(settings)
+    retries = retry_elsewhere(settings)
     by_name = _by_name(settings, retries)
     to_activator = {"route": {"cluster": names.ACTIVATOR_GRPC, **_route_limits(settings), "retry_policy": retries}}
     routes = [
@@ -59,7 +60,7 @@ def grpc_listener(settings: GatewaySettings) -> dict[str, Any]:
             **_lua_per_route({"disabled": True}),
         },
     ]
-    filters = [_lua(LUA, "grpc", _PLAIN), _router("upstream", forget=["content-length"], charge_codes=False)]
+    filters = [lua_filter(LUA, "grpc", _PLAIN), _router("upstream", forget=["content-length"], charge_codes=False)]
     replies = _grpc_replies(settings)
     return _listener("grpc", settings.grpc, settings, routes, filters, replies)
 
@@ -67,7 +68,7 @@ def grpc_listener(settings: GatewaySettings) -> dict[str, Any]:
 def rest_listener(settings: GatewaySettings) -> dict[str, Any]:
     """The port for REST: the V2 protocol in its standard form and in that of the protobuf messages."""
     again = {"name": names.AGAIN_HEADER, "present_match": True}
-    by_name = _by_name(settings, _retries(settings, again))
+    by_name = _by_name(settings, retry_elsewhere(settings, again))
     is_protobuf = {"name": names.FORM_HEADER, "string_match": {"exact": names.PROTOBUF_FORM}}
     nothing = {"@type": f"{_TYPE}.{_TRANSCODER_TYPE}", "proto_descriptor_bin": ""}
     transcoder_off = {"typed_per_filter_config": {_TRANSCODER: nothing}}
@@ -76,7 +77,7 @@ def rest_listener(settings: GatewaySettings) -> dict[str, Any]:
         {"match": {"prefix": "/", "headers": [_has_route()]}, "route": by_name, **transcoder_off},
         {"match": {"prefix": "/"}, "direct_response": {"status": 404}, **transcoder_off},
     ]
-    filters = [_gunzip(), _lua(LUA, "rest"), _transcoder(settings), _router("upstream_rest")]
+    filters = [_gunzip(), lua_filter(LUA, "rest"), _transcoder(settings), _router("upstream_rest")]
     return _listener("rest", settings.rest, settings, routes, filters, _rest_replies(settings))
 
 
@@ -160,44 +161,6 @@ def _by_name(settings: GatewaySettings, retries: dict[str, Any]) -> dict[str, An
     }
 
 
-def _retries(settings: GatewaySettings, *also: dict[str, Any]) -> dict[str, Any]:
-    """A copy that died, is unreachable or lost its model: the activator takes over (priority 1 of the cluster).
-
-    `also`: matchers of other response headers that mean so.
-
-    The activator's own answer is final: it sends headers before the status it aborts a call with, so that no rule here
-    sees it, and `lua/upstream_rest.lua` tells its REST answers apart.
-    """
-    policy = retry_policy(settings)
-    policy["retry_on"] += ",retriable-headers"
-    policy["retry_priority"] = {
-        "name": "envoy.retry_priorities.previous_priorities",
-        "typed_config": {
-            "@type": f"{_TYPE}.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
-            "update_frequency": 1,
-        },
-    }
-    policy["retriable_headers"] = [
-        # NOT_FOUND: the copy lost the model. UNAVAILABLE: its server is going.
-        *({"name": "grpc-status", "string_match": {"exact": status}} for status in ("5", "14")),
-        *also,
-    ]
-    return policy
-
-
-def _lua(name: str, source: str, *others: str) -> dict[str, Any]:
-    """A filter that runs one script; routes may choose another of `others` by name."""
-    return {
-        "name": name,
-        "typed_config": {
-            "@type": f"{_TYPE}.filters.http.lua.v3.Lua",
-            "default_source_code": {"inline_string": script(source)},
-            "source_codes": {other: {"inline_string": script(other)} for other in others},
-            "clear_route_cache": False,
-        },
-    }
-
-
 def _lua_per_route(what: dict[str, Any]) -> dict[str, Any]:
     return {"typed_per_filter_config": {LUA: {"@type": f"{_TYPE}.filters.http.lua.v3.LuaPerRoute", **what}}}
 
@@ -214,33 +177,13 @@ def _router(script_name: str, forget: Sequence[str] = (), *, charge_codes: bool 
 
     `charge_codes`: count answers by HTTP status. That is how load reports learn of errors, other than those of gRPC.
     """
-    model = {"key": names.MODEL_HEADER, "value": f"%UPSTREAM_METADATA({names.METADATA}:{names.REVISION})%"}
-    mutations = {
-        "request_mutations": [
-            *({"remove": header} for header in (*forget, names.MODEL_HEADER)),
-            {"append": {"header": model, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}},
-        ]
-    }
     return {
         "name": "envoy.filters.http.router",
         "typed_config": {
             "@type": f"{_TYPE}.filters.http.router.v3.Router",
             "suppress_envoy_headers": True,
             "dynamic_stats": charge_codes,
-            "upstream_http_filters": [
-                {
-                    "name": "envoy.filters.http.header_mutation",
-                    "typed_config": {
-                        "@type": f"{_TYPE}.filters.http.header_mutation.v3.HeaderMutation",
-                        "mutations": mutations,
-                    },
-                },
-                _lua("shoal.upstream", script_name),
-                {
-                    "name": "envoy.filters.http.upstream_codec",
-                    "typed_config": {"@type": f"{_TYPE}.filters.http.upstream_codec.v3.UpstreamCodec"},
-                },
-            ],
+            "upstream_http_filters": upstream_filters(script_name, forget),
         },
     }
 

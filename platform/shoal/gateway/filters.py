@@ -1,0 +1,55 @@
+"""Envoy's HTTP filters that listeners and routes share, as JSON: scripts, and what happens to each attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from shoal.gateway import names
+from shoal.gateway.scripts import script
+
+_TYPE = "type.googleapis.com/envoy.extensions.filters.http"
+
+
+def lua_filter(name: str, source: str, *others: str) -> dict[str, Any]:
+    """A filter that runs one script; routes may choose another of `others` by name."""
+    return {
+        "name": name,
+        "typed_config": {
+            "@type": f"{_TYPE}.lua.v3.Lua",
+            "default_source_code": {"inline_string": script(source)},
+            "source_codes": {other: {"inline_string": script(other)} for other in others},
+            "clear_route_cache": False,
+        },
+    }
+
+
+def upstream_filters(source: str, forget: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """What happens to each attempt once its copy is known. `forget`: headers never sent on."""
+    requests = {
+        "request_mutations": [*_remove(*forget, names.MODEL_HEADER), _from_copy(names.MODEL_HEADER, names.REVISION)]
+    }
+    return [_mutate(requests), lua_filter("shoal.upstream", source), _CODEC]
+
+
+_CODEC = {
+    "name": "envoy.filters.http.upstream_codec",
+    "typed_config": {"@type": f"{_TYPE}.upstream_codec.v3.UpstreamCodec"},
+}
+
+
+def _mutate(mutations: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": "envoy.filters.http.header_mutation",
+        "typed_config": {"@type": f"{_TYPE}.header_mutation.v3.HeaderMutation", "mutations": mutations},
+    }
+
+
+def _remove(*headers: str) -> list[dict[str, Any]]:
+    return [{"remove": header} for header in headers]
+
+
+def _from_copy(header: str, key: str) -> dict[str, Any]:
+    """Set a header to what the copy's metadata says; there is none if that says nothing."""
+    value = f"%UPSTREAM_METADATA({names.METADATA}:{key})%"
+    return {"append": {"header": {"key": header, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
