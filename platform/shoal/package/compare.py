@@ -1,0 +1,170 @@
+"""The golden check: whether a model server answers what the package says it should.
+
+Compares two bodies of the V2 protocol tensor by tensor: whole numbers, truth values and text exactly, floating-point
+numbers within a tolerance that fits their precision. Pure, so that pipelines, tests and gates judge alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from shoal.package.samples import flat
+
+MAX_DIFFERENCES: Final = 20
+"""More are counted, not described."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """Two numbers agree if they differ by at most `absolute + relative * |expected|`."""
+
+    relative: float = 0.0
+    absolute: float = 0.0
+
+    def accepts(self, expected: float, actual: float) -> bool:
+        """Whether they agree. Not-a-number agrees with itself, an infinity with the same one."""
+        if math.isnan(expected) or math.isnan(actual):
+            return math.isnan(expected) and math.isnan(actual)
+        if math.isinf(expected) or math.isinf(actual):
+            return expected == actual
+        return abs(expected - actual) <= self.absolute + self.relative * abs(expected)
+
+
+EXACT: Final = Tolerance()
+TOLERANCES: Final[Mapping[str, Tolerance]] = {
+    "FP16": Tolerance(1e-2, 1e-3),
+    "FP32": Tolerance(1e-4, 1e-5),
+    "FP64": Tolerance(1e-6, 1e-8),
+}
+"""By datatype; those not named are compared exactly. Wide enough for another processor's order of additions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where an answer is not what was expected."""
+
+    output: str
+    what: str
+    index: int | None = None
+    """Of the element, counted row by row."""
+
+    def __str__(self) -> str:
+        where = self.output if self.index is None else f"{self.output}[{self.index}]"
+        return f"{where}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How an answer compares with what was expected."""
+
+    compared: int
+    """Elements."""
+    differing: int
+    """Elements that differ, or whole outputs that cannot be compared."""
+    greatest: float
+    """Greatest absolute difference of two numbers."""
+    differences: tuple[Difference, ...] = field(default=())
+    """The first of them."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether everything agrees."""
+        return self.differing == 0
+
+    def __str__(self) -> str:
+        if self.agrees:
+            return f"{self.compared} values agree (greatest difference {self.greatest:.3g})"
+        first = "; ".join(str(difference) for difference in self.differences[:3])
+        return f"{self.differing} of {self.compared} values differ: {first}"
+
+
+def compare(
+    expected: Mapping[str, Any],
+    actual: Mapping[str, Any],
+    tolerances: Mapping[str, Tolerance] = TOLERANCES,
+) -> Comparison:
+    """Compare the `outputs` of two bodies. Outputs that only `actual` has are no difference.
+
+    The expected output's datatype decides how close is close enough; another float precision in the answer is fine,
+    another kind of value is not.
+    """
+    tally = _Tally()
+    answered = _outputs(actual)
+    for name, tensor in _outputs(expected).items():
+        _compare_tensor(name, tensor, answered.get(name), tolerances, tally)
+    return Comparison(tally.compared, tally.differing, tally.greatest, tuple(tally.differences))
+
+
+class _Tally:
+    def __init__(self) -> None:
+        self.compared = 0
+        self.differing = 0
+        self.greatest = 0.0
+        self.differences: list[Difference] = []
+
+    def differs(self, output: str, what: str, index: int | None = None) -> None:
+        self.differing += 1
+        if len(self.differences) < MAX_DIFFERENCES:
+            self.differences.append(Difference(output, what, index))
+
+
+def _outputs(body: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    found = body.get("outputs")
+    outputs = found if isinstance(found, list) else []
+    return {str(output.get("name")): output for output in outputs if isinstance(output, Mapping)}
+
+
+def _compare_tensor(
+    name: str,
+    expected: Mapping[str, Any],
+    actual: Mapping[str, Any] | None,
+    tolerances: Mapping[str, Tolerance],
+    tally: _Tally,
+) -> None:
+    if actual is None:
+        return tally.differs(name, "is missing in the answer")
+    wanted, got = str(expected.get("datatype")), str(actual.get("datatype"))
+    if _kind(wanted) != _kind(got):
+        return tally.differs(name, f"is {got}, expected {wanted}")
+    if list(expected.get("shape") or ()) != list(actual.get("shape") or ()):
+        return tally.differs(name, f"has shape {actual.get('shape')}, expected {expected.get('shape')}")
+    elements, answers = list(_elements(expected)), list(_elements(actual))
+    if len(elements) != len(answers):
+        return tally.differs(name, f"has {len(answers)} elements, expected {len(elements)}")
+    tolerance = tolerances.get(wanted, EXACT)
+    for index, (element, answer) in enumerate(zip(elements, answers, strict=True)):
+        _compare_element(name, index, element, answer, tolerance, tally)
+    return None
+
+
+def _compare_element(name: str, index: int, expected: Any, actual: Any, tolerance: Tolerance, tally: _Tally) -> None:
+    tally.compared += 1
+    if not (_is_number(expected) and _is_number(actual)):
+        if type(expected) is not type(actual) or expected != actual:
+            tally.differs(name, f"{actual!r:.80}, expected {expected!r:.80}", index)
+        return
+    if isinstance(expected, int) and isinstance(actual, int):  # Too large, perhaps, for a float.
+        gap, fits = abs(expected - actual), tolerance is not EXACT and tolerance.accepts(expected, actual)
+        fits = fits or expected == actual
+    else:
+        gap, fits = abs(expected - actual), tolerance.accepts(expected, actual)
+    if math.isfinite(gap):
+        tally.greatest = max(tally.greatest, gap)
+    if not fits:
+        tally.differs(name, f"{actual!r}, expected {expected!r}", index)
+
+
+def _elements(tensor: Mapping[str, Any]) -> Iterator[Any]:
+    data = tensor.get("data")
+    return flat(data) if isinstance(data, list) else iter(())
+
+
+def _kind(datatype: str) -> str:
+    return "FP" if datatype.startswith("FP") else datatype
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
