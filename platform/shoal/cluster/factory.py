@@ -1,12 +1,14 @@
-"""What a new instance declares for itself: the built-in runtimes, the mesh's settings, an empty storage Secret."""
+"""What a new instance declares for itself: built-in runtimes, the mesh's settings, an empty storage Secret, its key."""
 
 from __future__ import annotations
 
 import yaml
 
 from shoal.cluster.api import APPLY_PATCH, CONFIG_MAPS, SECRETS, KubeClient, Object, Resource
-from shoal.cluster.errors import ApiError
+from shoal.cluster.errors import ApiError, ClusterError
 from shoal.cluster.settings import ClusterSettings
+from shoal.package.errors import PackageError
+from shoal.package.keys import ensure_keys, trusted_keys_manifest
 from shoal.resources.builtin import BUILT_IN_RUNTIMES, builtin_runtime
 from shoal.resources.settings import CONFIG_KEY, FACTORY_CONFIG
 
@@ -21,8 +23,10 @@ async def apply_factory(client: KubeClient, settings: ClusterSettings) -> None:
     Raises:
         ApiError: the API refused one.
         ApiUnreachableError: it does not answer.
+        ClusterError: the keys of the state directory cannot be used.
     """
     await _apply(client, settings.namespace, CONFIG_MAPS, _config_map(settings))
+    await _apply(client, settings.namespace, CONFIG_MAPS, _trusted_keys(settings))
     for name in BUILT_IN_RUNTIMES:
         manifest = builtin_runtime(name, memory=settings.pod_memory)
         await _apply(client, settings.namespace, SERVING_RUNTIMES, manifest)
@@ -53,6 +57,14 @@ def _config_map(settings: ClusterSettings) -> Object:
         "metadata": {"name": FACTORY_CONFIG},
         "data": {CONFIG_KEY: yaml.safe_dump(config, sort_keys=False)},
     }
+
+
+def _trusted_keys(settings: ClusterSettings) -> Object:
+    """Packages signed with the state directory's own key are trusted; keys that users added stay."""
+    try:
+        return trusted_keys_manifest(ensure_keys(settings.state_dir).public, settings.namespace)
+    except PackageError as error:
+        raise ClusterError(str(error)) from None
 
 
 async def _apply(client: KubeClient, namespace: str, resource: Resource, manifest: Object) -> None:
