@@ -25,6 +25,7 @@ from shoal.mesh.errors import RequestError
 from shoal.mesh.forwarding import CopyGoneError, InFlight, PodUnreachableError
 from shoal.mesh.pods import PodLink
 from shoal.mesh.rollout.compare import Comparison, Outputs, UnreadableAnswerError, compare
+from shoal.mesh.rollout.leaving import PodLeftError, pod_may_leave
 from shoal.mesh.rollout.observer import Observer
 from shoal.mesh.rollout.recent import RecentRequests
 
@@ -231,7 +232,11 @@ class Shadower:
         self._in_flight.enter(forward)
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await exchange.again(link, forward, self._timeout)
+                with pod_may_leave():
+                    answer = await exchange.again(link, forward, self._timeout)
+        except PodLeftError:
+            self._outcome("no_copy")
+            return None
         except CopyGoneError as error:
             if error.answer is None or not await link.holds(forward.revision):
                 self._outcome("no_copy")

@@ -24,6 +24,7 @@ from shoal.mesh.activator_grpc import translated
 from shoal.mesh.forwarding import InFlight
 from shoal.mesh.naming import ID_PATHS, forwarded_headers
 from shoal.mesh.pods import PodLink
+from shoal.mesh.rollout.leaving import PodLeftError, pod_may_leave
 from shoal.mesh.rollout.samples import CannotMakeError, Samples, made_up
 from shoal.mesh.wire import write_string
 from shoal_protos import inference as oip
@@ -50,10 +51,6 @@ class _FailedError(Exception):
 
 class _SkippedError(Exception):
     """There is nothing to warm up with, or nobody to warm up; the message says why."""
-
-
-class _ClosedError(Exception):
-    """The mesh closed its connection to a pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +232,7 @@ class _Copy:
                 if not busy and translated(error, self._forward) is None:
                     raise
                 self.trouble = f"pod {self._forward.pod} answers {_said(error)}"
-            except _ClosedError:
+            except PodLeftError:
                 self.trouble = f"pod {self._forward.pod} is gone"
             else:
                 self.trouble = ""
@@ -245,16 +242,9 @@ class _Copy:
             await asyncio.sleep(RETRY_AFTER)
 
     async def _call(self, link: PodLink, method: str, message: bytes) -> bytes:
-        try:
+        with pod_may_leave():
             call = link.inference.unary_unary(method)
             answer: bytes = await call(message, metadata=forwarded_headers((), self._forward.revision))
-        except grpc.aio.UsageError:  # the connection was closed, for the pod is gone
-            raise _ClosedError from None
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task and task.cancelling():
-                raise
-            raise _ClosedError from None  # closing a connection cancels its calls
         return answer
 
     def _judge(self, error: grpc.aio.AioRpcError, requests: _Requests) -> None:
