@@ -11,20 +11,26 @@ from shoal.core import events as ev
 from shoal.core.actions import (
     Action,
     Answer,
+    AskCheck,
     CancelLoad,
     Changed,
     Drain,
     Forward,
     Load,
     Persist,
+    PersistRollout,
     PodDrained,
     PublishRoutes,
     Reject,
     Unload,
+    WarmUpCopies,
 )
 from shoal.core.core import Core
+from shoal.core.rollout.plan import Plan
+from shoal.core.rollout.record import Rollout, Verb
 from shoal.core.settings import CoreSettings
 from shoal.core.types import (
+    NO_POD,
     EndpointName,
     LoadedCopy,
     ModelSpec,
@@ -70,6 +76,9 @@ class World:
         self.models: dict[RevisionId, ModelSpec] = {}
         self.real_bytes: dict[RevisionId, int] = {}
         self.store: dict[EndpointName, tuple[RevisionId, RevisionId]] = {}
+        self.rollouts: dict[EndpointName, Rollout] = {}
+        self.warming: list[WarmUpCopies] = []
+        self.asking: list[AskCheck] = []
         self.table: dict[RouteKey, tuple[RouteCopy, ...]] = {}
         self.gateway: dict[RouteKey, tuple[RouteCopy, ...]] = {}
         self.undelivered: list[PublishRoutes] = []
@@ -114,6 +123,25 @@ class World:
         if real is not None:
             self.real_bytes[spec.id] = real
         return self.send(ev.ModelDeclared(spec, last_used, load))
+
+    def roll_out(self, name: str, target: str, plan: Plan, rollout: str = "") -> list[Action]:
+        """Declare another revision for an endpoint, by a plan."""
+        rollout = rollout or f"{name}-{len(self.rollouts) + 1}"
+        return self.send(
+            ev.EndpointDeclared(EndpointName(name), RevisionId(target), plan=plan, rollout=rollout, by="somebody")
+        )
+
+    def steer(self, name: str, verb: Verb, reason: str = "") -> list[Action]:
+        record = self.rollouts[EndpointName(name)]
+        return self.send(ev.RolloutCommanded(record.endpoint, record.id, verb, "somebody", reason))
+
+    def warmed(self, failure: str = "") -> list[Action]:
+        asked = self.warming.pop(0)
+        return self.send(ev.WarmedUp(asked.endpoint, asked.rollout, failure))
+
+    def answered(self, good: bool | None, message: str = "") -> list[Action]:
+        asked = self.asking.pop(0)
+        return self.send(ev.CheckAnswered(asked.endpoint, asked.rollout, asked.check.name, good, None, message))
 
     def request(self, key: RouteKey, exclude: frozenset[PodId] = frozenset()) -> list[Action]:
         ticket = Ticket(self.next_ticket)
@@ -175,6 +203,8 @@ class World:
     def restart_core(self) -> None:
         """The mesh dies and a new one takes over: everything is declared anew, then every pod reports."""
         self.tickets.clear()
+        self.warming.clear()
+        self.asking.clear()
         self.core = Core(self.settings, seed=self.seed)
         self.undelivered.clear()
         self.gateway.clear()
@@ -190,7 +220,9 @@ class World:
         for spec in list(self.models.values()):
             self.send(ev.ModelDeclared(spec))
         for name, (active, target) in stored.items():
-            self.send(ev.EndpointDeclared(name, target, active))
+            before = self.rollouts.get(name)
+            plan = before.plan if before else None
+            self.send(ev.EndpointDeclared(name, target, active, plan=plan, rollout="again", resume=before))
         for pod in list(self.servers):
             self.send(self.servers[pod].report())
             if self.servers[pod].stopping:
@@ -210,6 +242,14 @@ class World:
         match action:
             case Persist(name, None, _):
                 self.store.pop(name, None)
+                self.rollouts.pop(name, None)
+            case PersistRollout(rollout):
+                self.rollouts[rollout.endpoint] = rollout
+            case WarmUpCopies(_, _, revision, pods, _):
+                assert all(revision in self.servers[pod].loaded for pod in pods)
+                self.warming = [asked for asked in self.warming if asked.endpoint != action.endpoint] + [action]
+            case AskCheck():
+                self.asking.append(action)
             case Persist(name, active, target):
                 assert active is not None
                 assert target is not None
@@ -263,20 +303,35 @@ class World:
         if key.is_revision:
             assert result.revision == key.name
         else:
-            active, _ = self.store[EndpointName(key.name)]
-            assert result.revision == active, f"{key.name} serves {active}, but a request went to {result.revision}"
+            active, target = self.store[EndpointName(key.name)]
+            wanted = (active, target) if key.canary else (active,)
+            assert result.revision in wanted, f"{key.name} serves {active}, but a request went to {result.revision}"
 
     def _check(self) -> None:
         for key, copies in self.table.items():
             for copy in copies:
+                if copy.pod == NO_POD:
+                    assert copy.weight == self.rollouts[EndpointName(key.name)].shadow
+                    continue
                 server = self.servers.get(copy.pod)
                 assert server is not None, f"{key.name} is routed to the vanished {copy.pod}"
                 assert copy.revision in server.loaded, f"{key.name} is routed to {copy.pod}, which lacks it"
                 if not key.is_revision:
-                    assert copy.revision == self.store[EndpointName(key.name)][0]
+                    self._check_share(key, copy)
         for server in self.servers.values():
             for revision in server.loading:
                 assert server.loaded.keys().isdisjoint({revision})
+
+    def _check_share(self, key: RouteKey, copy: RouteCopy) -> None:
+        """What a route says was made durable before, and nobody but a rollout sends requests to another revision."""
+        active, target = self.store[EndpointName(key.name)]
+        if key.canary:
+            assert copy.revision == target
+        elif copy.revision != active:
+            rollout = self.rollouts[EndpointName(key.name)]
+            assert rollout.live
+            assert copy.revision == target == rollout.target
+            assert 0 < copy.weight == rollout.weight
 
     # --- calm ---
 
@@ -289,6 +344,12 @@ class World:
     def step_calmly(self, broken: frozenset[RevisionId]) -> bool:
         if self.undelivered:
             self.acknowledge()
+            return True
+        if self.warming:
+            self.warmed()
+            return True
+        if self.asking:
+            self.answered(good=True)
             return True
         for pod, server in self.servers.items():
             if server.loading:

@@ -11,8 +11,23 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from core_support import World, by_endpoint, by_revision, model, pod
 from shoal.core import events as ev
+from shoal.core.rollout.commands import refusal
+from shoal.core.rollout.measure import Observation, latency_bucket
+from shoal.core.rollout.plan import (
+    Analyse,
+    Check,
+    Metric,
+    Otherwise,
+    Pause,
+    Plan,
+    SetShadow,
+    SetWeight,
+    Strategy,
+    WarmUp,
+)
+from shoal.core.rollout.record import Phase, Verb
 from shoal.core.settings import CoreSettings
-from shoal.core.types import CopyState, FailureReason, ModelState, PodId, RevisionId, Transition, Unplaceable
+from shoal.core.types import CopyState, FailureReason, ModelState, PodId, RevisionId, RouteKey, Transition, Unplaceable
 
 ENDPOINTS = ["a", "b", "c", "d"]
 PODS = ["p1", "p2", "p3", "q1"]
@@ -23,6 +38,31 @@ pod_names = st.sampled_from(PODS)
 sizes = st.sampled_from([0, 10, 25, 30, 45, 60, 100, 130])
 rarely = st.sampled_from([False, False, False, False, True])
 growth = st.sampled_from([0, 0, 0, 1, 5, 20, -5])
+
+
+ERRORS = Check("errors", Metric.ERROR_RATE, max=0.05, max_increase=0.02, min_samples=50)
+SLOW = Check("slow", Metric.LATENCY, max=100.0, max_ratio=2.0, min_samples=50)
+HOOK = Check("hook", Metric.WEBHOOK, url="http://hook", interval=10.0)
+steps = st.lists(
+    st.one_of(
+        st.sampled_from([0, 1, 100, 500, 1000]).map(SetWeight),
+        st.sampled_from([0, 100, 1000]).map(SetShadow),
+        st.sampled_from([None, 0.0, 5.0, 70.0]).map(Pause),
+        st.sampled_from([Analyse((ERRORS,), 30.0), Analyse((ERRORS, SLOW, HOOK), 60.0)]),
+    ),
+    max_size=4,
+).map(tuple)
+plans = st.builds(
+    Plan,
+    strategy=st.just(Strategy.CANARY),
+    steps=steps,
+    checks=st.sampled_from([(), (ERRORS,), (ERRORS, SLOW, HOOK)]),
+    warm_up=st.sampled_from([WarmUp(), WarmUp(3)]),
+    sticky=st.booleans(),
+    deadline=st.sampled_from([60.0, 600.0]),
+    on_deadline=st.sampled_from([Otherwise.ROLL_BACK, Otherwise.PAUSE]),
+    on_inconclusive=st.sampled_from(Otherwise),
+)
 
 
 class Schedules(RuleBasedStateMachine):
@@ -75,6 +115,49 @@ class Schedules(RuleBasedStateMachine):
         real = max(1, (size or 10) + grows)
         self.world.declare(spec, last_used=self.world.now if recent else 0.0, load=load, real=real)
         self.world.send(ev.EndpointDeclared(name, spec.id, None, force))
+
+    @rule(name=endpoint_names, size=st.sampled_from([10, 25, 60]), plan=plans, broken=rarely)
+    def roll_out(self, name: str, size: int, plan: Plan, broken: bool) -> None:
+        self.revisions += 1
+        spec = model(f"{name}-{self.revisions}", size, "r")
+        if broken:
+            self.broken.add(spec.id)
+        self.world.declare(spec, real=size)
+        self.world.roll_out(name, spec.id, plan, f"{name}-{self.revisions}")
+
+    @precondition(lambda self: self.world.rollouts)
+    @rule(data=st.data(), verb=st.sampled_from(Verb))
+    def steer(self, data: st.DataObject, verb: Verb) -> None:
+        name = data.draw(st.sampled_from(sorted(self.world.rollouts)))
+        allowed = refusal(self.world.rollouts[name], verb) is None
+        before = self.world.rollouts[name]
+        self.world.steer(name, verb)
+        assert allowed or self.world.rollouts[name].timeline == before.timeline
+
+    @precondition(lambda self: self.world.rollouts)
+    @rule(data=st.data(), requests=st.sampled_from([5, 200]), errors=st.sampled_from([0, 0, 1, 3]))
+    def rollout_is_observed(self, data: st.DataObject, requests: int, errors: int) -> None:
+        rollout = self.world.rollouts[data.draw(st.sampled_from(sorted(self.world.rollouts)))]
+        latencies = ((latency_bucket(5.0), requests),)
+        seen = (
+            Observation(rollout.active, requests, 0, latencies),
+            Observation(rollout.target, requests, requests if errors == 3 else errors, latencies),
+        )
+        self.world.send(ev.TrafficObserved(rollout.endpoint, seen))
+
+    @precondition(lambda self: self.world.warming)
+    @rule(failure=st.sampled_from(["", "", "it answers nothing"]))
+    def warm_up_ends(self, failure: str) -> None:
+        self.world.warmed(failure)
+
+    @precondition(lambda self: self.world.asking)
+    @rule(good=st.sampled_from([True, True, None, False]))
+    def check_is_answered(self, good: bool | None) -> None:
+        self.world.answered(good)
+
+    @rule(name=endpoint_names)
+    def request_canary(self, name: str) -> None:
+        self.world.request(RouteKey(name, canary=True))
 
     @rule(name=endpoint_names, force=st.booleans())
     def roll_back(self, name: str, force: bool) -> None:
@@ -346,6 +429,12 @@ class Schedules(RuleBasedStateMachine):
         for name in core.endpoints():
             endpoint = core.endpoint(name)
             assert endpoint is not None
+            view = core.rollout(name)
+            paused = view is not None and view.rollout.phase is Phase.PAUSED
+            if view is not None and view.rollout.live and not paused and view.rollout.plan.steps:
+                raise AssertionError(f"{name}'s rollout never ends: {view.rollout}")
+            if paused:
+                continue
             if endpoint.transition is Transition.IN_PROGRESS and endpoint.target_model.state is ModelState.LOADED:
                 raise AssertionError(f"{name} never switches to {endpoint.target}")
 

@@ -18,6 +18,7 @@ from shoal.core.rollout.run import Run
 from shoal.core.state import Endpoint, State
 from shoal.core.timers import Due, Reminder
 from shoal.core.types import CopyState, EndpointName, RevisionId, RouteKey
+from shoal.core.waiting import Waiter
 
 
 def declare(state: State, event: EndpointDeclared) -> None:
@@ -48,6 +49,8 @@ def _create(state: State, event: EndpointDeclared) -> None:
 def _force(state: State, endpoint: Endpoint, event: EndpointDeclared) -> None:
     superseded = _set_revisions(state, endpoint, endpoint.active, event.target)
     endpoint.move(EndpointInput.FORCE)
+    if superseded is not None:
+        give_up_target(state, endpoint, superseded)
     drop_superseded(state, superseded)
     if endpoint.run is not None and endpoint.run.record.target != event.target:
         _end_run(state, endpoint, RolloutInput.SUPERSEDE, f"{event.target} was forced")
@@ -71,6 +74,8 @@ def _retarget(state: State, endpoint: Endpoint, event: EndpointDeclared) -> None
             state.use(model, active.last_used)
         if resumed and endpoint.run is not None and not endpoint.run.live:
             endpoint.move(EndpointInput.ABANDON)
+    if superseded is not None:
+        give_up_target(state, endpoint, superseded)
     drop_superseded(state, superseded)
     _store(state, endpoint)
 
@@ -111,8 +116,8 @@ def remove(state: State, name: EndpointName) -> None:
     if endpoint is None:
         return
     endpoint.move(EndpointInput.REMOVE)
-    for waiter in state.waiting.of(endpoint.active):
-        if waiter.key == RouteKey(name):
+    for revision in dict.fromkeys((endpoint.active, endpoint.target)):
+        for waiter in _waiters(state, name, revision):
             state.reject(waiter.ticket, RejectCode.NOT_FOUND, f"model not found: {name}")
     state.touch_endpoint(name)
     _unindex(state, endpoint)
@@ -203,7 +208,7 @@ def match(state: State, endpoint: Endpoint, because: str) -> None:
 
 def _flip(state: State, endpoint: Endpoint, because: str) -> None:
     before, target = endpoint.active, endpoint.target
-    mine = [waiter for waiter in state.waiting.of(before) if waiter.key == RouteKey(endpoint.name)]
+    mine = _waiters(state, endpoint.name, before)
     _set_revisions(state, endpoint, target, target)
     if target in state.models:
         state.waiting.move(mine, target)
@@ -217,6 +222,17 @@ def _flip(state: State, endpoint: Endpoint, because: str) -> None:
     state.timers.set(due, Reminder(Due.FLIP, target, endpoint=endpoint.name, mark=state.now))
     drop_superseded(state, before)
     _store(state, endpoint)
+
+
+def _waiters(state: State, name: EndpointName, revision: RevisionId) -> list[Waiter]:
+    """Requests for an endpoint that wait for a revision, also those that asked for its canary."""
+    return [waiter for waiter in state.waiting.of(revision) if not waiter.key.is_revision and waiter.key.name == name]
+
+
+def give_up_target(state: State, endpoint: Endpoint, target: RevisionId) -> None:
+    """Requests for the canary that wait for a revision which is not tried any more are the active one's."""
+    if endpoint.active in state.models:
+        state.waiting.move(_waiters(state, endpoint.name, target), endpoint.active)
 
 
 def _store(state: State, endpoint: Endpoint) -> None:

@@ -25,10 +25,7 @@ def look_at_endpoint(state: State, name: EndpointName) -> None:
         return
     run = endpoint.run
     if run.live and endpoint.changing:
-        before = run.record.weight, run.record.shadow
         _advance(state, endpoint, run)
-        if (run.record.weight, run.record.shadow) != before:
-            state.touch_endpoint(name)
     settle(state, endpoint)
 
 
@@ -55,7 +52,7 @@ def _advance(state: State, endpoint: Endpoint, run: Run) -> None:
 
 def _lost(state: State, endpoint: Endpoint, run: Run) -> str | None:
     """Why the target cannot be loaded, if it cannot: a rollout by steps does not wait for better days."""
-    if not run.watched or not endpoints.is_blocked(state, endpoint):
+    if not run.stepped or not endpoints.is_blocked(state, endpoint):
         return None
     failure = _failure(state, endpoint)
     return f"{endpoint.target} does not load: {failure.message}" if failure else f"{endpoint.target} does not load"
@@ -84,6 +81,7 @@ def roll_back(state: State, endpoint: Endpoint, run: Run, why: str) -> None:
     run.end(RolloutInput.FAIL, state.now, why)
     endpoint.move(EndpointInput.ABANDON)
     endpoint.displaced = False
+    endpoints.give_up_target(state, endpoint, endpoint.target)
     state.decide("roll back", endpoint.active, f"{endpoint.name} stays with it: {why}")
     state.touch_endpoint(endpoint.name)
     state.out.endpoints[endpoint.name] = None
@@ -98,6 +96,7 @@ def settle(state: State, endpoint: Endpoint) -> None:
         return
     if run.dirty:
         run.dirty = False
+        state.touch_endpoint(endpoint.name)
         state.out.persists.append(PersistRollout(run.record))
         state.out.endpoints[endpoint.name] = None
     due = run.next_due()

@@ -54,11 +54,15 @@ class Run:
         return self.record.live
 
     @property
-    def watched(self) -> bool:
-        """Whether it goes through steps: then both revisions stay loaded, and copies matching is not enough to flip."""
+    def stepped(self) -> bool:
+        """Whether more is to happen than a flip once copies match."""
         plan = self.record.plan
-        steps = bool(plan.steps or plan.checks or plan.warm_up.requests)
-        return self.live and steps and self.record.phase is not Phase.PROMOTING
+        return self.live and bool(plan.steps or plan.checks or plan.warm_up.requests)
+
+    @property
+    def watched(self) -> bool:
+        """Whether that is still to come: then both revisions stay loaded, and copies matching is not enough to flip."""
+        return self.stepped and self.record.phase is not Phase.PROMOTING
 
     @property
     def divides(self) -> bool:
@@ -247,19 +251,20 @@ class Run:
         self.record = replace(self.record, checks=tuple(results))
 
     def _analyse(self, step: Analyse, now: float) -> str | None:
-        verdicts = {result.name: result.verdict for result in self.record.checks}
-        undecided = [check.name for check in step.checks if verdicts.get(check.name) is not Verdict.PASS]
+        results = [self._judge(check, self._since_step, now) for check in step.checks]
+        undecided = [result.name for result in results if result.verdict is not Verdict.PASS]
         if not undecided:
             self._begin_step(self.record.step + 1, now)
             return None
         if not self._overdue(now):
             return None
         why = f"step {self.record.step + 1}: undecided after {step.seconds:g} s: {', '.join(undecided)}"
-        results = tuple(
-            replace(result, verdict=Verdict.INCONCLUSIVE) if result.name in undecided else result
-            for result in self.record.checks
+        self._set(
+            checks=tuple(
+                replace(result, verdict=Verdict.INCONCLUSIVE) if result.name in undecided else result
+                for result in self.record.checks
+            )
         )
-        self._set(checks=results)
         match self.record.plan.on_inconclusive:
             case Otherwise.ROLL_BACK:
                 return why

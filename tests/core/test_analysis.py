@@ -1,0 +1,150 @@
+"""The statistics of checks: what may fail, how often it fails wrongly, and how soon rightly."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shoal.core.rollout.analysis import judge
+from shoal.core.rollout.measure import (
+    Observation,
+    Window,
+    latency_bucket,
+    latency_of,
+    latency_quantile,
+    score_bucket,
+)
+from shoal.core.rollout.plan import Check, Metric
+from shoal.core.rollout.record import Verdict
+from shoal.core.rollout.sequential import highest_rate, is_above
+
+
+def window(requests: int = 0, errors: int = 0, latencies: dict[int, int] | None = None, **more: int) -> Window:
+    return Window(requests, errors, more.get("compared", 0), more.get("disagreed", 0), latencies or {}, {})
+
+
+@given(st.floats(0.011, 1e6))
+def test_a_latency_is_read_off_to_within_five_percent(milliseconds: float) -> None:
+    assert milliseconds * 0.999 <= latency_of(latency_bucket(milliseconds)) <= milliseconds * 1.051
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=20))
+def test_buckets_of_scores_keep_their_order(scores: list[float]) -> None:
+    ordered = sorted(scores)
+    assert [score_bucket(score) for score in ordered] == sorted(score_bucket(score) for score in scores)
+
+
+@given(st.lists(st.floats(0.1, 1e5), min_size=1, max_size=200), st.floats(0.01, 1.0))
+def test_quantiles_are_those_of_the_sorted_list(latencies: list[float], quantile: float) -> None:
+    counted = Window()
+    counted.add(Observation("r", latencies=tuple((latency_bucket(ms), 1) for ms in latencies)))
+    exact = sorted(latencies)[max(0, -int(-len(latencies) * quantile // 1) - 1)]
+    assert counted.latency(quantile) == pytest.approx(exact, rel=0.06)
+
+
+def test_an_acceptable_revision_is_rolled_back_no_more_often_than_said() -> None:
+    """A thousand revisions at exactly their limit, each looked at after every 20 of 4,000 requests."""
+    chance = random.Random(1)
+    wrongly = 0
+    for _ in range(1000):
+        errors = 0
+        for requests in range(20, 4001, 20):
+            errors += sum(chance.random() < 0.02 for _ in range(20))
+            if is_above(errors, requests, 0.02, 0.05):
+                wrongly += 1
+                break
+    assert wrongly <= 50 + 21, "five percent, and three standard deviations of luck"
+
+
+def test_the_bound_of_a_rate_holds_at_all_looks() -> None:
+    chance = random.Random(2)
+    missed = 0
+    for _ in range(400):
+        hits = 0
+        for trials in range(50, 2001, 50):
+            hits += sum(chance.random() < 0.1 for _ in range(50))
+            if highest_rate(hits, trials, 0.05) < 0.1:
+                missed += 1
+                break
+    assert missed <= 20 + 14
+
+
+@pytest.mark.parametrize(("rate", "within"), [(1.0, 5), (0.5, 10), (0.2, 40), (0.05, 400)])
+def test_a_bad_revision_is_found_soon(rate: float, within: int) -> None:
+    """Expected numbers of errors against a limit of one percent."""
+    assert is_above(round(rate * within), within, 0.01, 0.05)
+
+
+@given(st.integers(0, 200), st.integers(1, 200), st.floats(0.001, 0.5))
+def test_more_errors_are_never_better(errors: int, more: int, limit: float) -> None:
+    check = Check("errors", Metric.ERROR_RATE, max=limit, min_samples=1)
+    one = judge(check, Window(), window(500, errors), 0.0)
+    other = judge(check, Window(), window(500, min(500, errors + more)), 0.0)
+    assert one.verdict is not Verdict.FAIL or other.verdict is Verdict.FAIL
+
+
+def test_too_few_samples_pass_nothing() -> None:
+    check = Check("errors", Metric.ERROR_RATE, max=0.01, min_samples=100)
+    assert judge(check, Window(), window(99), 0.0).verdict is Verdict.WAITING
+    assert judge(check, Window(), window(100), 0.0).verdict is Verdict.PASS
+
+
+def test_above_its_limit_but_perhaps_by_chance_is_neither() -> None:
+    check = Check("errors", Metric.ERROR_RATE, max=0.01, min_samples=100)
+    assert judge(check, Window(), window(100, 2), 0.0).verdict is Verdict.WAITING
+
+
+def test_errors_are_compared_with_the_active_revision_s() -> None:
+    check = Check("errors", Metric.ERROR_RATE, max_increase=0.02, min_samples=100)
+    assert judge(check, window(2000, 200), window(500, 50), 0.0).verdict is Verdict.PASS
+    result = judge(check, window(2000, 200), window(500, 150), 0.0)
+    assert result.verdict is Verdict.FAIL
+    assert "200 of 2000" in result.message
+    assert judge(check, window(10, 0), window(500, 0), 0.0).verdict is Verdict.WAITING
+
+
+def test_latency_against_a_limit() -> None:
+    check = Check("slow", Metric.LATENCY, max=100.0, min_samples=100)
+    fast, slow = latency_bucket(10.0), latency_bucket(200.0)
+    assert judge(check, Window(), window(latencies={fast: 1000, slow: 2}), 0.0).verdict is Verdict.PASS
+    result = judge(check, Window(), window(latencies={fast: 1000, slow: 100}), 0.0)
+    assert result.verdict is Verdict.FAIL
+    assert "p99 is" in result.message
+
+
+def test_latency_against_the_active_revision() -> None:
+    check = Check("slow", Metric.LATENCY, max_ratio=1.5, min_samples=100)
+    ten, twelve, forty = (latency_bucket(ms) for ms in (10.0, 12.0, 40.0))
+    active = window(latencies={ten: 3000})
+    assert judge(check, active, window(latencies={twelve: 500}), 0.0).verdict is Verdict.PASS
+    assert judge(check, active, window(latencies={forty: 500}), 0.0).verdict is Verdict.FAIL
+    little = window(latencies={ten: 50})
+    assert judge(check, little, window(latencies={forty: 500}), 0.0).verdict is Verdict.WAITING
+
+
+def test_disagreement() -> None:
+    check = Check("flips", Metric.DISAGREEMENT_RATE, max=0.02, min_samples=50)
+    assert judge(check, Window(), window(compared=100, disagreed=1), 0.0).verdict is Verdict.PASS
+    assert judge(check, Window(), window(compared=100, disagreed=20), 0.0).verdict is Verdict.FAIL
+    assert judge(check, Window(), window(compared=10, disagreed=0), 0.0).verdict is Verdict.WAITING
+
+
+def test_drift_of_scores() -> None:
+    check = Check("drift", Metric.SCORE_DRIFT, max=0.2, min_samples=100)
+    chance = random.Random(3)
+
+    def scores(mean: float) -> Window:
+        seen = Window()
+        seen.add(Observation("r", scores=tuple((score_bucket(chance.gauss(mean, 1.0)), 1) for _ in range(2000))))
+        return seen
+
+    assert judge(check, scores(0.0), scores(0.1), 0.0).verdict is Verdict.PASS
+    assert judge(check, scores(0.0), scores(2.0), 0.0).verdict is Verdict.FAIL
+    assert judge(check, Window(), scores(2.0), 0.0).verdict is Verdict.WAITING
+
+
+def test_nothing_seen_has_no_latency() -> None:
+    assert latency_quantile({}, 0.99) is None
