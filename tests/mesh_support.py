@@ -34,7 +34,7 @@ def free_subnet() -> str:
 
 @dataclass
 class PlainRuntime(model_runtime_pb2_grpc.ModelRuntimeServicer):
-    """One runtime pod. `path` of a model may be JSON: {"answer", "bytes", "seconds", "fail"}."""
+    """One runtime pod. `path` of a model may be JSON: {"answer", "bytes", "seconds", "fail", "error"}."""
 
     host: str
     capacity: int = 100 * MIB
@@ -108,6 +108,8 @@ class PlainRuntime(model_runtime_pb2_grpc.ModelRuntimeServicer):
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.model_name}")
         if "missing" in spec:
             await context.abort(grpc.StatusCode.NOT_FOUND, spec["missing"])
+        if "error" in spec:
+            await context.abort(grpc.StatusCode.INTERNAL, spec["error"])
         response = oip.ModelInferResponse(model_name=request.model_name, id=request.id)
         output = response.outputs.add(name="answer", datatype="BYTES", shape=[1])
         output.contents.bytes_contents.append(spec["answer"].encode())

@@ -5,7 +5,7 @@ import pytest
 
 from shoal.core.types import RouteKey
 from shoal.mesh.errors import RequestError
-from shoal.mesh.naming import forwarded_headers, key_from_headers, key_from_message
+from shoal.mesh.naming import forwarded_headers, key_from_headers, key_from_message, steered
 from shoal_protos import inference as oip
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -19,6 +19,7 @@ INFER = "/inference.GRPCInferenceService/ModelInfer"
         ([("mm-vmodel-id-bin", "ä".encode())], RouteKey("ä")),
         ([("mm-model-id", "a__isvc-1")], RouteKey("a__isvc-1", is_revision=True)),
         ([("mm-model-id", "a"), ("mm-model-id-bin", b"a")], RouteKey("a", is_revision=True)),
+        ([("mm-vmodel-id", "a"), ("mm-revision", "a-1")], RouteKey("a-1", is_revision=True)),
     ],
 )
 def test_headers_name_a_model(headers, key):
@@ -37,6 +38,13 @@ def test_ambiguous_headers_are_refused(headers, problem):
     with pytest.raises(RequestError, match=problem) as caught:
         key_from_headers(headers)
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_the_canary_is_asked_for_by_header():
+    always = [("x-shoal-canary", "always")]
+    assert steered(RouteKey("a"), always) == RouteKey("a", canary=True)
+    assert steered(RouteKey("a"), [("x-shoal-canary", "never")]) == RouteKey("a")
+    assert steered(RouteKey("a-1", is_revision=True), always) == RouteKey("a-1", is_revision=True)
 
 
 def test_messages_name_a_model():

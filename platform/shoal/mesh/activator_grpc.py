@@ -18,7 +18,7 @@ from shoal.gateway.names import SERVED_HEADER
 from shoal.mesh.errors import RequestError
 from shoal.mesh.forwarding import CopyGoneError, Forwarder, PodUnreachableError
 from shoal.mesh.metrics import Metrics
-from shoal.mesh.naming import ID_PATHS, forwarded_headers, key_from_headers, key_from_message
+from shoal.mesh.naming import ID_PATHS, forwarded_headers, key_from_headers, key_from_message, steered
 from shoal.mesh.pods import PodLink
 from shoal.mesh.rollout.compare import outputs_of_message
 from shoal.mesh.rollout.shadow import Exchange, Shadower
@@ -68,7 +68,7 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
         headers = tuple(context.invocation_metadata() or ())
         with self._metrics.request(method, len(request)) as measured:
             try:
-                key = self._key(headers) or key_from_message(method, request)
+                key = self._key(method, headers, request)
 
                 async def call(link: PodLink, forward: Forward, timeout: float) -> bytes:
                     if self._shadower is None:
@@ -92,11 +92,11 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
                 await _refuse(context, error.code(), error.details() or "")
             raise AssertionError("abort raises")
 
-    def _key(self, headers: _Headers) -> RouteKey | None:
-        key = key_from_headers(headers)
-        if key and key.is_revision:
+    def _key(self, method: str, headers: _Headers, message: bytes) -> RouteKey:
+        key = key_from_headers(headers) or key_from_message(method, message)
+        if key.is_revision:
             self._want_revision(key.name)
-        return key
+        return steered(key, headers)
 
     async def _call(
         self,
@@ -126,7 +126,7 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
         with self._metrics.request(method, 0) as measured:
             try:
                 first = await anext(requests, None)
-                key = self._key(headers) or key_from_message(method, first or b"")
+                key = self._key(method, headers, first or b"")
                 link, forward = await self._forwarder.run(key, _chosen, context.time_remaining())
                 call = link.inference.stream_stream(method)(
                     _rewritten(method, forward, first, requests),

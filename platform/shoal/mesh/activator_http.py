@@ -21,7 +21,7 @@ from shoal.mesh.activator_grpc import SERVED_COLD, translated
 from shoal.mesh.errors import RequestError
 from shoal.mesh.forwarding import CopyGoneError, Forwarder, PodUnreachableError
 from shoal.mesh.metrics import Metrics
-from shoal.mesh.naming import key_from_headers
+from shoal.mesh.naming import key_from_headers, steered
 from shoal.mesh.pods import PodLink
 from shoal.mesh.rest import BINARY_HEADER, BadBodyError, binary_outputs, from_protobuf, parameters_of, to_protobuf
 from shoal.mesh.rollout.compare import outputs_of_json
@@ -142,7 +142,8 @@ class RestActivator:
     # --- models ------------------------------------------------------------------------------------------------------
 
     async def _forward(self, request: Request) -> Response:
-        key = key_from_headers(request.headers.items()) or RouteKey(request.path_params["name"])
+        headers = request.headers.items()
+        key = steered(key_from_headers(headers) or RouteKey(request.path_params["name"]), headers)
         body = await self._body(request)
         with self._metrics.request(request.url.path.rsplit("/", 1)[-1], len(body)) as measured:
             try:

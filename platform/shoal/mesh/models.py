@@ -219,6 +219,11 @@ class Models:
                     f"the name {name} is taken by an alias of owner {existing.owner!r}: delete that or choose another"
                 )
             rollouts = self._catalog.rollouts.get(name)
+            before = self._catalog.models.get(declaration.revision)
+            if existing and declaring.begins_again(existing, rollouts, before, declaration):
+                # The core holds what was rolled back until the endpoint is led away from it.
+                await self._engine.apply(EndpointDeclared(name, existing.active))
+                existing, before = self._catalog.endpoints.get(name), self._catalog.models.get(declaration.revision)
             moves = existing is None or existing.target != declaration.revision
             if moves and (why := declaring.refused(rollouts, declaration)):
                 raise RolloutRefusedError(why)
@@ -233,12 +238,10 @@ class Models:
                 declared=True,
                 predictor=declaration.predictor,
             )
-            before = self._catalog.models.get(record.id)
             if before != record:
                 await self._put(record, self.now() - NEW_MODEL_AGE, load=before is None)
             if moves:
                 self._catalog.claim(name, declaration.owner)
-            if moves or (existing and declaring.begins_again(existing, rollouts, before, declaration)):
                 await self._engine.apply(declaring.declared(existing, rollouts, declaration))
 
     async def undeclare(self, name: str, owner: str = "isvc") -> None:

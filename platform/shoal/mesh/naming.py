@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 import grpc
 
 from shoal.core.types import RouteKey
+from shoal.gateway.names import CANARY_HEADER, REVISION_HEADER
 from shoal.mesh.errors import RequestError
 from shoal.mesh.wire import MalformedMessageError, read_string
 from shoal_protos.inference import SERVICE
@@ -30,22 +32,25 @@ Metadata = Iterable[tuple[str, str | bytes]]
 
 
 def key_from_headers(headers: Metadata) -> RouteKey | None:
-    """What the headers name, or None.
+    """What the headers name, or None. `mm-revision` goes before anything else, so that it can be added to any request.
 
     Raises:
         RequestError: they name nothing, or more than one thing.
     """
     found: dict[str, str] = {}
+    revision = ""
     for name, value in headers:
+        if name == REVISION_HEADER:
+            revision = _text(name, value)
         if name in _ENDPOINT_HEADERS or name in _REVISION_HEADERS:
-            text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+            text = _text(name, value)
             kind = "mm-vmodel-id" if name in _ENDPOINT_HEADERS else "mm-model-id"
-            if not text:
-                raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, f"header {name} is empty: name a model in it")
             if found.setdefault(kind, text) != text:
                 raise RequestError(
                     grpc.StatusCode.INVALID_ARGUMENT, f"header {kind} is there twice with different values"
                 )
+    if revision:
+        return RouteKey(revision, is_revision=True)
     if len(found) > 1:
         raise RequestError(
             grpc.StatusCode.INVALID_ARGUMENT, "must include only one of the headers mm-model-id and mm-vmodel-id"
@@ -53,6 +58,19 @@ def key_from_headers(headers: Metadata) -> RouteKey | None:
     for kind, text in found.items():
         return RouteKey(text, is_revision=kind == "mm-model-id")
     return None
+
+
+def _text(name: str, value: str | bytes) -> str:
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    if not text:
+        raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, f"header {name} is empty: name a model in it")
+    return text
+
+
+def steered(key: RouteKey, headers: Metadata) -> RouteKey:
+    """The same key, of the revision an endpoint's rollout leads to if the headers ask for that one."""
+    canary = not key.is_revision and any(name == CANARY_HEADER and value == "always" for name, value in headers)
+    return replace(key, canary=True) if canary else key
 
 
 def key_from_message(method: str, message: bytes) -> RouteKey:
