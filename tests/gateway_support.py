@@ -19,7 +19,7 @@ import httpx
 
 from shoal.core.events import RevisionUsage
 from shoal.core.types import RouteKey
-from shoal.gateway.api import GatewayCallbacks, Upstream
+from shoal.gateway.api import GatewayCallbacks, RequestSeen, Upstream
 from shoal.gateway.bootstrap import command, write_bootstrap
 from shoal.gateway.control import GatewayControl
 from shoal.gateway.names import SERVED_HEADER
@@ -48,10 +48,13 @@ class Heard:
 
     acknowledged: list[int] = field(default_factory=list)
     usage: list[tuple[RevisionUsage, ...]] = field(default_factory=list)
+    seen: list[RequestSeen] = field(default_factory=list)
 
     @property
     def callbacks(self) -> GatewayCallbacks:
-        return GatewayCallbacks(self.acknowledged.append, lambda _, usage: self.usage.append(usage))
+        return GatewayCallbacks(
+            self.acknowledged.append, lambda _, usage: self.usage.append(usage), observed=self.seen.extend
+        )
 
     def used(self, revision: str) -> int:
         return sum(u.requests for usage in self.usage for u in usage if u.revision == revision)
@@ -83,8 +86,8 @@ class ModelServer:
         if self._server is not None:
             await self._server.stop(0)
 
-    def upstream(self, revision: str, weight: int = 1, http_port: int | None = None) -> Upstream:
-        return Upstream(revision, self.address.host, self.address.port, http_port, weight)
+    def upstream(self, revision: str, weight: int = 1, http_port: int | None = None, **marks: bool) -> Upstream:
+        return Upstream(revision, self.address.host, self.address.port, http_port, weight, **marks)
 
     def _methods(self) -> dict[str, grpc.RpcMethodHandler]:
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler

@@ -1,4 +1,4 @@
-"""Serves the route table to gateways (delta xDS) and hears from them what is used (LRS)."""
+"""Serves the route table to gateways (delta xDS) and hears from them what is used (LRS) and watched (ALS)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from shoal.gateway.follower import Follower
 from shoal.gateway.settings import MIB, GatewaySettings
 from shoal.gateway.table import RouteTable
 from shoal.gateway.usage import Usage, read_report
-from shoal_protos.xds import discovery_pb2, discovery_pb2_grpc, load_stats_pb2, load_stats_pb2_grpc
+from shoal.gateway.watching import attempts
+from shoal_protos.xds import (
+    access_log_service_pb2,
+    access_log_service_pb2_grpc,
+    discovery_pb2,
+    discovery_pb2_grpc,
+    load_stats_pb2,
+    load_stats_pb2_grpc,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +37,7 @@ ROUTES_PER_INTERVAL = 5000
 class GatewayControl(
     discovery_pb2_grpc.AggregatedDiscoveryServiceServicer,
     load_stats_pb2_grpc.LoadReportingServiceServicer,
+    access_log_service_pb2_grpc.AccessLogServiceServicer,
 ):
     """The `Gateways` of the mesh. All methods are to be called on one event loop."""
 
@@ -72,6 +81,7 @@ class GatewayControl(
         )
         discovery_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         load_stats_pb2_grpc.add_LoadReportingServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
+        access_log_service_pb2_grpc.add_AccessLogServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         address = f"{self._settings.xds.host}:{self._settings.xds.port}"
         try:
             server.add_insecure_port(address)
@@ -214,3 +224,16 @@ class GatewayControl(
             self._table.used(cluster)
         if usage.revisions:
             self._callbacks.usage(usage.interval or self._settings.usage_interval, usage.revisions)
+
+    # --- ALS ---------------------------------------------------------------------------------------------------------
+
+    async def StreamAccessLogs(  # noqa: N802
+        self,
+        request_iterator: AsyncIterator[access_log_service_pb2.StreamAccessLogsMessage],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> access_log_service_pb2.StreamAccessLogsResponse:
+        """Requests to watched copies, from one worker of a gateway. Nothing queues up: Envoy drops what is too much."""
+        async for message in request_iterator:
+            if seen := tuple(one for entry in message.http_logs.log_entry for one in attempts(entry)):
+                self._callbacks.observed(seen)
+        return access_log_service_pb2.StreamAccessLogsResponse()

@@ -26,10 +26,25 @@ def lua_filter(name: str, source: str, *others: str) -> dict[str, Any]:
 
 def upstream_filters(source: str, forget: Sequence[str] = ()) -> list[dict[str, Any]]:
     """What happens to each attempt once its copy is known. `forget`: headers never sent on."""
-    requests = {
-        "request_mutations": [*_remove(*forget, names.MODEL_HEADER), _from_copy(names.MODEL_HEADER, names.REVISION)]
-    }
-    return [_mutate(requests), lua_filter("shoal.upstream", source), _CODEC]
+    model = _from_copy(names.MODEL_HEADER, names.REVISION)
+    requests = [*_remove(*forget, names.MODEL_HEADER), model]
+    return [_mutate(request_mutations=requests), lua_filter("shoal.upstream", source), _CODEC]
+
+
+def rollout_filters(forget: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The same on routes of a rollout, where the script is told more of the copy."""
+    requests = [
+        *_remove(*forget, names.MODEL_HEADER, names.WATCHED_HEADER),
+        _from_copy(names.MODEL_HEADER, names.REVISION),
+        _from_copy(names.WATCHED_HEADER, names.WATCHED),
+    ]
+    responses = [*_remove(names.SHIELDED_HEADER), _from_copy(names.SHIELDED_HEADER, names.SHIELDED)]
+    return [
+        _mutate(request_mutations=requests),
+        lua_filter("shoal.upstream", "upstream_rollout"),
+        _mutate(response_mutations=responses),  # answers pass the filters in reverse: before the script sees them
+        _CODEC,
+    ]
 
 
 _CODEC = {
@@ -38,7 +53,7 @@ _CODEC = {
 }
 
 
-def _mutate(mutations: dict[str, Any]) -> dict[str, Any]:
+def _mutate(**mutations: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "name": "envoy.filters.http.header_mutation",
         "typed_config": {"@type": f"{_TYPE}.header_mutation.v3.HeaderMutation", "mutations": mutations},

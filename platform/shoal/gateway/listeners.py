@@ -11,6 +11,7 @@ from shoal.gateway.filters import lua_filter, upstream_filters
 from shoal.gateway.retries import retry_elsewhere
 from shoal.gateway.scripts import script
 from shoal.gateway.settings import Address, GatewaySettings
+from shoal.gateway.watching import watched_log
 from shoal_protos.inference import DESCRIPTOR_SET, SERVICE
 
 _TYPE = "type.googleapis.com/envoy.extensions"
@@ -102,6 +103,7 @@ def _listener(
         "common_http_protocol_options": {"idle_timeout": "3600s"},
         "http2_protocol_options": {"max_concurrent_streams": settings.max_streams},
         "local_reply_config": local_replies,
+        "access_log": [watched_log()],
         "http_filters": filters,
         "route_config": {
             "name": name,
@@ -116,7 +118,7 @@ def _listener(
         },
     }
     if settings.access_log is not None:
-        manager["access_log"] = [_access_log(settings)]
+        manager["access_log"].append(_access_log(settings))
     return {
         "name": name,
         "per_connection_buffer_limit_bytes": settings.max_message_bytes,

@@ -118,7 +118,7 @@ class RouteTable:
         for key in keys:
             upstreams = self._upstreams.get(key, ())
             direct = upstreams if not key.is_revision or key in self._wanted_revisions else ()
-            reachable = tuple(u for u in upstreams if u.http_port is not None) if key in self._wanted_http else ()
+            reachable = tuple(u for u in upstreams if u.http_port or not u.revision) if key in self._wanted_http else ()
             changed |= self._set(grpc_cluster(key), key, direct, self._grpc)
             changed |= self._set(http_cluster(key), key, reachable, self._http)
         return changed

@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import wrappers_pb2 as _wrappers_pb2
+from shoal_protos.xds import core_pb2 as _core_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -11,55 +12,32 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ResponseFlags(_message.Message):
-    __slots__ = ("upstream_request_timeout", "local_reset", "upstream_remote_reset", "upstream_connection_failure", "upstream_connection_termination", "upstream_overflow", "downstream_connection_termination", "stream_idle_timeout", "upstream_max_stream_duration_reached", "duration_timeout", "upstream_protocol_error", "downstream_remote_reset")
-    UPSTREAM_REQUEST_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
-    LOCAL_RESET_FIELD_NUMBER: _ClassVar[int]
-    UPSTREAM_REMOTE_RESET_FIELD_NUMBER: _ClassVar[int]
-    UPSTREAM_CONNECTION_FAILURE_FIELD_NUMBER: _ClassVar[int]
-    UPSTREAM_CONNECTION_TERMINATION_FIELD_NUMBER: _ClassVar[int]
-    UPSTREAM_OVERFLOW_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("downstream_connection_termination", "downstream_remote_reset")
     DOWNSTREAM_CONNECTION_TERMINATION_FIELD_NUMBER: _ClassVar[int]
-    STREAM_IDLE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
-    UPSTREAM_MAX_STREAM_DURATION_REACHED_FIELD_NUMBER: _ClassVar[int]
-    DURATION_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
-    UPSTREAM_PROTOCOL_ERROR_FIELD_NUMBER: _ClassVar[int]
     DOWNSTREAM_REMOTE_RESET_FIELD_NUMBER: _ClassVar[int]
-    upstream_request_timeout: bool
-    local_reset: bool
-    upstream_remote_reset: bool
-    upstream_connection_failure: bool
-    upstream_connection_termination: bool
-    upstream_overflow: bool
     downstream_connection_termination: bool
-    stream_idle_timeout: bool
-    upstream_max_stream_duration_reached: bool
-    duration_timeout: bool
-    upstream_protocol_error: bool
     downstream_remote_reset: bool
-    def __init__(self, upstream_request_timeout: _Optional[bool] = ..., local_reset: _Optional[bool] = ..., upstream_remote_reset: _Optional[bool] = ..., upstream_connection_failure: _Optional[bool] = ..., upstream_connection_termination: _Optional[bool] = ..., upstream_overflow: _Optional[bool] = ..., downstream_connection_termination: _Optional[bool] = ..., stream_idle_timeout: _Optional[bool] = ..., upstream_max_stream_duration_reached: _Optional[bool] = ..., duration_timeout: _Optional[bool] = ..., upstream_protocol_error: _Optional[bool] = ..., downstream_remote_reset: _Optional[bool] = ...) -> None: ...
+    def __init__(self, downstream_connection_termination: _Optional[bool] = ..., downstream_remote_reset: _Optional[bool] = ...) -> None: ...
 
 class AccessLogCommon(_message.Message):
-    __slots__ = ("time_to_first_upstream_rx_byte", "time_to_last_upstream_rx_byte", "upstream_cluster", "response_flags", "custom_tags", "duration")
-    class CustomTagsEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: str
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    __slots__ = ("time_to_first_upstream_tx_byte", "time_to_first_upstream_rx_byte", "time_to_last_upstream_rx_byte", "upstream_cluster", "response_flags", "metadata", "duration", "upstream_request_attempt_count")
+    TIME_TO_FIRST_UPSTREAM_TX_BYTE_FIELD_NUMBER: _ClassVar[int]
     TIME_TO_FIRST_UPSTREAM_RX_BYTE_FIELD_NUMBER: _ClassVar[int]
     TIME_TO_LAST_UPSTREAM_RX_BYTE_FIELD_NUMBER: _ClassVar[int]
     UPSTREAM_CLUSTER_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_FLAGS_FIELD_NUMBER: _ClassVar[int]
-    CUSTOM_TAGS_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
     DURATION_FIELD_NUMBER: _ClassVar[int]
+    UPSTREAM_REQUEST_ATTEMPT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    time_to_first_upstream_tx_byte: _duration_pb2.Duration
     time_to_first_upstream_rx_byte: _duration_pb2.Duration
     time_to_last_upstream_rx_byte: _duration_pb2.Duration
     upstream_cluster: str
     response_flags: ResponseFlags
-    custom_tags: _containers.ScalarMap[str, str]
+    metadata: _core_pb2.Metadata
     duration: _duration_pb2.Duration
-    def __init__(self, time_to_first_upstream_rx_byte: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., time_to_last_upstream_rx_byte: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., upstream_cluster: _Optional[str] = ..., response_flags: _Optional[_Union[ResponseFlags, _Mapping]] = ..., custom_tags: _Optional[_Mapping[str, str]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    upstream_request_attempt_count: int
+    def __init__(self, time_to_first_upstream_tx_byte: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., time_to_first_upstream_rx_byte: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., time_to_last_upstream_rx_byte: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., upstream_cluster: _Optional[str] = ..., response_flags: _Optional[_Union[ResponseFlags, _Mapping]] = ..., metadata: _Optional[_Union[_core_pb2.Metadata, _Mapping]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., upstream_request_attempt_count: _Optional[int] = ...) -> None: ...
 
 class HTTPRequestProperties(_message.Message):
     __slots__ = ("path", "request_headers")

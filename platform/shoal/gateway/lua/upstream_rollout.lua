@@ -1,0 +1,56 @@
+-- What upstream.lua and upstream_rest.lua do, on routes of a rollout: there, server errors of shielded copies are tried
+-- again too, and attempts at watched copies are noted for the report that Envoy sends when the request is over
+-- (watching.py). The report itself has how the last attempt went; notes are of those before it.
+require("shoal.upstream")
+
+local prepare = envoy_on_request
+
+local NOTES = "shoal.attempts"
+local AGAIN = { ["404"] = true, ["503"] = true }
+-- UNKNOWN, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS
+local SERVER_ERRORS = { ["2"] = true, ["12"] = true, ["13"] = true, ["14"] = true, ["15"] = true }
+-- NOT_FOUND, UNAVAILABLE: tried again on every route.
+local ALWAYS_AGAIN = { ["5"] = true, ["14"] = true }
+
+local function now(handle)
+  return tonumber(handle:timestampString(EnvoyTimestampResolution.MICROSECOND))
+end
+
+local function take(headers, name)
+  local value = headers:get(name)
+  if value then headers:remove(name) end
+  return value
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local attempt = headers:get("x-envoy-attempt-count") or "1"
+  local watched = take(headers, "x-shoal-watched")
+  if watched or attempt ~= "1" then
+    local notes = handle:streamInfo():dynamicMetadata()
+    notes:set(NOTES, attempt, { from = now(handle), revision = watched and headers:get("mm-model-id") })
+    notes:set(NOTES, "last", attempt)
+    if watched then notes:set(NOTES, "watched", true) end
+  end
+  prepare(handle)
+end
+
+local function note_failure(handle, status)
+  local metadata = handle:streamInfo():dynamicMetadata()
+  local notes = metadata:get(NOTES)
+  local note = notes and notes[notes.last]
+  if not note then return end
+  note.to = now(handle)
+  note.status = status
+  metadata:set(NOTES, notes.last, note)
+end
+
+function envoy_on_response(handle)
+  local headers = handle:headers()
+  local shielded = take(headers, "x-shoal-shielded")
+  local status, grpc_status = headers:get(":status"), headers:get("grpc-status")
+  local again = AGAIN[status] and not headers:get("x-shoal-served")
+  if shielded and (SERVER_ERRORS[grpc_status] or string.sub(status, 1, 1) == "5") then again = true end
+  if again then headers:replace("x-shoal-again", "1") end
+  if again or ALWAYS_AGAIN[grpc_status] then note_failure(handle, grpc_status or status) end
+end
