@@ -103,7 +103,7 @@ class MeshProcess:
         self._models = Models(self._engine, self._catalog, self._bulletin)
         self._steering = Steering(self._engine, self._catalog)
         self._rollouts = RolloutParts(
-            self._engine, self._links, self._in_flight, self._metrics.registry, self._samples
+            self._engine, self._links, self._in_flight, self._metrics.registry, self._models.info, self._samples
         )  # fmt: skip
         self._gateways: Gateways = GatewayControl(
             gateway_settings(settings),

@@ -8,12 +8,16 @@ import pytest
 from mesh_rollout_support import refuse, until
 from shoal.core.actions import WarmUpCopies
 from shoal.core.rollout.plan import WarmUp
+from shoal.mesh.api import ModelInfo
 from shoal.mesh.forwarding import InFlight
 from shoal.mesh.rollout.samples import CannotMakeError, made_up
 from shoal.mesh.rollout.warmup import CopyWarmer
 from shoal_protos import inference as oip
 
 pytestmark = pytest.mark.server
+
+
+INFOS = {"new": ModelInfo("rt:test", "models/new")}
 
 
 def message(id):
@@ -27,10 +31,11 @@ class Warming:
         self.packaged, self.recent, self.unreadable = [], [], None
         self.in_flight = InFlight()
         self.warmer = CopyWarmer(
-            self.events.append, pods.links.get, self.in_flight, self.samples, lambda endpoint: self.recent
+            self.events.append, pods.links.get, self.in_flight, INFOS.get, self.samples, lambda endpoint: self.recent
         )
 
-    async def samples(self, revision):
+    async def samples(self, info):
+        assert info is INFOS["new"]
         if self.unreadable:
             raise self.unreadable
         return self.packaged

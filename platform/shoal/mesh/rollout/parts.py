@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
 
 from shoal.core.rollout.record import Rollout
+from shoal.core.rollout.view import RolloutView
 from shoal.core.types import CopyState, EndpointName, PodId, RevisionId
+from shoal.mesh.api import ModelInfo
 from shoal.mesh.engine import Engine
 from shoal.mesh.forwarding import InFlight
 from shoal.mesh.pods import PodLink
 from shoal.mesh.rollout.asking import CheckAsker
+from shoal.mesh.rollout.metrics import RolloutCollector
 from shoal.mesh.rollout.observer import Observer
 from shoal.mesh.rollout.samples import Samples
 from shoal.mesh.rollout.shadow import Shadower
@@ -26,7 +29,8 @@ class RolloutParts:
         links: connections by pod; changed by whoever owns it.
         in_flight: keeps copies from being unloaded under a request.
         registry: for metrics.
-        samples: the requests that came with a revision.
+        info: what pods are told of a revision.
+        samples: the requests that came with a model.
     """
 
     def __init__(
@@ -35,12 +39,14 @@ class RolloutParts:
         links: Mapping[PodId, PodLink],
         in_flight: InFlight,
         registry: CollectorRegistry,
+        info: Callable[[RevisionId], ModelInfo | None],
         samples: Samples,
     ) -> None:
         self._core = engine.core
+        registry.register(RolloutCollector(self._views))
         self.observer = Observer(engine.submit, self._newest)
         self.shadower = Shadower(self.observer, self._newest, self._loaded, links.get, in_flight, registry)
-        self.warmer = CopyWarmer(engine.submit, links.get, in_flight, samples, self.shadower.recent.of)
+        self.warmer = CopyWarmer(engine.submit, links.get, in_flight, info, samples, self.shadower.recent.of)
         self.asker = CheckAsker(engine.submit)
 
     async def run(self) -> None:
@@ -53,6 +59,11 @@ class RolloutParts:
         await self.warmer.close()
         await self.asker.close()
 
+    def _views(self) -> Iterator[RolloutView]:
+        for name in self._core.endpoints():
+            if view := self._core.rollout(name):
+                yield view
+
     def _newest(self, name: EndpointName) -> Rollout | None:
         view = self._core.rollout(name)
         return view.rollout if view else None
@@ -62,6 +73,6 @@ class RolloutParts:
         return [copy.pod for copy in model.copies if copy.state is CopyState.LOADED] if model else ()
 
 
-async def no_samples(_: RevisionId) -> Sequence[bytes]:
+async def no_samples(_: ModelInfo) -> Sequence[bytes]:
     """Where models come without sample requests."""
     return ()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from shoal.core.types import RevisionId
+from shoal.mesh.api import ModelInfo
 from shoal_protos import inference as oip
 
 MAX_TENSOR: Final = 16 * 1024 * 1024
@@ -18,9 +18,9 @@ _WIDTHS: Final = {
     "BYTES": 4,  # the length of an empty string
 }  # fmt: skip
 
-Samples = Callable[[RevisionId], Awaitable[Sequence[bytes]]]
-"""The sample requests that came with a revision, as `ModelInferRequest` messages; none if it has none. Raises OSError
-where they cannot be read."""
+Samples = Callable[[ModelInfo], Awaitable[Sequence[bytes]]]
+"""The sample requests that came with a model, as `ModelInferRequest` messages; none if it has none. Raises OSError or
+ValueError where they cannot be read."""
 
 
 class CannotMakeError(ValueError):

@@ -19,8 +19,9 @@ import grpc.aio
 
 from shoal.core.actions import Forward, WarmUpCopies
 from shoal.core.events import Event, WarmedUp
-from shoal.core.types import EndpointName, PodId
+from shoal.core.types import EndpointName, PodId, RevisionId
 from shoal.mesh.activator_grpc import translated
+from shoal.mesh.api import ModelInfo
 from shoal.mesh.forwarding import InFlight
 from shoal.mesh.naming import ID_PATHS, forwarded_headers
 from shoal.mesh.pods import PodLink
@@ -69,7 +70,8 @@ class CopyWarmer:
         submit: how the core is told.
         link: the connection to a pod.
         in_flight: keeps copies from being unloaded meanwhile.
-        samples: the requests that came with a revision.
+        info: what pods are told of a revision.
+        samples: the requests that came with it.
         recent: the newest requests users sent to an endpoint, as `ModelInferRequest` messages.
     """
 
@@ -78,12 +80,14 @@ class CopyWarmer:
         submit: Callable[[Event], None],
         link: Callable[[PodId], PodLink | None],
         in_flight: InFlight,
+        info: Callable[[RevisionId], ModelInfo | None],
         samples: Samples,
         recent: Callable[[EndpointName], Sequence[bytes]],
     ) -> None:
         self._submit = submit
         self._link = link
         self._in_flight = in_flight
+        self._info = info
         self._samples = samples
         self._recent = recent
         self._tasks: dict[tuple[EndpointName, str], asyncio.Task[None]] = {}
@@ -143,9 +147,12 @@ class CopyWarmer:
         return _Requests((message,), "zeros, for it came with no samples", real=False)
 
     async def _packaged(self, action: WarmUpCopies) -> Sequence[bytes]:
+        info = self._info(action.revision)
+        if info is None:
+            return ()
         try:
             async with asyncio.timeout(action.warm_up.timeout * STORAGE_SHARE):
-                return await self._samples(action.revision)
+                return await self._samples(info)
         except (OSError, ValueError) as error:  # TimeoutError is an OSError
             log.warning("samples of %s cannot be read: %s", action.revision, error or type(error).__name__)
             return ()
