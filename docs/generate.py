@@ -23,10 +23,14 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from shoal.cli.main import app
+from shoal.core.core import Core
 from shoal.core.lifecycle import copy_diagram, endpoint_diagram
 from shoal.core.settings import CoreSettings
 from shoal.gateway.settings import GatewaySettings
+from shoal.mesh.engine import Engine
+from shoal.mesh.forwarding import InFlight
 from shoal.mesh.metrics import Metrics
+from shoal.mesh.rollout.parts import RolloutParts, no_samples
 from shoal.mesh.settings import MeshSettings
 from shoal.resources import canary, isvcstatus, predictor, rollout, storage
 from shoal.resources import inferenceservice as isvc
@@ -303,8 +307,10 @@ def adapter_settings() -> str:
 
 def metrics() -> str:
     """What `/metrics` exposes."""
-    collectors = Metrics(per_model=True).registry.collect()
-    rows = ((f"`{m.name + ('_total' if m.type == 'counter' else '')}`", m.type, m.documentation) for m in collectors)
+    registry = Metrics(per_model=True).registry
+    RolloutParts(Engine(Core()), {}, InFlight(), registry, lambda _: None, no_samples)
+    shown = registry.collect()
+    rows = ((f"`{m.name + ('_total' if m.type == 'counter' else '')}`", m.type, m.documentation) for m in shown)
     return table(("metric", "type", "meaning"), rows)
 
 

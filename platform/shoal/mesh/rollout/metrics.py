@@ -1,7 +1,7 @@
 """What Prometheus sees of rollouts: figures of both revisions as they were counted for the rollout itself.
 
-Read off when Prometheus asks, so there is nothing to be kept up to date or to be forgotten: an endpoint shows its newest
-rollout until another begins or it is deleted, and counters start at zero with each rollout and each start of the mesh.
+Read off when Prometheus asks, so nothing is to be kept up to date or forgotten: an endpoint shows its newest rollout
+until another begins or it is deleted, and counters start at zero with each rollout and each start of the mesh.
 """
 
 from __future__ import annotations
