@@ -48,7 +48,7 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
         forwarder: Forwarder,
         metrics: Metrics,
         want_revision: Callable[[str], None],
-        shadower: Shadower | None = None,
+        shadower: Shadower,
     ) -> None:
         self._forwarder = forwarder
         self._metrics = metrics
@@ -71,8 +71,6 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
                 key = self._key(method, headers, request)
 
                 async def call(link: PodLink, forward: Forward, timeout: float) -> bytes:
-                    if self._shadower is None:
-                        return await self._call(method, request, headers, link, forward, timeout, context)
                     with self._shadower.attempt(key, forward):
                         answer = await self._call(method, request, headers, link, forward, timeout, context)
                     if method == _INFER:

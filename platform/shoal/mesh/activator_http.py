@@ -65,7 +65,7 @@ class RestActivator:
         forwarder: Forwarder,
         metrics: Metrics,
         want_http: Callable[[RouteKey], None],
-        shadower: Shadower | None = None,
+        shadower: Shadower,
         *,
         max_message: int,
     ) -> None:
@@ -174,8 +174,6 @@ class RestActivator:
     async def _seen(
         self, key: RouteKey, request: Request, body: bytes, link: PodLink, forward: Forward, timeout: float
     ) -> Response:
-        if self._shadower is None:
-            return await self._call(request, body, link, forward, timeout)
         with self._shadower.attempt(key, forward) as attempt:
             response = await self._call(request, body, link, forward, timeout)
             attempt.failed = response.status_code >= 500
