@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 # Extras that `make setup` installs; a runtime pod needs only `mlserver`.
-EXTRAS := dagster,demo,dev,etcd,mlserver
+EXTRAS := dagster,demo,dev,etcd,mlflow,mlserver
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format protos bench clean

@@ -53,8 +53,6 @@ def test_a_file_is_linked_under_its_own_name(folder: Folder) -> None:
         (["only.bin"], "lightgbm", "/only.bin"),
         (["a.txt", "b.txt"], "lightgbm", ""),
         (["net.onnx", "labels.txt"], "onnx", "/net.onnx"),
-        (["MLmodel", "data/model.pkl"], "mlflow", ""),
-        (["config.json"], "huggingface", ""),
         (["weights.json"], "my-own", ""),
     ],
 )
@@ -65,6 +63,21 @@ def test_the_file_in_a_folder_is_found(folder: Folder, files: list[str], model_f
     assert settings["parameters"]["uri"] == f"{folder.root}/m/top{found}"
     known = FORMATS.get(model_format)
     assert settings.get("implementation") == (known.implementation if known else None)
+
+
+@pytest.mark.parametrize("model_format", ["mlflow", "huggingface"])
+def test_a_format_that_is_a_folder_gets_it_without_links(folder: Folder, model_format: str) -> None:
+    folder.file("top/MLmodel")
+    settings = folder.place(folder.top / "pulled/top", model_format)
+    assert settings["parameters"]["uri"] == str((folder.top / "pulled/top").resolve())
+
+
+@pytest.mark.parametrize(("uri", "place"), [(None, ""), ("./inner", "/inner")])
+def test_a_native_folder_of_such_a_format_too(folder: Folder, uri: str | None, place: str) -> None:
+    folder.file("top/inner/MLmodel")
+    folder.file("top/model-settings.json", json.dumps({"parameters": {"uri": uri}}))
+    settings = folder.place(folder.top / "pulled/top", "mlflow")
+    assert settings["parameters"]["uri"] == str((folder.top / "pulled/top").resolve()) + place
 
 
 def test_an_empty_folder_is_refused(folder: Folder) -> None:

@@ -146,3 +146,11 @@ async def test_the_status_upstreams_mesh_asks_for_empties_the_pod_first(pod: Pod
     assert await pod.loaded() == set()
     code, _ = await refused(pod.infer("m", [[0.0] * 64]))
     assert code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_format_whose_library_is_missing_says_so(pod: Pod) -> None:
+    (pod.claim / "bert").mkdir()
+    (pod.claim / "bert" / "config.json").write_text("{}")
+    code, message = await refused(pod.load("m", "bert", model_key("huggingface")))
+    assert code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT)
+    assert "No module named 'mlserver_huggingface'" in message

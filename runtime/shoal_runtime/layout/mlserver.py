@@ -83,6 +83,8 @@ class MLServerLayout:
         if path.is_dir():
             found = artifact_in(path, known)
             target = link if found == path else link / found.name
+        if known is not None and known.folder:
+            target = path.resolve()
         settings: dict[str, Any] = {"name": artifact.model_id, "parameters": {"uri": str(target)}}
         if known is not None:
             settings["implementation"] = known.implementation
@@ -101,7 +103,11 @@ class MLServerLayout:
             raise InvalidModelError(f"{SETTINGS_FILE}: parameters must be an object, not {type(parameters).__name__}")
         if "implementation" not in settings and known is not None:
             settings["implementation"] = known.implementation
-        parameters["uri"] = self._uri(parameters.get("uri"), folder, str(settings.get("implementation", "")))
+        implementation = str(settings.get("implementation", ""))
+        uri = self._uri(parameters.get("uri"), folder, implementation)
+        if any(known.folder and known.implementation == implementation for known in FORMATS.values()):
+            uri = _followed(uri, folder, artifact.path)
+        parameters["uri"] = uri
         return settings
 
     def _uri(self, uri: Any, folder: Path, implementation: str) -> str:
@@ -122,6 +128,13 @@ class MLServerLayout:
             return uri
         fix = "set ALLOW_HUB_MODELS=true on the runtime or put the files there" if hub else "put the files there"
         raise InvalidModelError(f"{SETTINGS_FILE}: parameters.uri {uri!r} is not in the model's own folder; {fix}")
+
+
+def _followed(uri: str, folder: Path, source: Path) -> str:
+    """A model's place without links, for MLflow, which refuses links that lead out of the folder they are in."""
+    if uri == str(folder):
+        return str(source.resolve())
+    return str(Path(uri).resolve()) if Path(uri).exists() else uri
 
 
 def _schema(path: Path) -> Mapping[str, Any]:
