@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from shoal.core.rollout.measure import Window
+from shoal.core.rollout.plan import Pause, Plan, SetWeight, Strategy
+from shoal.core.rollout.record import Entry, Phase, Rollout, Verb
 from shoal.core.types import (
     CopyState,
     CopyView,
@@ -19,7 +22,15 @@ from shoal.core.types import (
     RuntimeName,
     Transition,
 )
-from shoal.mesh.api import Declaration, NameTakenError, PodEndpoint, RuntimeChooser
+from shoal.mesh.api import (
+    Declaration,
+    NameTakenError,
+    PastRollout,
+    PodEndpoint,
+    RolloutRefusedError,
+    RolloutStatus,
+    RuntimeChooser,
+)
 
 
 def model_view(revision: str, state: ModelState, *, copies: int = 0, failure: Failure | None = None) -> ModelView:
@@ -45,6 +56,33 @@ def load_failure(message: str = "boom", at: float = 1000.0, reason: str = "Model
     return Failure(FailureReason(reason), message, at, PodId("pf"))
 
 
+CANARY = Plan(Strategy.CANARY, (SetWeight(100), Pause(30.0), SetWeight(500)))
+
+
+def rollout_status(
+    phase: Phase = Phase.PROGRESSING,
+    *,
+    active: str = "m__isvc-1",
+    target: str = "m__isvc-2",
+    plan: Plan = CANARY,
+    past: tuple[PastRollout, ...] = (),
+    retained: tuple[str, ...] = (),
+    **fields: object,
+) -> RolloutStatus:
+    """A rollout of endpoint `m` as the mesh would tell of it."""
+    values = {"id": "m-1", "started": 1000.0, "timeline": (Entry(1000.0, "started"),), "phase": phase} | fields
+    values.setdefault("ended", 1100.0 if phase in (Phase.SUCCEEDED, Phase.ROLLED_BACK) else None)
+    rollout = Rollout(
+        endpoint=EndpointName("m"),
+        active=RevisionId(active),
+        target=RevisionId(target),
+        plan=plan,
+        phase=phase,
+        **values,
+    )
+    return RolloutStatus(rollout, "", Window(), Window(), tuple(map(RevisionId, retained)), past)
+
+
 class RecordingMesh:
     """`MeshApi` that keeps what it is told; a test says how endpoints stand."""
 
@@ -54,6 +92,9 @@ class RecordingMesh:
         self.views: dict[str, EndpointView] = {}
         self.pods: dict[str, PodEndpoint] = {}
         self.taken: set[str] = set()
+        self.rollouts: dict[str, RolloutStatus] = {}
+        self.refusal = ""
+        """Why no other rollout may begin; empty: any may."""
         self.chooser: RuntimeChooser | None = None
         self.is_synced = asyncio.Event()
         self._changed: asyncio.Queue[frozenset[str]] = asyncio.Queue()
@@ -61,6 +102,9 @@ class RecordingMesh:
     async def declare(self, declaration: Declaration) -> None:
         if declaration.name in self.taken:
             raise NameTakenError(declaration.name)
+        known = self.declarations.get(declaration.name)
+        if self.refusal and known is not None and known.revision != declaration.revision:
+            raise RolloutRefusedError(self.refusal)
         self.calls.append(f"declare {declaration.name}")
         self.declarations[declaration.name] = declaration
         if declaration.name not in self.views:
@@ -76,6 +120,13 @@ class RecordingMesh:
 
     def endpoint(self, name: str) -> EndpointView | None:
         return self.views.get(name)
+
+    def rollout(self, name: str) -> RolloutStatus | None:
+        return self.rollouts.get(name)
+
+    async def steer(self, name: str, verb: Verb, *, rollout: str = "", by: str = "", reason: str = "") -> Rollout:
+        self.calls.append(f"{verb.value} {rollout}: {reason}")
+        return self.rollouts[name].current
 
     def runtime_of(self, revision: RevisionId) -> RuntimeName | None:
         found = [declaration for declaration in self.declarations.values() if declaration.revision == revision]

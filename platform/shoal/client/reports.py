@@ -111,6 +111,8 @@ class RolloutReport(_Report):
     """Revisions before the active one that can serve again at once, newest first."""
     history: list[PastRollout] = Field(default_factory=list)
     """Newest first; empty in lists."""
+    predictors: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
+    """`spec.predictor` of the active revision, the declared one and those retained, where known; empty in lists."""
 
     @property
     def live(self) -> bool:

@@ -33,6 +33,11 @@ def parser() -> argparse.ArgumentParser:
         "--max-message-bytes", type=int, default=defaults.max_message_bytes, help="largest request (%(default)s)"
     )
     flags.add_argument("--embedded", action="store_true", help="on an embedded cluster: claims are in every pod")
+    flags.add_argument(
+        "--claims",
+        type=Path,
+        help="folder with one folder a PersistentVolumeClaim; default with --embedded: pvcs beside the kubeconfig",
+    )
     flags.add_argument("--per-model-metrics", action="store_true", help="label metrics with model names")
     flags.add_argument("--check-invariants", action="store_true", help="verify every decision and log what is broken")
     flags.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
@@ -84,6 +89,7 @@ async def serve(flags: argparse.Namespace) -> None:
         admin_address=f"http://{flags.host}:{flags.admin_port}" if flags.embedded else "",
         admin_port=flags.admin_port,
         claims_always_mounted=flags.embedded,
+        claims=flags.claims or (flags.kubeconfig.parent / "pvcs" if flags.embedded and flags.kubeconfig else None),
         sole_mesh=flags.embedded,
     )
     stop = asyncio.Event()

@@ -5,20 +5,20 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from shoal.controller.evidence import RETRY_SECONDS, EvidenceGate
+from shoal.controller.handover import hand_over
 from shoal.controller.kube import ISVC, Document, KubeApi
 from shoal.controller.pace import Pace
+from shoal.controller.reading import Reading, Wanted, read, refuse
 from shoal.controller.recorder import Recorder
+from shoal.controller.rolloutstatus import happenings
 from shoal.controller.settings import ControllerSettings
 from shoal.controller.status import NOT_SERVED, Addresses, Declared, condition, merge_patch, status_of
 from shoal.controller.store import Store
-from shoal.core.types import EndpointView, FailureReason, ModelState, RevisionId, RuntimeName, Unplaceable
-from shoal.mesh.api import Declaration, MeshApi, ModelInfo, NameTakenError
-from shoal.resources import inferenceservice
-from shoal.resources.choose import Chosen, requirements_of
-from shoal.resources.problems import InvalidManifest
-from shoal.resources.revision import model_key, revision_id, type_string
+from shoal.core.types import EndpointView, FailureReason, ModelState, RevisionId
+from shoal.mesh.api import MeshApi, NameTakenError, RolloutRefusedError, RolloutStatus
 
 _LOG = logging.getLogger(__name__)
 _STATUSES_PER_SECOND = 100.0
@@ -30,8 +30,9 @@ class _Known:
     """What was made of a document, so that it is read again only when it matters."""
 
     sign: tuple[object, ...]
-    declared: Declared
-    declaration: Declaration | None
+    reading: Reading
+    again: float | None = None
+    """When to look again although nothing changed here: evidence may have been added to a package."""
 
 
 class IsvcReconciler:
@@ -45,6 +46,7 @@ class IsvcReconciler:
         kube: KubeApi,
         recorder: Recorder,
         clock: Callable[[], float],
+        evidence: EvidenceGate,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -52,23 +54,24 @@ class IsvcReconciler:
         self._kube = kube
         self._recorder = recorder
         self._clock = clock
+        self._evidence = evidence
         self._known: dict[str, _Known] = {}
         self._uses: Counter[str] = Counter()
         self._pace = Pace(_STATUSES_PER_SECOND, _STATUS_BURST)
         self.write_statuses = False
         """Off until the mesh has all declarations: right after a start it knows too little to say how models stand."""
 
-    def runtime_of(self, name: str) -> str | None:
-        """The runtime chosen for an InferenceService."""
+    def runtimes_of(self, name: str) -> frozenset[str]:
+        """The runtimes chosen for the models of an InferenceService."""
         known = self._known.get(name)
-        return known.declared.chosen.runtime if known is not None and known.declared.chosen is not None else None
+        return known.reading.runtimes if known is not None else frozenset()
 
     def uses(self, runtime: str) -> bool:
         """Whether a runtime was chosen for any InferenceService."""
         return self._uses[runtime] > 0
 
-    async def reconcile(self, name: str) -> None:
-        """Bring one in order.
+    async def reconcile(self, name: str) -> float | None:
+        """Bring one in order. Returns the seconds after which it must be looked at again, if any.
 
         Raises:
             KubeError: the status could not be written; try again.
@@ -77,71 +80,78 @@ class IsvcReconciler:
         if document is None:
             self._remember(name, None)
             await self._mesh.undeclare(name)
-            return
+            return None
         declared = await self._declare(name, document)
         if self.write_statuses:
             await self._write_status(name, document, declared)
+        known = self._known.get(name)
+        return None if known is None or known.again is None else max(0.0, known.again - self._clock())
 
     def _remember(self, name: str, known: _Known | None) -> None:
-        if (runtime := self.runtime_of(name)) is not None:
-            self._uses[runtime] -= 1
+        self._uses.subtract(self.runtimes_of(name))
         if known is None:
             self._known.pop(name, None)
             return
         self._known[name] = known
-        if known.declared.chosen is not None:
-            self._uses[known.declared.chosen.runtime] += 1
+        self._uses.update(known.reading.runtimes)
 
     async def _declare(self, name: str, document: Document) -> Declared:
         metadata = document["metadata"]
         annotations = tuple(sorted((metadata.get("annotations") or {}).items()))
         sign = (metadata.get("uid"), metadata.get("generation"), annotations, self._store.epoch)
         before = self._known.get(name)
-        if before is not None and before.sign == sign:
-            return before.declared
-        declared, declaration = self._read(document)
+        due = before is not None and before.again is not None and before.again <= self._clock()
+        if before is not None and before.sign == sign and not due:
+            return before.reading.declared
+        reading = await self._gated(name, read(document, self._store))
+        declared, again = reading.declared, None
         if declared.not_ours:
             await self._mesh.undeclare(name)
-        elif declaration is not None and (before is None or before.declaration != declaration):
+        elif reading.stable is not None:
             try:
-                await self._mesh.declare(declaration)
+                serving = await hand_over(self._mesh, reading, before.reading if before else None)
             except NameTakenError:
                 # Not remembered: the name may become free without any change of this object.
                 message = f"the name {name!r} is in use by another owner (an alias set through mmesh.ModelMesh)"
                 return Declared(declared.generation, invalid=message)
-        if declaration is None and before is not None:
-            declaration = before.declaration
-        self._remember(name, _Known(sign, declared, declaration))
+            except RolloutRefusedError as error:
+                # Not remembered either: it is declared again whenever the endpoint changes, so once that rollout ended.
+                return replace(declared, refused=str(error))
+            if not serving:  # The canary waits for the model below it, whose change is told of.
+                return replace(declared, revision=reading.stable.declaration.revision)
+            held = any(_lacks_evidence(wanted) for wanted in reading.wanted)
+            again = self._clock() + RETRY_SECONDS if held else None
+        elif before is not None:
+            # What was declared before its spec became unusable goes on, and so do its runtimes.
+            reading = replace(before.reading, declared=declared)
+        self._remember(name, _Known(sign, reading, again))
         return declared
 
-    def _read(self, document: Document) -> tuple[Declared, Declaration | None]:
-        generation = int(document["metadata"].get("generation") or 0)
-        try:
-            service = inferenceservice.shape(document)
-            if not service.is_ours:
-                return Declared(generation, not_ours=inferenceservice.why_not_ours(service)), None
-            service, model = inferenceservice.parse(document)
-        except InvalidManifest as error:
-            return Declared(generation, invalid="; ".join(str(problem) for problem in error.problems)), None
-        found = self._store.choose(requirements_of(model))
-        chosen = found if isinstance(found, Chosen) else None
-        revision = RevisionId(revision_id(service.name, model))
-        least, most = service.copies
-        declaration = Declaration(
-            name=service.name,
-            revision=revision,
-            info=ModelInfo(type_string(model), model.path, model_key(model)),
-            runtime=RuntimeName(chosen.runtime) if chosen else None,
-            unplaceable=None if isinstance(found, Chosen) else Unplaceable(FailureReason(found.reason), found.message),
-            min_copies=least,
-            max_copies=most,
-        )
-        return Declared(generation, revision=revision, chosen=chosen), declaration
+    async def _gated(self, name: str, reading: Reading) -> Reading:
+        """The same with models held back that lack evidence."""
+        stable, canary = [await self._judged(name, wanted) for wanted in (reading.stable, reading.canary)]
+        return replace(reading, stable=stable, canary=canary)
+
+    async def _judged(self, name: str, wanted: Wanted | None) -> Wanted | None:
+        if wanted is None or not wanted.requires or wanted.declaration.unplaceable is not None:
+            return wanted
+        if self._admitted(name, wanted.declaration.revision):
+            return wanted
+        why = await self._evidence.held_back(wanted.source, wanted.requires)
+        return wanted if why is None else refuse(wanted, why)
+
+    def _admitted(self, name: str, revision: RevisionId) -> bool:
+        """Whether a revision serves, or served before and is kept: evidence is asked for where something new begins."""
+        view, rollout = self._mesh.endpoint(name), self._mesh.rollout(name)
+        serves = view is not None and view.active == revision
+        kept = rollout is not None and revision in rollout.retained
+        return (serves or kept) and self._mesh.runtime_of(revision) is not None
 
     async def _write_status(self, name: str, document: Document, declared: Declared) -> None:
         view = None if declared.not_ours else self._mesh.endpoint(name)
         old = document.get("status") or {}
-        new = status_of(declared, view, self._addresses(), old, self._clock())
+        rollout = None if view is None else self._mesh.rollout(name)
+        new = status_of(declared, view, self._addresses(), old, self._clock(), rollout)
         patch = merge_patch(old, new)
         if not patch:
             return
@@ -154,6 +164,8 @@ class IsvcReconciler:
         if self._store.isvc(name) is document:
             self._store.put(ISVC, name, written)
         self._tell(document, old, new, view)
+        if rollout is not None:
+            self._tell_rollout(document, old, new, rollout, declared.refused)
 
     def _addresses(self) -> Addresses:
         config = self._store.config
@@ -183,6 +195,17 @@ class IsvcReconciler:
         loaded_before = revision == view.active and condition(old, "PredictorReady").get("status") == "True"
         if view.active_model.state is ModelState.LOADED and not loaded_before:
             self._recorder.tell(document, "Normal", "ModelLoaded", f"{view.active} is loaded")
+
+    def _tell_rollout(
+        self, document: Document, old: Document, new: Document, rollout: RolloutStatus, refused: str
+    ) -> None:
+        for found in happenings(old.get("rollout") or {}, new["rollout"], rollout, refused):
+            self._recorder.tell(document, found.kind, found.reason, found.message)
+
+
+def _lacks_evidence(wanted: Wanted) -> bool:
+    why = wanted.declaration.unplaceable
+    return why is not None and why.reason is FailureReason.EVIDENCE_MISSING
 
 
 def _event_reason(failure: str) -> str:

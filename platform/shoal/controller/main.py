@@ -10,6 +10,7 @@ from collections.abc import Callable
 from kubernetes import client
 
 from shoal.controller.discovery import PodDiscovery
+from shoal.controller.evidence import EvidenceGate
 from shoal.controller.isvcs import IsvcReconciler
 from shoal.controller.kube import (
     CLUSTER_RUNTIME,
@@ -35,6 +36,7 @@ from shoal.controller.watching import Watcher, quiet_informers
 from shoal.core.types import FailureReason, RuntimeName, Unplaceable
 from shoal.mesh.api import MeshApi, RuntimeChooser
 from shoal.resources.choose import Chosen, requirements_from_type
+from shoal.resources.evidence import TRUSTED_KEYS, required_of_runtime
 from shoal.resources.settings import FACTORY_CONFIG, USER_CONFIG, without_effect
 
 _LOG = logging.getLogger(__name__)
@@ -56,7 +58,8 @@ class Controller:
         self._mesh = mesh
         self.store = Store()
         self.recorder = Recorder(kube, clock)
-        self._isvcs = IsvcReconciler(settings, self.store, mesh, kube, self.recorder, clock)
+        self.evidence = EvidenceGate(self.store, settings.claims, clock)
+        self._isvcs = IsvcReconciler(settings, self.store, mesh, kube, self.recorder, clock, self.evidence)
         self._runtimes = RuntimeReconciler(settings, self.store, kube, self.recorder, clock, self._isvcs.uses)
         self.strangers = Strangers(settings, kube, clock, self._add_stranger)
         self._pods = PodDiscovery(mesh)
@@ -75,6 +78,8 @@ class Controller:
             self._all_runtimes()
         elif resource is POD:
             self._pods.changed(name, document)
+        elif resource is CONFIG_MAP and name == TRUSTED_KEYS:
+            self._all_isvcs()
         elif resource is CONFIG_MAP and name in (USER_CONFIG, FACTORY_CONFIG):
             self.queue.add(_SERVICES)
             self._all_runtimes()
@@ -134,14 +139,14 @@ class Controller:
                 raise AssertionError(key)
 
     async def _isvc(self, name: str) -> None:
-        before = self._isvcs.runtime_of(name)
+        before = self._isvcs.runtimes_of(name)
         try:
-            await self._isvcs.reconcile(name)
+            again = await self._isvcs.reconcile(name)
+            if again is not None:
+                self.queue.add_after(("isvc", name), again)
         finally:
-            after = self._isvcs.runtime_of(name)
-            for runtime in {before, after} if before != after else ():
-                if runtime is not None:
-                    self.queue.add(("runtime", runtime))
+            for runtime in before ^ self._isvcs.runtimes_of(name):
+                self.queue.add(("runtime", runtime))
 
     def _add_stranger(self, namespace: str, name: str) -> None:
         self.queue.add(("stranger", namespace, name))
@@ -157,11 +162,21 @@ class Controller:
     def _chooser(self) -> RuntimeChooser:
         def choose(model_type: str) -> RuntimeName | Unplaceable:
             found = self.store.choose(requirements_from_type(model_type))
-            if isinstance(found, Chosen):
-                return RuntimeName(found.runtime)
-            return Unplaceable(FailureReason(found.reason), found.message)
+            if not isinstance(found, Chosen):
+                return Unplaceable(FailureReason(found.reason), found.message)
+            runtime = self.store.runtimes[found.runtime]
+            if required := required_of_runtime(runtime.metadata.annotations):
+                return Unplaceable(FailureReason.EVIDENCE_MISSING, _unregistrable(found.runtime, required))
+            return RuntimeName(found.runtime)
 
         return choose
+
+
+def _unregistrable(runtime: str, required: tuple[str, ...]) -> str:
+    return (
+        f"runtime {runtime} requires evidence ({', '.join(required)}), which a model registered through "
+        "mmesh.ModelMesh has none of: publish a package (`shoal package publish`) and declare an InferenceService"
+    )
 
 
 async def run(settings: ControllerSettings, mesh: MeshApi, connection: client.ApiClient | None = None) -> None:
@@ -201,16 +216,13 @@ async def run(settings: ControllerSettings, mesh: MeshApi, connection: client.Ap
             await controller.follow_mesh()
     finally:
         await asyncio.gather(*(watcher.stop() for watcher in watchers))
+        controller.evidence.close()
         kube.close()
 
 
 def _watched(settings: ControllerSettings) -> list[Resource]:
-    """What is needed and no more: the storage Secret only says which claims to mount."""
-    unneeded = {
-        CLUSTER_RUNTIME: not settings.cluster_runtimes,
-        SECRET: settings.claims_always_mounted,
-    }
-    return [resource for resource in _WATCHED if not unneeded.get(resource)]
+    """What is needed and no more. The storage Secret says which claims to mount, and where packages are."""
+    return [resource for resource in _WATCHED if resource is not CLUSTER_RUNTIME or settings.cluster_runtimes]
 
 
 def _selector(resource: Resource) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from shoal.controller.kube import EVENT, Document, KubeApi, KubeError
-from shoal.controller.status import timestamp
+from shoal.controller.times import timestamp
 
 _LOG = logging.getLogger(__name__)
 _COMPONENT = "shoal-controller"

@@ -18,6 +18,8 @@ class ControllerSettings:
     admin_port: int = 18080
     claims_always_mounted: bool = False
     """The kubelet shows every PersistentVolumeClaim in every pod (embedded mode), so Deployments need not name them."""
+    claims: Path | None = None
+    """The folder with one folder a PersistentVolumeClaim (embedded mode), to look into packages on them."""
     sole_mesh: bool = False
     """No other mesh uses this API (embedded mode): InferenceServices of other namespaces are told that nobody serves
     them."""

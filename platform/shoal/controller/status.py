@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
+from shoal.controller.rolloutstatus import PROGRESSING, REFUSED, ROLLED_BACK, message_of, rollout_document
+from shoal.controller.times import seconds_of, timestamp
+from shoal.core.rollout.record import Phase
 from shoal.core.types import CopyState, EndpointView, Failure, ModelState, RevisionId, Transition
+from shoal.mesh.api import RolloutStatus
 from shoal.resources.choose import Chosen
 
 INVALID_SPEC = "InvalidSpec"
@@ -20,7 +23,7 @@ INVALID_PREDICTOR_SPEC = "InvalidPredictorSpec"
 NOT_SERVED = "NotServed"
 _KEEP_FAILURE_TIME = 20.0
 """Seconds within which a failure that says the same counts as the one already shown (upstream's figure)."""
-_OURS = ("PredictorReady", "Ready", "Loaded")
+_OURS = ("PredictorReady", "Ready", "Loaded", PROGRESSING)
 _MAX_MESSAGE = 4096
 
 Document = dict[str, Any]
@@ -45,6 +48,8 @@ class Declared:
     """Why the spec cannot be used; the model of before goes on serving."""
     not_ours: str = ""
     """Why Shoal leaves it alone."""
+    refused: str = ""
+    """Why the rollout under way does not let this change begin yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +62,28 @@ class _Verdict:
 
 
 def status_of(
-    declared: Declared, view: EndpointView | None, addresses: Addresses, old: Mapping[str, Any], now: float
+    declared: Declared,
+    view: EndpointView | None,
+    addresses: Addresses,
+    old: Mapping[str, Any],
+    now: float,
+    rollout: RolloutStatus | None = None,
 ) -> Document:
     """The whole status: ours computed anew, that of others as it was."""
     if declared.not_ours:
         return foreign_status(declared, old, now)
     serves = _serves(view, old)
     status = _foreign(old) | {
-        "conditions": _conditions(_verdicts(declared, view, serves), old, now),
-        "modelStatus": _model_status(declared, view, old, now),
+        "conditions": _conditions(_verdicts(declared, view, serves, rollout), old, now),
+        "modelStatus": _model_status(declared, view, old, now, rollout),
         "observedGeneration": declared.generation,
         "url": addresses.grpc,
         "components": _components(old, addresses),
     }
     if view is not None:
         status["modelRevisionName"] = str(view.active)
+    if rollout is not None:
+        status["rollout"] = rollout_document(rollout, declared.refused)
     if declared.chosen is not None:
         name = "clusterServingRuntimeName" if declared.chosen.cluster_wide else "servingRuntimeName"
         status[name] = declared.chosen.runtime
@@ -98,11 +110,6 @@ def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> Document:
     return patch
 
 
-def timestamp(seconds: float) -> str:
-    """A time as Kubernetes writes it."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     """A condition of a status; empty when there is none."""
     return next((found for found in status.get("conditions") or () if found.get("type") == kind), {})
@@ -118,6 +125,7 @@ _OWN_FIELDS = frozenset(
         "modelRevisionName",
         "servingRuntimeName",
         "clusterServingRuntimeName",
+        "rollout",
     }
 )
 
@@ -151,7 +159,22 @@ def _serves(view: EndpointView | None, old: Mapping[str, Any]) -> _Verdict:
     return _Verdict(status=False, reason=state.value)
 
 
-def _verdicts(declared: Declared, view: EndpointView | None, serves: _Verdict) -> dict[str, _Verdict]:
+def _verdicts(
+    declared: Declared, view: EndpointView | None, serves: _Verdict, rollout: RolloutStatus | None
+) -> dict[str, _Verdict]:
+    found = _standing(declared, view, serves, rollout)
+    if rollout is not None:
+        current = rollout.current
+        reason, message = current.phase.value, message_of(current)
+        if declared.refused:
+            reason, message = REFUSED, declared.refused
+        found[PROGRESSING] = _Verdict(current.live, reason, message[:_MAX_MESSAGE])
+    return found
+
+
+def _standing(
+    declared: Declared, view: EndpointView | None, serves: _Verdict, rollout: RolloutStatus | None
+) -> dict[str, _Verdict]:
     if declared.invalid:
         message = declared.invalid[:_MAX_MESSAGE]
         wrong = _Verdict(status=False, reason=INVALID_PREDICTOR_SPEC, message=message)
@@ -162,7 +185,9 @@ def _verdicts(declared: Declared, view: EndpointView | None, serves: _Verdict) -
         return {"PredictorReady": serves, "Ready": serves, "Loaded": _Verdict(status=True)}
     why = serves.reason or (view.active_model.state.value if current and view else Transition.IN_PROGRESS.value)
     message = serves.message
-    if view is not None and view.transition is Transition.BLOCKED_BY_FAILED_LOAD:
+    if _held(declared, view, rollout):
+        why, message = Transition.BLOCKED_BY_FAILED_LOAD.value, _why_held(rollout)[:_MAX_MESSAGE]
+    elif view is not None and view.transition is Transition.BLOCKED_BY_FAILED_LOAD:
         why, message = view.transition.value, view.failure.message[:_MAX_MESSAGE] if view.failure else ""
     return {"PredictorReady": serves, "Ready": serves, "Loaded": _Verdict(False, why, message)}
 
@@ -184,7 +209,20 @@ def _condition(kind: str, verdict: _Verdict, old: Mapping[str, Any], now: float)
     return found
 
 
-def _model_status(declared: Declared, view: EndpointView | None, old: Mapping[str, Any], now: float) -> Document:
+def _held(declared: Declared, view: EndpointView | None, rollout: RolloutStatus | None) -> bool:
+    """Whether the declared revision was rolled back and another one serves on."""
+    if rollout is None or view is None or view.active == declared.revision:
+        return False
+    return rollout.current.phase is Phase.ROLLED_BACK and rollout.current.target == declared.revision
+
+
+def _why_held(rollout: RolloutStatus | None) -> str:
+    return message_of(rollout.current) if rollout is not None else ""
+
+
+def _model_status(
+    declared: Declared, view: EndpointView | None, old: Mapping[str, Any], now: float, rollout: RolloutStatus | None
+) -> Document:
     active, target, copies = ModelState.PENDING.value, "", (0, 0)
     transition = Transition.UP_TO_DATE.value
     if view is not None:
@@ -194,6 +232,8 @@ def _model_status(declared: Declared, view: EndpointView | None, old: Mapping[st
         copies = states.count(CopyState.LOADED), states.count(CopyState.FAILED)
     if declared.invalid:
         transition = INVALID_SPEC
+    elif _held(declared, view, rollout):
+        transition = Transition.BLOCKED_BY_FAILED_LOAD.value
     elif declared.revision is not None and (view is None or view.target != declared.revision):
         transition = Transition.IN_PROGRESS.value
     found: Document = {
@@ -201,7 +241,7 @@ def _model_status(declared: Declared, view: EndpointView | None, old: Mapping[st
         "states": {"activeModelState": active, "targetModelState": target},
         "copies": {"totalCopies": copies[0], "failedCopies": copies[1]},
     }
-    if (failure := _failure_info(declared, view)) is not None:
+    if (failure := _failure_info(declared, view, rollout)) is not None:
         shown = (old.get("modelStatus") or {}).get("lastFailureInfo") or {}
         found["lastFailureInfo"] = _dated(failure, shown, now)
     return found
@@ -215,13 +255,15 @@ def _active_failure(view: EndpointView) -> Failure | None:
     return failures[0] if failures else None
 
 
-def _failure_info(declared: Declared, view: EndpointView | None) -> Document | None:
+def _failure_info(declared: Declared, view: EndpointView | None, rollout: RolloutStatus | None) -> Document | None:
     if declared.invalid:
         return {
             "reason": INVALID_PREDICTOR_SPEC,
             "message": declared.invalid[:_MAX_MESSAGE],
             "time": None,
         }
+    if rollout is not None and _held(declared, view, rollout):
+        return _rollback_info(view.failure if view is not None else None, rollout)
     failure = view.failure if view is not None else None
     if view is None or failure is None:
         return None
@@ -235,17 +277,22 @@ def _failure_info(declared: Declared, view: EndpointView | None) -> Document | N
     return info if failure.pod is None else {"location": str(failure.pod), **info}
 
 
+def _rollback_info(failure: Failure | None, rollout: RolloutStatus) -> Document:
+    """Why a rollout was rolled back; where its target did not load, with the reason for that."""
+    current = rollout.current
+    info = {
+        "reason": failure.reason.value if failure is not None else ROLLED_BACK,
+        "message": message_of(current)[:_MAX_MESSAGE],
+        "modelRevisionName": str(current.target),
+        "time": timestamp(current.ended) if current.ended else None,
+    }
+    return info if failure is None or failure.pod is None else {"location": str(failure.pod), **info}
+
+
 def _dated(failure: Document, shown: Mapping[str, Any], now: float) -> Document:
     """The failure with the time already shown, while it says the same and is not much newer."""
     same = all(failure.get(key) == shown.get(key) for key in {*failure, *shown} - {"time"})
     before, at = shown.get("time"), failure["time"]
-    if same and before and (at is None or _seconds(at) - _seconds(before) < _KEEP_FAILURE_TIME):
+    if same and before and (at is None or seconds_of(at) - seconds_of(before) < _KEEP_FAILURE_TIME):
         return failure | {"time": before}
     return failure | {"time": at or timestamp(now)}
-
-
-def _seconds(text: str) -> float:
-    try:
-        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        return 0.0

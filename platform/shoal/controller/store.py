@@ -8,11 +8,12 @@ from typing import Any
 
 from shoal.controller.kube import CLUSTER_RUNTIME, CONFIG_MAP, ISVC, POD, RUNTIME, SECRET, Document, Resource
 from shoal.resources.choose import Chosen, NoRuntime, Requirements, choose, visible
+from shoal.resources.evidence import TRUSTED_KEYS
 from shoal.resources.problems import InvalidManifest
 from shoal.resources.runtimerules import parse as parse_runtime
 from shoal.resources.servingruntime import ServingRuntime
 from shoal.resources.settings import FACTORY_CONFIG, USER_CONFIG, ModelServingConfig, config_from
-from shoal.resources.storage import claims_in, entries_of
+from shoal.resources.storage import Storage, claims_in, entries_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class Store:
         self.broken_runtimes: dict[str, str] = {}
         """Name to what is wrong with it."""
         self.epoch = 0
-        """Counts changes of runtimes, so that choices can be made anew."""
+        """Counts changes of runtimes and of trusted keys, so that choices can be made anew."""
 
     def put(self, resource: Resource, name: str, document: Document | None) -> None:
         """Remember an object, or that it is gone (None)."""
@@ -43,6 +44,8 @@ class Store:
             self._read_runtimes()
         elif resource is CONFIG_MAP and name in (USER_CONFIG, FACTORY_CONFIG):
             self._read_config()
+        elif resource is CONFIG_MAP and name == TRUSTED_KEYS:
+            self.epoch += 1
 
     def get(self, resource: Resource, name: str) -> Document | None:
         """An object."""
@@ -65,13 +68,17 @@ class Store:
         """The runtime for a model, by what is declared now."""
         return choose(wanted, self.runtimes.values())
 
-    def claims(self) -> tuple[str, ...]:
-        """PersistentVolumeClaims that entries of the storage Secret name."""
+    def storage_entries(self) -> dict[str, Storage]:
+        """Usable entries of the storage Secret. They hold secrets."""
         secret: Mapping[str, Any] = self.get(SECRET, self.config.storage_secret_name) or {}
         entries, problems = entries_of(secret)
         for problem in problems:
             _LOG.warning("Secret %s: %s", self.config.storage_secret_name, problem)
-        return claims_in(entries)
+        return entries
+
+    def claims(self) -> tuple[str, ...]:
+        """PersistentVolumeClaims that entries of the storage Secret name."""
+        return claims_in(self.storage_entries())
 
     def _read_runtimes(self) -> None:
         self.epoch += 1

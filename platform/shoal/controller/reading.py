@@ -1,0 +1,124 @@
+"""Reads an InferenceService into what the mesh is told of it. Pure, but for the runtimes known now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from shoal.controller.kube import Document
+from shoal.controller.plans import entry_plan, plan_of, required_evidence
+from shoal.controller.status import Declared
+from shoal.controller.store import Store
+from shoal.core.rollout.plan import Plan
+from shoal.core.types import FailureReason, RevisionId, RuntimeName, Unplaceable
+from shoal.mesh.api import Declaration, ModelInfo
+from shoal.resources import inferenceservice
+from shoal.resources.choose import Chosen, requirements_of
+from shoal.resources.evidence import required_of_runtime
+from shoal.resources.inferenceservice import InferenceService
+from shoal.resources.problems import InvalidManifest
+from shoal.resources.revision import model_key, revision_id, type_string
+from shoal.resources.rollout import ROLLOUT_BY
+from shoal.resources.source import ModelSource
+
+_ENTRY = "spec.canary/"
+"""How `by` of a rollout begins that an entry of `spec.canary` asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One revision an InferenceService declares."""
+
+    declaration: Declaration
+    source: ModelSource
+    chosen: Chosen | None
+    requires: tuple[str, ...] = ()
+    """Evidence its package must carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What an InferenceService declares."""
+
+    declared: Declared
+    stable: Wanted | None = None
+    """The model of `spec.predictor`; None when there is nothing to declare."""
+    canary: Wanted | None = None
+    """The model of the entry in `spec.canary`, if any."""
+    runtimes: frozenset[str] = field(default=frozenset())
+    """Those chosen for its models."""
+
+    @property
+    def wanted(self) -> tuple[Wanted, ...]:
+        """All models."""
+        return tuple(each for each in (self.stable, self.canary) if each is not None)
+
+
+def read(document: Document, store: Store) -> Reading:
+    """What a document declares, with the runtimes the store knows."""
+    generation = int(document["metadata"].get("generation") or 0)
+    try:
+        service = inferenceservice.shape(document)
+        if not service.is_ours:
+            return Reading(Declared(generation, not_ours=inferenceservice.why_not_ours(service)))
+        service, model = inferenceservice.parse(document)
+    except InvalidManifest as error:
+        return Reading(Declared(generation, invalid="; ".join(str(problem) for problem in error.problems)))
+    spec = service.spec
+    note = _without_entry(service.metadata.annotations.get(ROLLOUT_BY, ""))
+    stable = _wanted(service, model, store, plan_of(spec.rollout), note, document["spec"]["predictor"])
+    canary = None
+    if (entry := inferenceservice.parse_canary(service)) is not None:
+        by = f"{_ENTRY}{entry.predictor['name']}" + (f" by {note}" if note else "")
+        plan = entry_plan(spec.rollout, entry.percent)
+        canary = _wanted(service, entry.model, store, plan, by, entry.predictor)
+        if canary.declaration.revision == stable.declaration.revision:
+            canary = None
+    found = [each for each in (stable, canary) if each is not None]
+    runtimes = frozenset(each.chosen.runtime for each in found if each.chosen is not None)
+    target = found[-1].declaration.revision
+    return Reading(Declared(generation, revision=target, chosen=stable.chosen), stable, canary, runtimes)
+
+
+def by_entry(by: str) -> bool:
+    """Whether a rollout was asked for by an entry of `spec.canary`."""
+    return by.startswith(_ENTRY)
+
+
+def _without_entry(by: str) -> str:
+    return by.removeprefix(_ENTRY)
+
+
+def refuse(wanted: Wanted, why: Unplaceable) -> Wanted:
+    """The same, but no runtime may load it."""
+    return replace(wanted, declaration=replace(wanted.declaration, runtime=None, unplaceable=why))
+
+
+def _wanted(
+    service: InferenceService,
+    model: ModelSource,
+    store: Store,
+    plan: Plan | None,
+    by: str,
+    predictor: Mapping[str, Any],
+) -> Wanted:
+    found = store.choose(requirements_of(model))
+    chosen = found if isinstance(found, Chosen) else None
+    least, most = service.copies
+    declaration = Declaration(
+        name=service.name,
+        revision=RevisionId(revision_id(service.name, model)),
+        info=ModelInfo(type_string(model), model.path, model_key(model)),
+        runtime=RuntimeName(chosen.runtime) if chosen else None,
+        unplaceable=None if isinstance(found, Chosen) else Unplaceable(FailureReason(found.reason), found.message),
+        min_copies=least,
+        max_copies=most,
+        plan=plan,
+        by=by,
+        predictor=json.dumps(predictor, separators=(",", ":"), sort_keys=True, ensure_ascii=False),
+    )
+    runtime = store.runtimes.get(chosen.runtime) if chosen else None
+    of_runtime = required_of_runtime(runtime.metadata.annotations) if runtime else ()
+    return Wanted(declaration, model, chosen, required_evidence(service.spec.rollout, of_runtime))
