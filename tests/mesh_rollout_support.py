@@ -29,10 +29,12 @@ async def until(over: Callable[[], object], what: str, seconds: float = 10) -> N
 
 
 class Outside:
-    """An HTTP server on a free port: answers `status`, `headers` and `body` after `seconds`, and notes what it got."""
+    """An HTTP server on a free port: answers `status` (or that of `statuses` for the path), `headers` and `body` after
+    `seconds`, and notes what it got."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.status, self.body, self.seconds = 200, b"", 0.0
+        self.statuses: dict[str, int] = {}
         self.headers: dict[str, str] = {}
         self.got: list[tuple[str, str, bytes]] = []
         outside = self
@@ -42,7 +44,7 @@ class Outside:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 outside.got.append((self.command, self.path, body))
                 outside.closing.wait(outside.seconds)
-                self.send_response(outside.status)
+                self.send_response(outside.statuses.get(self.path, outside.status))
                 for name, value in outside.headers.items():
                     self.send_header(name, value)
                 self.send_header("content-length", str(len(outside.body)))
@@ -59,9 +61,10 @@ class Outside:
                 pass
 
         self.closing = threading.Event()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer((host, 0), Handler)
         self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.port = self.server.server_port
+        self.url = f"http://{host}:{self.port}"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
         self.thread.start()
 
