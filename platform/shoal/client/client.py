@@ -17,7 +17,7 @@ from shoal.client import standing
 from shoal.client.connection import APPLY, JSON_PATCH, Connection, Document
 from shoal.client.embedded import gateway_of, state_dir
 from shoal.client.errors import NotFound, Refused, ShoalError, TimedOut, Unreachable
-from shoal.client.history import before, predictor_of
+from shoal.client.history import predictor_of, revision_to_go_back_to
 from shoal.client.inference import post
 from shoal.client.reports import RolloutReport
 from shoal.resources import inferenceservice
@@ -263,7 +263,8 @@ class ShoalClient:
 
         Args:
             name: of the InferenceService.
-            to: a revision of the history; None: the one before, that is where a live or rolled-back rollout started.
+            to: a revision of the history, its hash, or the id of the rollout that led to it; None: the one before,
+                that is where a live or rolled-back rollout started.
             by: who asks, for the history.
             reason: why; stands in the same annotation as `by`.
 
@@ -272,7 +273,7 @@ class ShoalClient:
             Refused: the InferenceService was changed meanwhile.
         """
         report = self.rollout(name)
-        revision = to or before(report)
+        revision = revision_to_go_back_to(report, to)
         predictor = predictor_of(report, revision)
         item = self._require(name)
         told = "; ".join(part for part in (by or "undo", reason) if part)

@@ -9,11 +9,29 @@ from shoal.client.errors import NotFound
 from shoal.client.reports import RolloutReport
 
 
-def before(report: RolloutReport) -> str:
-    """The revision that going back means."""
+def revision_to_go_back_to(report: RolloutReport, to: str | None) -> str:
+    """The revision that going back means.
+
+    Args:
+        report: of the newest rollout, with its history.
+        to: a revision, its hash, or the id of a rollout that led to it; None: the one before.
+
+    Raises:
+        NotFound: there was none before.
+    """
+    if to is None:
+        return _before(report)
+    by_rollout = {past.id: past.target for past in report.history} | {report.id: report.target}
+    by_hash = {revision.rpartition("-")[2]: revision for revision in (*by_rollout.values(), *report.predictors)}
+    return by_rollout.get(to) or by_hash.get(to) or to
+
+
+def _before(report: RolloutReport) -> str:
     if report.phase != "Succeeded":
         return report.active
-    return report.retained[0] if report.retained else report.active
+    if not report.retained:
+        raise NotFound(f"no revision before {report.target} is kept; name one of `shoal rollout history {report.name}`")
+    return report.retained[0]
 
 
 def predictor_of(report: RolloutReport, revision: str) -> Mapping[str, Any]:
@@ -25,6 +43,7 @@ def predictor_of(report: RolloutReport, revision: str) -> Mapping[str, Any]:
     known: dict[str, Mapping[str, Any]] = {
         entry.target: entry.predictor for entry in reversed(report.history) if entry.predictor
     }
+    known |= {name: predictor for name, predictor in report.predictors.items() if predictor}
     found = known.get(revision)
     if found is None:
         there = ", ".join(known) or "none"
