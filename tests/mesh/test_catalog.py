@@ -1,12 +1,17 @@
 """Declared models and endpoints are durable, and forgotten when nothing leads to them."""
 
+from dataclasses import replace
+
 import pytest
 
+from shoal.core.rollout.plan import Plan
+from shoal.core.rollout.record import Phase, Rollout
 from shoal.core.types import FailureReason, Unplaceable
 from shoal.mesh.api import ModelInfo
 from shoal.mesh.catalog import Catalog
 from shoal.mesh.records import USAGE_CHUNK, EndpointRecord, ModelRecord, decode_usage, encode_usage
 from shoal.registry.open import open_registry
+from shoal.registry.protocol import Put
 
 
 @pytest.fixture
@@ -81,3 +86,88 @@ def test_large_summaries_are_cut_into_records():
 
 def test_keys_never_show_in_text():
     assert "storage_key" not in repr(model("a"))
+
+
+def rollout(number, active, target, keep=2, **more):
+    return Rollout(f"a-{number}", "a", active, target, Plan(keep=keep), 1.0, **more)
+
+
+async def flipped(catalog, number, active, target, keep=2):
+    """A rollout from one revision to another, as the core makes it durable."""
+    await catalog.put_model(model(target, auto_delete=True, min_copies=1, predictor=f"how {target}"))
+    running = rollout(number, active, target, keep)
+    await catalog.set_endpoint("a", active, target, [running])
+    return await catalog.set_endpoint("a", target, target, [replace(running, phase=Phase.SUCCEEDED)])
+
+
+@pytest.fixture
+async def catalog(registry):
+    """Endpoint `a` leads to `one`."""
+    catalog = await reloaded(registry)
+    await catalog.put_model(model("one", auto_delete=True, min_copies=1))
+    catalog.claim("a", "isvc")
+    await catalog.set_endpoint("a", "one", "one")
+    return catalog
+
+
+async def test_revisions_before_stay_without_copies_until_they_fall_out(registry, catalog):
+    after = await flipped(catalog, 1, "one", "two")
+    assert [(kept.id, kept.min_copies) for kept in after.idle] == [("one", 0)]
+    assert (await flipped(catalog, 2, "two", "three")).forgotten == ()
+    assert catalog.endpoints["a"].retained == ("two", "one")
+    assert catalog.referents("one") == {"a"}
+    after = await flipped(catalog, 3, "three", "four")
+    assert after.forgotten == ("one",)
+    again = await reloaded(registry)
+    assert again.endpoints == catalog.endpoints
+    assert {name: kept.min_copies for name, kept in again.models.items()} == {"two": 0, "three": 0, "four": 1}
+    assert again.rollouts == catalog.rollouts
+    assert [past.predictor for past in again.rollouts["a"].past] == ["how three", "how two"]
+
+
+async def test_a_revision_that_serves_again_is_no_longer_one_before(catalog):
+    await flipped(catalog, 1, "one", "two")
+    await flipped(catalog, 2, "two", "three")
+    await flipped(catalog, 3, "three", "one")
+    assert catalog.endpoints["a"].retained == ("three", "two")
+    assert catalog.models["one"].min_copies == 1
+
+
+async def test_a_change_without_a_rollout_keeps_nothing(registry, catalog):
+    await flipped(catalog, 1, "one", "two")
+    await catalog.put_model(model("three", auto_delete=True))
+    await catalog.set_endpoint("a", "two", "three")
+    assert (await catalog.set_endpoint("a", "three", "three")).forgotten == ("one", "two")
+    assert set((await reloaded(registry)).models) == {"three"}
+
+
+async def test_a_target_that_was_rolled_back_is_forgotten_with_the_next(catalog):
+    await catalog.put_model(model("bad", auto_delete=True))
+    await catalog.set_endpoint("a", "one", "bad", [rollout(1, "one", "bad")])
+    await catalog.set_rollouts("a", [rollout(1, "one", "bad", phase=Phase.ROLLED_BACK)])
+    assert (await flipped(catalog, 2, "one", "two")).forgotten == ()
+    assert set(catalog.models) == {"one", "two"}
+    assert catalog.endpoints["a"].retained == ("one",)
+
+
+async def test_everything_of_an_endpoint_goes_with_it(registry, catalog):
+    await flipped(catalog, 1, "one", "two")
+    await flipped(catalog, 2, "two", "three")
+    assert (await catalog.remove_endpoint("a")).forgotten == ("one", "three", "two")
+    await catalog.set_rollouts("a", [rollout(3, "three", "four")])  # comes too late
+    again = await reloaded(registry)
+    assert (again.models, again.endpoints, again.rollouts) == ({}, {}, {})
+    assert (await registry.list("")).records == ()
+
+
+async def test_records_of_before_there_were_rollouts_are_read(registry):
+    await registry.commit(
+        [
+            Put("models/one", b'{"id":"one","info":{"type":"t","path":"p","key":""},"runtime":"r","auto_delete":true}'),
+            Put("endpoints/a", b'{"name":"a","owner":"isvc","active":"one","target":"one"}'),
+        ]
+    )
+    catalog = await reloaded(registry)
+    assert catalog.endpoints["a"] == EndpointRecord("a", "isvc", "one", "one", ())
+    assert catalog.models["one"].predictor == ""
+    assert catalog.rollouts == {}
