@@ -20,8 +20,8 @@ def runtime() -> Any:
     return lua
 
 
-def require(module: str) -> Any:
-    return _Module(runtime().eval(f'require("shoal.{module}")'.encode()))
+def require(module: str, lua: Any = None) -> Any:
+    return _Module((lua or runtime()).eval(f'require("shoal.{module}")'.encode()))
 
 
 class _Module:

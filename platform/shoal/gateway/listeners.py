@@ -168,8 +168,11 @@ def _lua_per_route(what: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain_inference() -> dict[str, Any]:
-    """Nearly all requests: nothing but the message names the model."""
-    absent = ("mm-vmodel-id", "mm-vmodel-id-bin", "mm-model-id", "mm-model-id-bin", "tas-model-id", "grpc-encoding")
+    """Nearly all requests: nothing but the message says for which model and copy they are."""
+    absent = (
+        *("mm-vmodel-id", "mm-vmodel-id-bin", "mm-model-id", "mm-model-id-bin", "tas-model-id", "grpc-encoding"),
+        *(names.REVISION_HEADER, names.CANARY_HEADER),
+    )
     headers = [{"name": name, "present_match": False} for name in absent]
     return {"path": f"/{SERVICE}/ModelInfer", "grpc": {}, "headers": headers}
 

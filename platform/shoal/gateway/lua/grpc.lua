@@ -26,6 +26,9 @@ function envoy_on_request(handle)
   end
   local name, is_revision, bad = names.from_headers(headers)
   if bad then return inference.refuse(handle, bad) end
+  local kind
+  kind, bad = names.kind(headers, is_revision)
+  if bad then return inference.refuse(handle, bad) end
   local path = headers:get(":path")
   local unary = UNARY[path]
   if (unary or path == STREAM) and is_compressed(headers) then return to_activator(headers, name, is_revision) end
@@ -40,5 +43,5 @@ function envoy_on_request(handle)
     if path == STREAM then return end -- its first message names the model; the activator reads it
     return inference.refuse(handle, "must include mm-vmodel-id or mm-model-id header")
   end
-  inference.route(handle, headers, name, is_revision)
+  inference.route(handle, headers, kind, name)
 end

@@ -23,8 +23,8 @@ function M.name_in_body(handle)
 end
 
 -- Say which cluster the request is meant for, and have Envoy look for its route anew.
-function M.route(handle, headers, name, is_revision)
-  headers:replace("x-shoal-route", (is_revision and "revision:" or "") .. names.escape(name))
+function M.route(handle, headers, kind, name)
+  headers:replace("x-shoal-route", kind .. names.escape(name))
   handle:clearRouteCache()
 end
 

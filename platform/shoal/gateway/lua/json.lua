@@ -267,7 +267,7 @@ local function decide(s, model, binary)
   if found.neither and not protobuf and not binary then fail(found.neither .. NEITHER) end
   if protobuf then
     check_parameters(s, found)
-    if seen.model_name and text_at(s, seen.model_name) ~= model then
+    if seen.model_name and model and text_at(s, seen.model_name) ~= model then
       fail("model_name in the body differs from the name in the path; leave it out")
     end
     return "protobuf"
@@ -278,7 +278,8 @@ local function decide(s, model, binary)
   return "standard"
 end
 
--- The form of a request body for `model`: "protobuf" or "standard", or nil and what is wrong with it.
+-- The form of a request body for `model` (false: whatever model it names): "protobuf" or "standard", or nil and what is
+-- wrong with it.
 -- `binary`: tensors follow the JSON, so that inputs need no data.
 function M.form(s, model, binary)
   local ok, result = pcall(decide, s, model, binary)

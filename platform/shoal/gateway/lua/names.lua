@@ -94,7 +94,8 @@ local function one_of(headers, text, binary)
   return from_binary(headers, binary)
 end
 
--- The name a request's headers give: name, is_revision, error. All nil when they give none.
+-- The name a request's headers give: name, is_revision, error. All nil when they give none. With mm-revision, no other
+-- name counts, and mm-vmodel-id is taken away.
 function M.from_headers(headers)
   local endpoint, bad = one_of(headers, "mm-vmodel-id", "mm-vmodel-id-bin")
   if bad then return nil, nil, bad end
@@ -105,9 +106,29 @@ function M.from_headers(headers)
     revision = headers:get("tas-model-id")
     if revision == "" then return nil, nil, "tas-model-id is empty" end
   end
+  local asked = headers:get("mm-revision")
+  if asked then
+    if asked == "" then return nil, nil, "mm-revision is empty" end
+    if revision and revision ~= asked then return nil, nil, "mm-revision names " .. asked .. " but mm-model-id " .. revision end
+    headers:remove("mm-vmodel-id") -- whatever else names the model does not count, here or at the activator
+    headers:remove("mm-vmodel-id-bin")
+    return asked, true
+  end
   if endpoint and revision then return nil, nil, BOTH end
   if revision then return revision, true end
   return endpoint, false
+end
+
+local KINDS = { always = "canary:", never = "stable:" }
+
+-- The kind of cluster a request is for, as its name starts: kind or nil, error.
+function M.kind(headers, is_revision)
+  local canary = headers:get("x-shoal-canary")
+  if not canary then return is_revision and "revision:" or "" end
+  local kind = KINDS[canary]
+  if not kind then return nil, "x-shoal-canary must be always or never, not " .. canary end
+  if is_revision then return nil, "x-shoal-canary is for endpoints, but mm-revision or mm-model-id names a revision" end
+  return kind
 end
 
 return M

@@ -52,18 +52,28 @@ local function send(handle, headers, cluster)
   handle:clearRouteCache()
 end
 
--- Names in headers must not contradict the path.
-local function check_headers(headers, name)
+-- What a request is for: name, kind of cluster; or nil, error. Names in headers must not contradict the path, but for
+-- mm-revision.
+local function wanted(headers, name)
   local given, is_revision, bad = names.from_headers(headers)
   if bad then return nil, bad end
-  if given and given ~= name then return nil, "the path names " .. name .. " but the header names " .. given end
-  return true, is_revision
+  local kind
+  kind, bad = names.kind(headers, is_revision)
+  if bad then return nil, bad end
+  if given and given ~= name then
+    if not headers:get("mm-revision") then return nil, "the path names " .. name .. " but the header names " .. given end
+    name = given
+  end
+  return name, kind
 end
 
-local function by_name(handle, headers, kind, name, is_revision)
-  local prefix = kind .. (is_revision and "revision:" or "")
-  if kind == "http" then prefix = is_revision and "http-revision:" or "http:" end
-  send(handle, headers, prefix .. names.escape(name))
+local function by_name(handle, headers, kind, name)
+  send(handle, headers, kind .. names.escape(name))
+end
+
+local function by_name_http(handle, headers, kind, name)
+  headers:replace("x-shoal-path", headers:get(":path"))
+  by_name(handle, headers, kind == "" and "http:" or "http-" .. kind, name)
 end
 
 -- The JSON part of a body, and whether tensors follow it: text, binary, error.
@@ -77,7 +87,8 @@ local function json_part(headers, body)
   return body:getBytes(0, length), true
 end
 
-local function infer(handle, name, is_revision, query)
+-- `in_path`: the name the body may repeat; false when no name but that of the header counts.
+local function infer(handle, in_path, kind, name, query)
   local encoding = handle:headers():get("content-encoding")
   if encoding and encoding ~= "identity" then
     return respond(handle, "415", "content-encoding " .. encoding .. " is not supported; use gzip or none")
@@ -88,7 +99,7 @@ local function infer(handle, name, is_revision, query)
   local text, binary, bad = json_part(headers, body)
   local form
   if text then
-    form, bad = json.form(text, name, binary)
+    form, bad = json.form(text, in_path, binary)
   end
   if not form then return respond(handle, "400", bad) end
   if form == "protobuf" then
@@ -96,11 +107,10 @@ local function infer(handle, name, is_revision, query)
     headers:replace("x-shoal-form", "protobuf")
     handle:streamInfo():dynamicMetadata():set("shoal", "converted", true)
     headers:replace("content-type", "application/json")
-    return by_name(handle, headers, "", name, is_revision)
+    return by_name(handle, headers, kind, name)
   end
   if not binary then headers:replace("content-type", "application/json") end
-  headers:replace("x-shoal-path", headers:get(":path"))
-  by_name(handle, headers, "http", name, is_revision)
+  by_name_http(handle, headers, kind, name)
 end
 
 function envoy_on_request(handle)
@@ -116,11 +126,10 @@ function envoy_on_request(handle)
   end
   if who == "mesh" then return send(handle, headers, MESH) end
   if not name then return respond(handle, "400", "the name in the path is not percent-encoded properly") end
-  local fits, is_revision = check_headers(headers, name)
-  if not fits then return respond(handle, "400", is_revision) end
-  if who == "infer" then return infer(handle, name, is_revision, query) end
-  headers:replace("x-shoal-path", headers:get(":path"))
-  by_name(handle, headers, "http", name, is_revision)
+  local asked, kind = wanted(headers, name)
+  if not asked then return respond(handle, "400", kind) end
+  if who == "infer" then return infer(handle, asked == name and name, kind, asked, query) end
+  by_name_http(handle, headers, kind, asked)
 end
 
 -- Errors of requests that were converted to gRPC come from the transcoder as a google.rpc.Status; the V2 protocol words

@@ -33,7 +33,7 @@ local function to_activator(headers)
   local route = headers:get("x-shoal-route")
   if not route or string.find(route, "shoal:", 1, true) == 1 then return end
   local kind, escaped = string.match(route, "^(.*):(.*)$")
-  local is_revision = kind and kind ~= "http"
+  local is_revision = kind == "revision" or kind == "http-revision"
   name_in_headers(headers, is_revision and "mm-model-id" or "mm-vmodel-id", names.unescape(escaped or route))
 end
 
