@@ -348,3 +348,21 @@ async def test_wrong_requests_are_told_what_is_wrong(digits, admin, path, body, 
     answer = await admin.post(f"/rollouts/{path}", content=body)
     assert answer.status_code == status
     assert named in answer.json()["error"]
+
+
+async def test_prometheus_sees_both_revisions_until_the_endpoint_is_deleted(digits, admin):
+    await digits.mesh.declare(declaration("v2"))
+    await reach(digits, Phase.PAUSED)
+    for _ in range(3):
+        await digits.client.infer("digits", metadata=CANARY_HEADER)
+    await until(lambda: digits.mesh.rollout("digits").target_window.requests == 3)
+    metrics = (await admin.get("/metrics")).text
+    target = '{endpoint="digits",revision="digits__v2",role="target"}'
+    assert f"shoal_rollout_requests_total{target} 3.0" in metrics
+    assert f"shoal_rollout_errors_total{target} 0.0" in metrics
+    assert f"shoal_rollout_weight{target} 0.1" in metrics
+    assert f"shoal_rollout_latency_milliseconds_count{target} 3.0" in metrics
+    assert 'shoal_rollout_weight{endpoint="digits",revision="digits__v1",role="active"} 0.9' in metrics
+    assert 'shoal_rollout_phase{endpoint="digits",phase="Paused"} 1.0' in metrics
+    await digits.mesh.undeclare("digits")
+    assert 'endpoint="digits"' not in (await admin.get("/metrics")).text
