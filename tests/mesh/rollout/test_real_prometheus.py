@@ -1,0 +1,80 @@
+"""Checks against a real Prometheus server."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import time
+
+import httpx
+import pytest
+
+from mesh_rollout_support import until
+from shoal.core.actions import AskCheck
+from shoal.core.rollout.plan import Check, Metric
+from shoal.mesh.rollout.asking import CheckAsker
+
+pytestmark = pytest.mark.server
+
+PROGRAM = "prometheus"
+HOW = "not found; on Debian: apt-get download prometheus, dpkg -x the file, and put usr/bin/prometheus on the PATH"
+ODD = "di\"gi'ts`\\{}\n"
+"""A name that would end any string, if it could."""
+
+
+def ready(url):
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"{url}/-/ready", timeout=1, trust_env=False).status_code == 200
+    return False
+
+
+@pytest.fixture
+def prometheus(tmp_path):
+    program = shutil.which(PROGRAM)
+    assert program, f"{PROGRAM}: {HOW}"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    config = tmp_path / "prometheus.yml"
+    config.write_text("{}")
+    command = [
+        program, f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'data'}",
+        f"--web.listen-address={address}", "--log.level=error",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        ends = time.monotonic() + 60
+        while not ready(f"http://{address}"):
+            assert process.poll() is None, "Prometheus ended at once"
+            assert time.monotonic() < ends, "Prometheus does not become ready"
+            time.sleep(0.02)
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+async def test_queries_are_understood_and_names_stay_names(prometheus):
+    answers = []
+    asker = CheckAsker(answers.append)
+
+    async def ask(query, **limits):
+        check = Check("prom", Metric.PROMETHEUS, url=prometheus, query=query, timeout=10.0, **limits)
+        asker.start(AskCheck("digits", "r1", "old", ODD, check))
+        await until(lambda: answers, "an answer")
+        return answers.pop()
+
+    try:
+        answer = await ask("vector(0.5)", max=0.4)
+        assert (answer.good, answer.value) == (False, 0.5)
+        answer = await ask("scalar(vector(3))", min=3)
+        assert (answer.good, answer.value) == (True, 3.0)
+        assert (await ask('up{model="{{target}}"}', max=1)).message.endswith("the query found nothing")
+        assert (await ask("vector(0) / 0", max=1)).message.endswith("the query yields NaN")
+        assert "parse error" in (await ask("rate(", max=1)).message
+        for quote in "\"'":  # the name that was filled in is the very one that is written out here
+            query = f"label_replace(vector(1), 'm', {quote}{{{{target}}}}{quote}, '', '')"
+            written = "label_replace(vector(1), 'm', \"di\\\"gi'ts`\\\\{}\\n\", '', '')"
+            assert (await ask(f"{query} == on (m) {written}", min=1)).good is True
+    finally:
+        await asker.close()
