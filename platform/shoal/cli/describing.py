@@ -28,7 +28,8 @@ def describe_object(target: session.Target, kind: str, name: str) -> None:
             raise CliError(f"{resource.plural} {name} not found in namespace {target.namespace}")
         events = await _events(client, target.namespace, resource, name)
         copies = await _copies(client, target.namespace, name) if resource == INFERENCE_SERVICES else None
-        return describe(resource, item, events, copies)
+        text = describe(resource, item, events, copies)
+        return f"{text}\n{await _rollout(client, target.namespace, name)}" if resource == INFERENCE_SERVICES else text
 
     show(session.run(target, work))
 
@@ -92,6 +93,18 @@ async def _events(client: KubeClient, namespace: str, resource: Resource, name: 
         and event.get("involvedObject", {}).get("kind") == resource.kind
     ]
     return sorted(mine, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+
+
+async def _rollout(client: KubeClient, namespace: str, name: str) -> str:
+    """How the newest rollout stands, as `shoal rollout status` shows it."""
+    from shoal.cli.rolloutview import plain, whole
+    from shoal.client.reports import RolloutReport
+
+    try:
+        document = await session.mesh_json(client, namespace, f"/rollouts/{name}")
+    except (CliError, ApiError):
+        return "Rollout:\n  none"
+    return "Rollout:\n" + _indent(plain(whole(RolloutReport.model_validate(document))))
 
 
 async def _copies(client: KubeClient, namespace: str, name: str) -> list[Object] | None:

@@ -10,6 +10,7 @@ import typer
 from shoal.cli import lifecycle, objects, traffic
 from shoal.cli.claims import app as claims
 from shoal.cli.errors import CliError
+from shoal.cli.rollouts import app as rollouts
 from shoal.cli.runtime import app as runtime
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
 lifecycle.register(app)
 objects.register(app)
 traffic.register(app)
+app.add_typer(rollouts, name="rollout")
 app.add_typer(claims, name="pvc")
 app.add_typer(runtime, name="runtime")
 
