@@ -9,6 +9,8 @@ import joblib
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 from sklearn.svm import SVC
 
 EIGHT = (
@@ -40,6 +42,15 @@ def train_numbered(path: Path, number: int, version: int, pad_bytes: int) -> lis
     model.weight_ = np.random.default_rng(number * VERSIONS + version).bytes(pad_bytes)
     joblib.dump(model, path)
     return [int(value) for value in model.predict(samples())]
+
+
+def train_failing(path: Path, number: int, version: int) -> None:
+    """A classifier that loads well and then errs on nearly every input: its encoder never saw such values."""
+    digits = load_digits()
+    seen = digits.data[:2]
+    model = make_pipeline(OneHotEncoder(handle_unknown="error"), GaussianNB())
+    model.steps[0][1].sparse_output = False
+    joblib.dump(model.fit(seen, label(number, version) + np.arange(2)), path)
 
 
 def label(number: int, version: int) -> int:

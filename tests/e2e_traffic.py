@@ -24,7 +24,7 @@ FORMS = ("grpc", "seed", "json", "binary")
 
 @dataclass(slots=True)
 class Subject:
-    """A model under traffic. Answers may come from versions `oldest` (at sending) to `newest` (at answering)."""
+    """A model under traffic. Answers may come from `oldest` (at sending) to `newest` (then or at answering)."""
 
     name: str
     number: int
@@ -33,19 +33,26 @@ class Subject:
     newest: int = 1
     revisions: dict[int, str] = field(default_factory=dict)
     """Revision ids by version, as answers named them."""
+    divided: bool = False
+    """A rollout divides requests: an answer of the newer version does not mean that the older one is gone."""
+    counts: Counter[int] = field(default_factory=Counter)
+    """Answers by version."""
 
-    def judge(self, row: int, value: int, revision: str, oldest: int) -> str:
+    def judge(self, row: int, value: int, revision: str, allowed: tuple[int, int]) -> str:
         """What is wrong with an answer; empty if nothing is. Also notes that a newer version has answered."""
         number, version = version_of(value)
         if number != self.number:
             return f"answered by model {number}"
-        if not oldest <= version <= self.newest:
-            return f"answered by version {version}, allowed were {oldest} to {self.newest}"
+        oldest, newest = allowed[0], max(allowed[1], self.newest)
+        if not oldest <= version <= newest:
+            return f"answered by version {version}, allowed were {oldest} to {newest}"
         if value != self.answers[version][row]:
             return f"version {version} answered {value} to row {row}"
         if self.revisions.setdefault(version, revision) != revision:
             return f"version {version} is {revision}, but was {self.revisions[version]}"
-        self.oldest = max(self.oldest, version)
+        self.counts[version] += 1
+        if not self.divided:
+            self.oldest = max(self.oldest, version)
         return ""
 
 
@@ -64,6 +71,7 @@ class Traffic:
         self._infer = self._channel.unary_unary(
             oip.method_path("ModelInfer"), oip.ModelInferRequest.SerializeToString, oip.ModelInferResponse.FromString
         )
+        self._stopped = False
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=200))
 
     @property
@@ -82,7 +90,7 @@ class Traffic:
         tasks: set[asyncio.Task[None]] = set()
         started = time.perf_counter()
         sent = 0
-        while (elapsed := time.perf_counter() - started) < seconds:
+        while (elapsed := time.perf_counter() - started) < seconds and not self._stopped:
             while sent < elapsed * rate:
                 task = asyncio.create_task(self.ask(pick(), next(forms)))
                 tasks.add(task)
@@ -93,15 +101,19 @@ class Traffic:
             await asyncio.wait(tasks)
         return sent / (time.perf_counter() - started)
 
+    def stop(self) -> None:
+        """Send no more; `play` returns once everything is answered."""
+        self._stopped = True
+
     async def ask(self, subject: Subject, form: str, timeout: float = 60.0) -> None:
         """One request."""
         row = random.randrange(len(self._rows))
-        oldest = subject.oldest
+        allowed = subject.oldest, subject.newest
         started = time.perf_counter()
         try:
             sent = self._by_grpc(subject, row, timeout) if form == "grpc" else self._by_rest(subject, row, form)
             value, revision = await asyncio.wait_for(sent, timeout)
-            wrong = subject.judge(row, value, revision, oldest)
+            wrong = subject.judge(row, value, revision, allowed)
         except grpc.aio.AioRpcError as error:
             wrong = f"{error.code().name} {error.details()}"
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError) as error:
