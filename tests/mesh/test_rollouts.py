@@ -183,6 +183,18 @@ async def test_what_was_rolled_back_stays_so_over_a_restart_until_it_is_retried(
     await serving(digits, "v2")
 
 
+async def test_loading_by_name_after_a_rollback_loads_what_serves(digits):
+    await digits.mesh.declare(declaration("v2"))
+    await reach(digits, Phase.PAUSED)
+    await digits.mesh.steer("digits", Verb.ABORT)
+    repository = f"http://{digits.subnet}.1:18008/v2/repository/models/digits"
+    async with httpx.AsyncClient(trust_env=False) as http:
+        await http.post(f"{repository}/unload")
+        await until(lambda: "digits__v1" not in digits.pods["pod-1"].loaded)
+        assert (await http.post(f"{repository}/load")).status_code == 200
+    assert "digits__v1" in digits.pods["pod-1"].loaded
+
+
 async def test_a_revision_that_does_not_load_is_rolled_back_with_the_reason(digits):
     await digits.mesh.declare(declaration("v2", fail="no such file"))
     await reach(digits, Phase.ROLLED_BACK)

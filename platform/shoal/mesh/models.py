@@ -76,6 +76,11 @@ class Models:
         """How an endpoint stands."""
         return self._engine.core.endpoint(EndpointName(name))
 
+    def wanted(self, endpoint: EndpointView) -> RevisionId:
+        """The revision an endpoint shall lead to: the declared one, unless that was rolled back."""
+        rollouts = self._catalog.rollouts.get(endpoint.name)
+        return endpoint.active if rollouts and rollouts.holds(endpoint.target) else endpoint.target
+
     def owner(self, name: str) -> str:
         """Whose endpoint it is; empty if nobody's."""
         return self._catalog.owner(EndpointName(name))

@@ -70,12 +70,12 @@ class ServerApi:
                 yield IndexEntry(view.name, view.active, state, reason)
 
     async def load(self, name: str) -> None:
-        """Load what a name shall lead to, also if that failed before, and wait for it.
+        """Load what a name shall lead to, also if that failed before, and wait for it. After a rollback: what serves.
 
         Raises:
             RequestError: NOT_FOUND, or INTERNAL with the reason.
         """
-        revision = self._endpoint(name).target
+        revision = self._models.wanted(self._endpoint(name))
         await self._models.ensure_loaded(revision, retry=True)
         await self._models.settled(revision, LOAD_TIMEOUT)
         view = self._models.model(revision)

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from shoal.core.events import EndpointDeclared
 from shoal.core.rollout.plan import IMMEDIATE, Plan
-from shoal.core.rollout.record import Phase
 from shoal.core.types import EndpointName
 from shoal.mesh.api import Declaration
 from shoal.mesh.records import EndpointRecord, ModelRecord
@@ -57,9 +56,8 @@ def begins_again(
 ) -> bool:
     """Whether a declaration of a revision that was rolled back is another one: with another plan, or with a runtime or
     the evidence it lacked."""
-    if rollouts is None or rollouts.current.phase is not Phase.ROLLED_BACK:
-        return False
-    if existing.target != rollouts.current.target or existing.active == existing.target:
+    held = existing.active != existing.target == declaration.revision
+    if rollouts is None or not held or not rollouts.holds(existing.target):
         return False
     placeable = before is not None and before.unplaceable is not None and declaration.unplaceable is None
     plan = _plan(existing, declaration)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from shoal.core.rollout.plan import Plan
-from shoal.core.rollout.record import Rollout
-from shoal.core.types import EndpointName
+from shoal.core.rollout.record import Phase, Rollout
+from shoal.core.types import EndpointName, RevisionId
 from shoal.mesh.api import PastRollout
 from shoal.mesh.rollout.codec import from_document, plan_document, to_document
 from shoal.registry.protocol import MAX_VALUE_BYTES, Delete, Put
@@ -60,6 +60,10 @@ class Rollouts:
             return replace(self, current=rollout, predictor=predictor or self.predictor)
         past = (PastRollout(self.current, self.predictor), *self.past)[:MAX_PAST]
         return Rollouts(rollout, predictor, self.number + 1, past)
+
+    def holds(self, target: RevisionId) -> bool:
+        """Whether this revision was rolled back and nothing was declared since."""
+        return self.current.phase is Phase.ROLLED_BACK and self.current.target == target
 
     def puts(self, before: Rollouts | None) -> list[Put]:
         """What is to be written where `before` was written last."""
