@@ -30,6 +30,7 @@ from shoal.mesh.api import (
     RolloutRefusedError,
     RolloutStatus,
     RuntimeChooser,
+    SampleReader,
 )
 
 
@@ -140,6 +141,9 @@ class RecordingMesh:
         """The endpoint stands so from now on."""
         self.views[name] = view
         self._changed.put_nowait(frozenset({name}))
+
+    def set_samples(self, read: SampleReader) -> None:
+        self.samples = read
 
     def set_runtimes(self, choose: RuntimeChooser) -> None:
         self.chooser = choose

@@ -35,6 +35,7 @@ from shoal.controller.strangers import Strangers
 from shoal.controller.watching import Watcher, quiet_informers
 from shoal.core.types import FailureReason, RuntimeName, Unplaceable
 from shoal.mesh.api import MeshApi, RuntimeChooser
+from shoal.mesh.rollout.packaged import PackagedSamples
 from shoal.resources.choose import Chosen, requirements_from_type
 from shoal.resources.evidence import TRUSTED_KEYS, required_of_runtime
 from shoal.resources.settings import FACTORY_CONFIG, USER_CONFIG, without_effect
@@ -59,6 +60,7 @@ class Controller:
         self.store = Store()
         self.recorder = Recorder(kube, clock)
         self.evidence = EvidenceGate(self.store, settings.claims, clock)
+        mesh.set_samples(PackagedSamples(self.store.storage_entries, settings.claims))
         self._isvcs = IsvcReconciler(settings, self.store, mesh, kube, self.recorder, clock, self.evidence)
         self._runtimes = RuntimeReconciler(settings, self.store, kube, self.recorder, clock, self._isvcs.uses)
         self.strangers = Strangers(settings, kube, clock, self._add_stranger)

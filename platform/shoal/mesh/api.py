@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -42,6 +42,8 @@ class Declaration:
     """Who declared it, for the history."""
     predictor: str = ""
     """`spec.predictor` as JSON: kept with the history, so that going back can declare it again."""
+    stepwise: bool = False
+    """Carry the plan out also where the revision served before; otherwise going back to one that is kept is immediate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,11 @@ class PodEndpoint:
 
 RuntimeChooser: TypeAlias = Callable[[str], RuntimeName | Unplaceable]
 """Chooses the runtime for a type string of `mmesh.ModelInfo`, such as `mt:sklearn:0|pv:grpc-v2` or `rt:triton-2.x`."""
+
+
+SampleReader: TypeAlias = Callable[[ModelInfo], Awaitable[Sequence[bytes]]]
+"""Reads the sample requests that came with a model, as `ModelInferRequest` messages; none if it has none. Raises
+OSError or ValueError where they cannot be read."""
 
 
 class RolloutRefusedError(Exception):
@@ -136,6 +143,9 @@ class MeshApi(Protocol):
 
     def set_runtimes(self, choose: RuntimeChooser) -> None:
         """How to choose runtimes for models registered by clients, whenever runtimes change."""
+
+    def set_samples(self, read: SampleReader) -> None:
+        """How to read the requests new revisions are warmed up with."""
 
     def pod_found(self, pod: PodEndpoint) -> None:
         """A pod exists at this address (again, or anew); the mesh connects to its adapter and keeps trying."""

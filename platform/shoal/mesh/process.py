@@ -21,7 +21,7 @@ from shoal.mesh import activator_grpc
 from shoal.mesh.activator_grpc import Activator
 from shoal.mesh.activator_http import RestActivator
 from shoal.mesh.admin import Admin
-from shoal.mesh.api import Declaration, PodEndpoint, RolloutStatus, RuntimeChooser
+from shoal.mesh.api import Declaration, PodEndpoint, RolloutStatus, RuntimeChooser, SampleReader
 from shoal.mesh.bulletin import Bulletin
 from shoal.mesh.catalog import Catalog
 from shoal.mesh.engine import Engine
@@ -32,8 +32,7 @@ from shoal.mesh.management import Management
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.models import Models
 from shoal.mesh.pods import PodLink
-from shoal.mesh.rollout.parts import RolloutParts, no_samples
-from shoal.mesh.rollout.samples import Samples
+from shoal.mesh.rollout.parts import RolloutParts
 from shoal.mesh.rollout.steering import Steering
 from shoal.mesh.server_api import ServerApi
 from shoal.mesh.settings import MeshSettings
@@ -54,7 +53,6 @@ class MeshProcess:
         settings: ports, limits and waits.
         core: settings of the decisions.
         check_invariants: verify the core's invariants after every event and log what is broken.
-        samples: reads the requests that came with a revision, to warm its copies up with.
     """
 
     def __init__(
@@ -63,7 +61,6 @@ class MeshProcess:
         core: CoreSettings | None = None,
         *,
         check_invariants: bool = False,
-        samples: Samples = no_samples,
     ) -> None:
         self._settings = settings
         self._metrics = Metrics(per_model=settings.per_model_metrics)
@@ -73,7 +70,6 @@ class MeshProcess:
         self._link_tasks: dict[PodId, asyncio.Task[None]] = {}
         self._engine = Engine(Core(core or CoreSettings()), check_invariants=check_invariants)
         self._usage = UsageMeter(self._engine.submit, self._in_flight, self._metrics, self._engine.now)
-        self._samples = samples
         self._synced = asyncio.Event()
         self._serving = False
         self._stack = contextlib.AsyncExitStack()
@@ -103,7 +99,7 @@ class MeshProcess:
         self._models = Models(self._engine, self._catalog, self._bulletin)
         self._steering = Steering(self._engine, self._catalog)
         self._rollouts = RolloutParts(
-            self._engine, self._links, self._in_flight, self._metrics.registry, self._models.info, self._samples
+            self._engine, self._links, self._in_flight, self._metrics.registry, self._models.info
         )  # fmt: skip
         self._gateways: Gateways = GatewayControl(
             gateway_settings(settings),
@@ -268,6 +264,10 @@ class MeshProcess:
     def set_runtimes(self, choose: RuntimeChooser) -> None:
         """See `MeshApi`."""
         self._background(self._models.set_runtimes(choose))
+
+    def set_samples(self, read: SampleReader) -> None:
+        """See `MeshApi`."""
+        self._rollouts.warmer.samples = read
 
     def pod_found(self, pod: PodEndpoint) -> None:
         """See `MeshApi`."""

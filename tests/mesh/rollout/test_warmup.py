@@ -31,8 +31,9 @@ class Warming:
         self.packaged, self.recent, self.unreadable = [], [], None
         self.in_flight = InFlight()
         self.warmer = CopyWarmer(
-            self.events.append, pods.links.get, self.in_flight, INFOS.get, self.samples, lambda endpoint: self.recent
+            self.events.append, pods.links.get, self.in_flight, INFOS.get, lambda endpoint: self.recent
         )
+        self.warmer.samples = self.samples
 
     async def samples(self, info):
         assert info is INFOS["new"]

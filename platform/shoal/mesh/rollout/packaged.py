@@ -24,7 +24,7 @@ MAX_SAMPLES: Final = 100
 
 
 class PackagedSamples:
-    """Implements `Samples`.
+    """A `SampleReader`.
 
     Args:
         entries: of the Secret `storage-config`, as it is now.
@@ -36,7 +36,7 @@ class PackagedSamples:
         self._claims = claims
 
     async def __call__(self, info: ModelInfo) -> Sequence[bytes]:
-        """See `Samples`. Models that are in no package have none."""
+        """See `SampleReader`. Models that are in no package have none."""
         return await asyncio.to_thread(_read, source_of(info), self._entries(), self._claims)
 
 

@@ -16,7 +16,6 @@ from shoal.mesh.pods import PodLink
 from shoal.mesh.rollout.asking import CheckAsker
 from shoal.mesh.rollout.metrics import RolloutCollector
 from shoal.mesh.rollout.observer import Observer
-from shoal.mesh.rollout.samples import Samples
 from shoal.mesh.rollout.shadow import Shadower
 from shoal.mesh.rollout.warmup import CopyWarmer
 
@@ -30,7 +29,6 @@ class RolloutParts:
         in_flight: keeps copies from being unloaded under a request.
         registry: for metrics.
         info: what pods are told of a revision.
-        samples: the requests that came with a model.
     """
 
     def __init__(
@@ -40,13 +38,12 @@ class RolloutParts:
         in_flight: InFlight,
         registry: CollectorRegistry,
         info: Callable[[RevisionId], ModelInfo | None],
-        samples: Samples,
     ) -> None:
         self._core = engine.core
         registry.register(RolloutCollector(self._views))
         self.observer = Observer(engine.submit, self._newest)
         self.shadower = Shadower(self.observer, self._newest, self._loaded, links.get, in_flight, registry)
-        self.warmer = CopyWarmer(engine.submit, links.get, in_flight, info, samples, self.shadower.recent.of)
+        self.warmer = CopyWarmer(engine.submit, links.get, in_flight, info, self.shadower.recent.of)
         self.asker = CheckAsker(engine.submit)
 
     async def run(self) -> None:
@@ -71,8 +68,3 @@ class RolloutParts:
     def _loaded(self, revision: RevisionId) -> Sequence[PodId]:
         model = self._core.model(revision)
         return [copy.pod for copy in model.copies if copy.state is CopyState.LOADED] if model else ()
-
-
-async def no_samples(_: ModelInfo) -> Sequence[bytes]:
-    """Where models come without sample requests."""
-    return ()

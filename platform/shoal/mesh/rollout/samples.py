@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from shoal.mesh.api import ModelInfo
@@ -18,13 +18,14 @@ _WIDTHS: Final = {
     "BYTES": 4,  # the length of an empty string
 }  # fmt: skip
 
-Samples = Callable[[ModelInfo], Awaitable[Sequence[bytes]]]
-"""The sample requests that came with a model, as `ModelInferRequest` messages; none if it has none. Raises OSError or
-ValueError where they cannot be read."""
-
 
 class CannotMakeError(ValueError):
     """No request can be made up from what the model server says; the message says why."""
+
+
+async def no_samples(_: ModelInfo) -> Sequence[bytes]:
+    """A `SampleReader` where models come without any."""
+    return ()
 
 
 def made_up(metadata: Any) -> bytes:

@@ -21,12 +21,12 @@ from shoal.core.actions import Forward, WarmUpCopies
 from shoal.core.events import Event, WarmedUp
 from shoal.core.types import EndpointName, PodId, RevisionId
 from shoal.mesh.activator_grpc import translated
-from shoal.mesh.api import ModelInfo
+from shoal.mesh.api import ModelInfo, SampleReader
 from shoal.mesh.forwarding import InFlight
 from shoal.mesh.naming import ID_PATHS, forwarded_headers
 from shoal.mesh.pods import PodLink
 from shoal.mesh.rollout.leaving import PodLeftError, pod_may_leave
-from shoal.mesh.rollout.samples import CannotMakeError, Samples, made_up
+from shoal.mesh.rollout.samples import CannotMakeError, made_up, no_samples
 from shoal.mesh.wire import write_string
 from shoal_protos import inference as oip
 
@@ -71,8 +71,10 @@ class CopyWarmer:
         link: the connection to a pod.
         in_flight: keeps copies from being unloaded meanwhile.
         info: what pods are told of a revision.
-        samples: the requests that came with it.
         recent: the newest requests users sent to an endpoint, as `ModelInferRequest` messages.
+
+    Attributes:
+        samples: reads the requests that came with a model.
     """
 
     def __init__(
@@ -81,14 +83,13 @@ class CopyWarmer:
         link: Callable[[PodId], PodLink | None],
         in_flight: InFlight,
         info: Callable[[RevisionId], ModelInfo | None],
-        samples: Samples,
         recent: Callable[[EndpointName], Sequence[bytes]],
     ) -> None:
         self._submit = submit
         self._link = link
         self._in_flight = in_flight
         self._info = info
-        self._samples = samples
+        self.samples: SampleReader = no_samples
         self._recent = recent
         self._tasks: dict[tuple[EndpointName, str], asyncio.Task[None]] = {}
 
@@ -152,7 +153,7 @@ class CopyWarmer:
             return ()
         try:
             async with asyncio.timeout(action.warm_up.timeout * STORAGE_SHARE):
-                return await self._samples(info)
+                return await self.samples(info)
         except (OSError, ValueError) as error:  # TimeoutError is an OSError
             log.warning("samples of %s cannot be read: %s", action.revision, error or type(error).__name__)
             return ()
