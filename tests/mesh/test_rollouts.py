@@ -1,7 +1,9 @@
 """Rollouts in a whole mesh process with real model servers: declared, steered, restarted midway, gone back from."""
 
 import asyncio
+import contextlib
 import json
+import sqlite3
 from dataclasses import replace
 
 import grpc
@@ -12,6 +14,7 @@ from shoal.core.rollout.plan import Analyse, Check, Metric, Pause, Plan, SetWeig
 from shoal.core.rollout.record import Phase, Verb
 from shoal.core.types import FailureReason, Transition, Unplaceable
 from shoal.mesh.api import Declaration, ModelInfo, RolloutRefusedError
+from shoal.registry.protocol import RegistryError
 
 pytestmark = pytest.mark.server
 
@@ -287,6 +290,26 @@ async def test_all_is_forgotten_with_the_endpoint(digits):
     await digits.mesh.declare(declaration("v2", plan=Plan()))
     await serving(digits, "v2")
     assert (digits.mesh.rollout("digits").current.id, digits.mesh.rollout("digits").past) == ("digits-1", ())
+
+
+async def test_a_registry_that_takes_nothing_holds_no_rollout_up(digits):
+    await digits.mesh.declare(declaration("v2"))
+    await reach(digits, Phase.PAUSED)
+    with contextlib.closing(sqlite3.connect(digits.registry.removeprefix("sqlite:"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RegistryError, match="cannot be written"):
+            await digits.mesh.steer("digits", Verb.ABORT)
+        assert digits.mesh.rollout("digits").current.weight == 0
+        assert await digits.client.infer("digits") == "v1"
+        other.execute("ROLLBACK")
+    with pytest.raises(RolloutRefusedError, match="RolledBack and cannot abort"):
+        await digits.mesh.steer("digits", Verb.ABORT)
+    await digits.mesh.declare(declaration("v3"))  # durable when it returns, and so is what came before
+    await digits.stop_mesh()
+    await digits.start_mesh()
+    await reach(digits, Phase.PAUSED)
+    status = digits.mesh.rollout("digits")
+    assert (status.current.id, status.past[0].rollout.phase) == ("digits-2", Phase.ROLLED_BACK)
 
 
 # --- HTTP ------------------------------------------------------------------------------------------------------------

@@ -6,8 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from itertools import groupby
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 from shoal.core.actions import (
     Action,
@@ -29,15 +28,23 @@ from shoal.core.actions import (
 from shoal.core.core import Core
 from shoal.core.events import Event, RequestAbandoned, RequestWaiting, Tick
 from shoal.core.types import PodId, RevisionId, RouteKey, Ticket
+from shoal.registry.protocol import RegistryError
 
 log = logging.getLogger(__name__)
+
+SAVE_AGAIN: Final = 5.0
+"""Seconds after which a registry that did not take a record is tried again."""
 
 
 class Executor(Protocol):
     """Carries out what the core asks for. Everything but persisting only starts the work."""
 
     async def persist(self, actions: Sequence[Persist | PersistRollout]) -> None:
-        """Make durable before returning, what concerns one endpoint as one."""
+        """Make durable before returning, what concerns one endpoint as one, and what could not be made so before.
+
+        Raises:
+            RegistryError: not all of it; what is left is tried again with the next call.
+        """
 
     def load(self, pod: PodId, revision: RevisionId) -> None:
         """Start a load."""
@@ -85,6 +92,8 @@ class Engine:
         self._next_ticket = 1
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_due = 0.0
+        self._unsaved = False
+        self._save_again: asyncio.TimerHandle | None = None
 
     def now(self) -> float:
         """The time events happen at."""
@@ -95,7 +104,11 @@ class Engine:
         self._events.put_nowait((event, None))
 
     async def apply(self, event: Event) -> None:
-        """Tell the core and wait until the actions that follow are started, and the durable ones done."""
+        """Tell the core and wait until the actions that follow are started, and the durable ones done.
+
+        Raises:
+            RegistryError: they are not durable yet; the event was handled all the same.
+        """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._events.put_nowait((event, done))
         await done
@@ -123,32 +136,52 @@ class Engine:
             while True:
                 event, done = await self._events.get()
                 try:
-                    await self._handle(event, executor)
+                    unsaved = await self._handle(event, executor, waited=done is not None)
                 except Exception as error:
                     log.exception("event failed: %s", type(event).__name__)
                     if done and not done.done():
                         done.set_exception(error)
                 else:
                     if done and not done.done():
-                        done.set_result(None)
+                        done.set_exception(unsaved) if unsaved else done.set_result(None)
         finally:
-            if self._alarm:
-                self._alarm.cancel()
+            for timer in (self._alarm, self._save_again):
+                if timer:
+                    timer.cancel()
 
-    async def _handle(self, event: Event, executor: Executor) -> None:
+    async def _handle(self, event: Event, executor: Executor, *, waited: bool) -> RegistryError | None:
+        """Carry out what follows from an event. What went wrong if it could not be made durable: then the rest is done
+        nevertheless, for requests matter more than what a restart in just that moment would forget."""
         now = self._clock()
-        for durable, actions in groupby(self.core.handle(event, now), _is_durable):
-            if durable:
-                await executor.persist([a for a in actions if isinstance(a, Persist | PersistRollout)])
-            else:
-                for action in actions:
-                    self._carry_out(action, executor)
+        actions = self.core.handle(event, now)
+        durable = [action for action in actions if isinstance(action, Persist | PersistRollout)]
+        again = self._unsaved and (waited or self._save_again is None)
+        unsaved = await self._persist(durable, executor) if durable or again else None
+        for action in actions:
+            self._carry_out(action, executor)
         if self._check:
             try:
                 self.core.check_invariants()
             except Exception:
                 log.exception("an invariant is broken after %r", event)
         self._set_alarm(now)
+        return unsaved
+
+    async def _persist(self, actions: Sequence[Persist | PersistRollout], executor: Executor) -> RegistryError | None:
+        try:
+            await executor.persist(actions)
+        except RegistryError as error:
+            log.error("not durable yet, to be tried again in %g s: %s", SAVE_AGAIN, error)  # noqa: TRY400
+            self._unsaved = True
+            if self._save_again is None:
+                self._save_again = asyncio.get_running_loop().call_later(SAVE_AGAIN, self._ring_to_save)
+            return error
+        self._unsaved = False
+        return None
+
+    def _ring_to_save(self) -> None:
+        self._save_again = None
+        self.submit(Tick())
 
     def _carry_out(self, action: Action, executor: Executor) -> None:
         match action:
@@ -175,7 +208,7 @@ class Engine:
             case Changed():
                 executor.changed(action)
             case Persist() | PersistRollout():
-                raise AssertionError("made durable before")
+                pass  # done before anything else
             case _:
                 assert_never(action)
 
@@ -194,7 +227,3 @@ class Engine:
     def _ring(self) -> None:
         self._alarm = None
         self.submit(Tick())
-
-
-def _is_durable(action: Action) -> bool:
-    return isinstance(action, Persist | PersistRollout)

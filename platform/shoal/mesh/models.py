@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -37,6 +38,7 @@ from shoal.mesh.engine import Engine
 from shoal.mesh.errors import RequestError
 from shoal.mesh.records import ModelRecord
 from shoal.mesh.rollout import declaring
+from shoal.registry.protocol import RegistryError
 
 NEW_MODEL_AGE: Final = 3600.0
 """A newly declared model counts as last used an hour ago, so that declaring many does not push out what is in use
@@ -60,6 +62,8 @@ class Models:
         self._catalog = catalog
         self._bulletin = bulletin
         self._changing = asyncio.Lock()
+        # By endpoint and rollout, only the newest of each.
+        self._unsaved: defaultdict[EndpointName, dict[str, Persist | PersistRollout]] = defaultdict(dict)
         self._choose: RuntimeChooser | None = None
 
     # --- looking ----------------------------------------------------------------------------------------------------
@@ -283,17 +287,36 @@ class Models:
 
     async def persist(self, actions: Sequence[Persist | PersistRollout]) -> None:
         """Make endpoints and rollouts durable: all that concerns one endpoint at once, so that a crash leaves it as it
-        was before or as it is after. What nothing leads to any more is removed next."""
-        for name in dict.fromkeys(_endpoint_of(action) for action in actions):
-            mine = [action for action in actions if _endpoint_of(action) == name]
-            rollouts = [action.rollout for action in mine if isinstance(action, PersistRollout)]
-            last = next((action for action in reversed(mine) if isinstance(action, Persist)), None)
-            if last is None:
-                await self._catalog.set_rollouts(name, rollouts)
-            elif last.active and last.target:
-                self._settle(await self._catalog.set_endpoint(name, last.active, last.target, rollouts))
+        was before or as it is after. What nothing leads to any more is removed next.
+
+        Raises:
+            RegistryError: not all of it; what is left is tried again with the next call.
+        """
+        for action in actions:
+            if isinstance(action, Persist):
+                self._unsaved[action.name][""] = action
             else:
-                self._settle(await self._catalog.remove_endpoint(name))
+                self._unsaved[action.rollout.endpoint][action.rollout.id] = action
+        failure: RegistryError | None = None
+        for name in list(self._unsaved):
+            try:
+                await self._save(name, self._unsaved[name].values())
+            except RegistryError as error:
+                failure = error
+            else:
+                del self._unsaved[name]
+        if failure:
+            raise failure
+
+    async def _save(self, name: EndpointName, actions: Collection[Persist | PersistRollout]) -> None:
+        rollouts = [action.rollout for action in actions if isinstance(action, PersistRollout)]
+        last = next((action for action in actions if isinstance(action, Persist)), None)
+        if last is None:
+            await self._catalog.set_rollouts(name, rollouts)
+        elif last.active and last.target:
+            self._settle(await self._catalog.set_endpoint(name, last.active, last.target, rollouts))
+        else:
+            self._settle(await self._catalog.remove_endpoint(name))
 
     def _settle(self, after: Aftermath) -> None:
         for revision in after.forgotten:
@@ -310,10 +333,6 @@ class Models:
         for endpoint in list(endpoints):
             await self._engine.apply(declaring.restored(endpoint, self._catalog.rollouts.get(endpoint.name)))
         tell(f"{len(models)} models and {len(endpoints)} endpoints")
-
-
-def _endpoint_of(action: Persist | PersistRollout) -> EndpointName:
-    return action.name if isinstance(action, Persist) else action.rollout.endpoint
 
 
 def _spec(record: ModelRecord) -> ModelSpec:

@@ -70,7 +70,7 @@ class RolloutRoutes:
         except RolloutRefusedError as error:
             return JSONResponse({"error": str(error)}, 409)
         except RegistryError as error:
-            return JSONResponse({"error": f"nothing was changed: {error}"}, 503)
+            return JSONResponse({"error": f"done, but not durable yet, which is tried again: {error}"}, 503)
         status = self._steering.status(name)
         return self._report(status) if status else _unknown(name)
 
