@@ -30,7 +30,7 @@ from shoal.gateway.settings import GatewaySettings
 from shoal.mesh.engine import Engine
 from shoal.mesh.forwarding import InFlight
 from shoal.mesh.metrics import Metrics
-from shoal.mesh.rollout.parts import RolloutParts, no_samples
+from shoal.mesh.rollout.parts import RolloutParts
 from shoal.mesh.settings import MeshSettings
 from shoal.resources import canary, isvcstatus, predictor, rollout, storage
 from shoal.resources import inferenceservice as isvc
@@ -308,7 +308,7 @@ def adapter_settings() -> str:
 def metrics() -> str:
     """What `/metrics` exposes."""
     registry = Metrics(per_model=True).registry
-    RolloutParts(Engine(Core()), {}, InFlight(), registry, lambda _: None, no_samples)
+    RolloutParts(Engine(Core()), {}, InFlight(), registry, lambda _: None)
     shown = registry.collect()
     rows = ((f"`{m.name + ('_total' if m.type == 'counter' else '')}`", m.type, m.documentation) for m in shown)
     return table(("metric", "type", "meaning"), rows)

@@ -143,9 +143,12 @@ class Shadower:
         self._max_at_once = max_at_once
         self._timeout = timeout
         self._outcomes = Counter(
-            "shoal_shadow_requests", "Requests that were to be shadowed, by what became of that", ("outcome",),
+            "shoal_shadow_requests",
+            "Requests that were to go to a rollout's target too: `agreed`, `disagreed` or `failed`; "
+            "`dropped` (too many at once), `too_large`, `unreadable` and `no_copy` were not compared",
+            ("outcome",),
             registry=registry,
-        )  # fmt: skip
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._held = 0
         self._turn = 0
