@@ -37,6 +37,21 @@ async def test_the_access_log_says_who_served_what(server, tmp_path):
     assert (entry["status"], entry["grpc_status"], entry["attempts"]) == (200, "OK", 1)
 
 
+async def test_messages_larger_than_usual_pass_if_they_may(server):
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    async with (
+        running_gateway(max_message_bytes=24 << 20) as gateway,
+        grpc.aio.insecure_channel(gateway.target, options=options) as channel,
+    ):
+        await gateway.route({"digits": (server.upstream(REVISION),)})
+        request = oip.ModelInferRequest(model_name="digits", raw_input_contents=[bytes(20 << 20)])
+        assert (await Stub(channel).ModelInfer(request)).model_name == REVISION
+        request.raw_input_contents[0] = bytes(25 << 20)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await Stub(channel).ModelInfer(request)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 async def test_several_workers_route_alike(server):
     async with running_gateway(concurrency=3) as gateway:
         gateway.activator.revisions = {"digits"}

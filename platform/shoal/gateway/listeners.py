@@ -33,6 +33,8 @@ _MESH_SERVICES = (
 )
 LUA = "shoal.lua"
 _PLAIN = "grpc_plain"
+_DEFAULT_WINDOW = 1 << 24
+"""Bytes of a request that Envoy takes ahead on HTTP/2 unless told otherwise."""
 _TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
 _TRANSCODER_TYPE = "filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder"
 
@@ -101,7 +103,11 @@ def _listener(
         "stream_idle_timeout": "0s",
         "request_headers_timeout": "30s",
         "common_http_protocol_options": {"idle_timeout": "3600s"},
-        "http2_protocol_options": {"max_concurrent_streams": settings.max_streams},
+        "http2_protocol_options": {
+            "max_concurrent_streams": settings.max_streams,
+            # Envoy holds back no more of a request than its stream's window.
+            "initial_stream_window_size": max(_DEFAULT_WINDOW, settings.max_message_bytes),
+        },
         "local_reply_config": local_replies,
         "access_log": [watched_log()],
         "http_filters": filters,
