@@ -41,6 +41,9 @@ def test_settings_come_into_force_while_it_runs(tmp_path: Path) -> None:
         eventually(
             lambda: code_of(cluster.grpc, 3 * MIB) is grpc.StatusCode.NOT_FOUND, "the mesh to be back", timeout=30
         )
+        text = "{grpcMaxMessageSizeBytes: 25165824, enableAccessLogging: true}"
+        cluster.must("apply", "-f", "-", stdin=SETTINGS.format(text=text))
+        eventually(lambda: code_of(cluster.grpc, 20 * MIB) is grpc.StatusCode.NOT_FOUND, "the larger limit", timeout=30)
         path = oip.method_path("ModelInfer")
         eventually(
             lambda: path in cluster.must("logs", "gateway", "--tail", "50"), "a line of the access log", timeout=30
