@@ -25,8 +25,8 @@ class Upstream:
     watched: bool = False
     """Every request to it is reported (`GatewayCallbacks.observed`)."""
     shielded: bool = False
-    """Its server errors (5xx; INTERNAL, UNKNOWN, UNAVAILABLE, DATA_LOSS, UNIMPLEMENTED) are not passed on: the
-    activator answers instead, as when the copy is gone."""
+    """Its errors (400, 422, 5xx; UNKNOWN, INVALID_ARGUMENT, FAILED_PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED, INTERNAL,
+    UNAVAILABLE, DATA_LOSS) are not passed on: the activator answers instead, as when the copy is gone."""
     sticky: bool = False
     """On any upstream of a route: requests with the same `x-shoal-sticky` header go to the same upstream, as far as
     weights allow; those without it are divided as ever."""
@@ -40,7 +40,7 @@ class RequestSeen:
     revision: str
     milliseconds: float
     error: bool
-    """A server error: 5xx, or one of the gRPC statuses of `Upstream.shielded`, or no answer at all."""
+    """One of the errors of `Upstream.shielded`, or no answer at all."""
 
 
 @dataclass(frozen=True, slots=True)

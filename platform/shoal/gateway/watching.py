@@ -23,8 +23,13 @@ _FLUSH_SECONDS = 0.25
 _BUFFER_BYTES = 64 * 1024
 """A worker sends what it has when it is so much, about a hundred requests, or after `_FLUSH_SECONDS`."""
 
-SERVER_ERRORS: Final = frozenset(("2", "12", "13", "14", "15"))
-"""gRPC: UNKNOWN, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS."""
+ERRORS: Final = frozenset(("2", "3", "9", "11", "12", "13", "14", "15"))
+"""gRPC: UNKNOWN, INVALID_ARGUMENT, FAILED_PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+
+That a request is refused may be the new model's fault: model servers answer INVALID_ARGUMENT when a model raises. Where
+clients do send bad requests, the active revision refuses as many.
+"""
+_REFUSALS: Final = frozenset((400, 422))
 _DEADLINE_EXCEEDED = "4"
 _COPY_LOST = frozenset(("5", "404"))
 """gRPC NOT_FOUND and its like: the copy lost the model, which says nothing of the model."""
@@ -106,11 +111,11 @@ def _last_failed(entry: access_log_pb2.HTTPAccessLogEntry) -> bool:
     code = response.response_code.value
     status = response.response_trailers.get("grpc-status") or response.response_headers.get("grpc-status")
     if status is not None:
-        return status in SERVER_ERRORS or status == _DEADLINE_EXCEEDED
+        return status in ERRORS or status == _DEADLINE_EXCEEDED
     flags = entry.common_properties.response_flags
     if flags.downstream_remote_reset or flags.downstream_connection_termination:
         return _deadline_passed(entry)
-    return code == 0 or code >= 500
+    return code == 0 or code >= 500 or code in _REFUSALS
 
 
 def _deadline_passed(entry: access_log_pb2.HTTPAccessLogEntry) -> bool:

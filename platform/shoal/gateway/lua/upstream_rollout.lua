@@ -1,5 +1,5 @@
--- What upstream.lua and upstream_rest.lua do, on routes of a rollout: there, server errors of shielded copies are tried
--- again too, and attempts at watched copies are noted for the report that Envoy sends when the request is over
+-- What upstream.lua and upstream_rest.lua do, on routes of a rollout: there, errors of shielded copies are tried again
+-- too, and attempts at watched copies are noted for the report that Envoy sends when the request is over
 -- (watching.py). The report itself has how the last attempt went; notes are of those before it.
 require("shoal.upstream")
 
@@ -7,8 +7,12 @@ local prepare = envoy_on_request
 
 local NOTES = "shoal.attempts"
 local AGAIN = { ["404"] = true, ["503"] = true }
--- UNKNOWN, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS
-local SERVER_ERRORS = { ["2"] = true, ["12"] = true, ["13"] = true, ["14"] = true, ["15"] = true }
+-- UNKNOWN, INVALID_ARGUMENT, FAILED_PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS. Whether
+-- a request is at fault or the new model is, only the active revision's answer can tell.
+local ERRORS = {
+  ["2"] = true, ["3"] = true, ["9"] = true, ["11"] = true, ["12"] = true, ["13"] = true, ["14"] = true, ["15"] = true,
+}
+local REFUSALS = { ["400"] = true, ["422"] = true }
 -- NOT_FOUND, UNAVAILABLE: tried again on every route.
 local ALWAYS_AGAIN = { ["5"] = true, ["14"] = true }
 
@@ -50,7 +54,7 @@ function envoy_on_response(handle)
   local shielded = take(headers, "x-shoal-shielded")
   local status, grpc_status = headers:get(":status"), headers:get("grpc-status")
   local again = AGAIN[status] and not headers:get("x-shoal-served")
-  if shielded and (SERVER_ERRORS[grpc_status] or string.sub(status, 1, 1) == "5") then again = true end
+  if shielded and (ERRORS[grpc_status] or REFUSALS[status] or string.sub(status, 1, 1) == "5") then again = true end
   if again then headers:replace("x-shoal-again", "1") end
   if again or ALWAYS_AGAIN[grpc_status] then note_failure(handle, grpc_status or status) end
 end
