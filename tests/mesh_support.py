@@ -42,6 +42,7 @@ class PlainRuntime(model_runtime_pb2_grpc.ModelRuntimeServicer):
     loaded: dict[str, dict] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     infer_seconds: float = 0.0
+    answering: int = 0
 
     async def start(self) -> None:
         self.server = grpc.aio.server()
@@ -99,8 +100,12 @@ class PlainRuntime(model_runtime_pb2_grpc.ModelRuntimeServicer):
         return model_runtime_pb2.UnloadModelResponse()
 
     async def infer(self, request, context):
-        await asyncio.sleep(self.infer_seconds)
-        return await self.answer(request, context)
+        self.answering += 1
+        try:
+            await asyncio.sleep(self.infer_seconds)
+            return await self.answer(request, context)
+        finally:
+            self.answering -= 1
 
     async def answer(self, request, context):
         spec = self.loaded.get(request.model_name)

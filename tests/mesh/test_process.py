@@ -8,6 +8,7 @@ import grpc
 import httpx
 import pytest
 
+from mesh_rollout_support import until
 from mesh_support import MIB, Client, model_info
 from shoal_protos import inference as oip
 from shoal_protos.mmesh import model_mesh_pb2 as pb
@@ -109,6 +110,19 @@ async def test_streams_are_forwarded_with_the_name_in_every_message(world):
             yield oip.ModelInferRequest(model_name="alias", id=str(number))
 
     assert [(r.id, r.model_name) async for r in call(requests())] == [("0", "one"), ("1", "one"), ("2", "one")]
+
+
+async def test_a_request_at_a_pod_that_is_removed_goes_to_another(world):
+    pod = await world.start_pod("pod-1")
+    await world.start_mesh()
+    await register(world, "one")
+    assert await world.client.infer("x", metadata=to_model("one")) == "one"
+    await world.start_pod("pod-2")
+    pod.infer_seconds = 60
+    request = asyncio.create_task(world.client.infer("x", metadata=to_model("one"), timeout=20))
+    await until(lambda: pod.answering, "the request arrives")
+    world.mesh.pod_gone("pod-1")
+    assert await request == "one"
 
 
 async def test_a_pod_that_lost_a_model_gets_it_again_unnoticed(world):

@@ -20,6 +20,7 @@ from shoal.core.events import CopyMissing, RevisionUsage
 from shoal.core.types import PodId, RevisionId, RouteKey
 from shoal.mesh.engine import Engine
 from shoal.mesh.errors import RequestError
+from shoal.mesh.leaving import PodLeftError, pod_may_leave
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.pods import PodLink
 
@@ -132,7 +133,11 @@ class Forwarder:
                 continue
             self._in_flight.enter(forward)
             try:
-                return await call(link, forward, max(0.001, ends - time.monotonic()))
+                with pod_may_leave():
+                    return await call(link, forward, max(0.001, ends - time.monotonic()))
+            except PodLeftError:
+                trouble = f"pod {forward.pod} left"
+                exclude |= {forward.pod}
             except CopyGoneError as error:
                 if error.answer and await link.holds(forward.revision):
                     raise error.answer from None  # the model is there, and this is what it has to say

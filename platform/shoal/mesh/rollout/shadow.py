@@ -23,9 +23,9 @@ from shoal.core.rollout.record import Rollout
 from shoal.core.types import EndpointName, PodId, RevisionId, RouteKey
 from shoal.mesh.errors import RequestError
 from shoal.mesh.forwarding import CopyGoneError, InFlight, PodUnreachableError
+from shoal.mesh.leaving import PodLeftError, pod_may_leave
 from shoal.mesh.pods import PodLink
 from shoal.mesh.rollout.compare import Comparison, Outputs, UnreadableAnswerError, compare
-from shoal.mesh.rollout.leaving import PodLeftError, pod_may_leave
 from shoal.mesh.rollout.observer import Observer
 from shoal.mesh.rollout.recent import RecentRequests
 

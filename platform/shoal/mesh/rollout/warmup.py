@@ -23,9 +23,9 @@ from shoal.core.types import EndpointName, PodId, RevisionId
 from shoal.mesh.activator_grpc import translated
 from shoal.mesh.api import ModelInfo, SampleReader
 from shoal.mesh.forwarding import InFlight
+from shoal.mesh.leaving import PodLeftError, pod_may_leave
 from shoal.mesh.naming import ID_PATHS, forwarded_headers
 from shoal.mesh.pods import PodLink
-from shoal.mesh.rollout.leaving import PodLeftError, pod_may_leave
 from shoal.mesh.rollout.samples import CannotMakeError, made_up, no_samples
 from shoal.mesh.wire import write_string
 from shoal_protos import inference as oip
