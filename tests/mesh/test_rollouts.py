@@ -1,6 +1,5 @@
 """Rollouts in a whole mesh process with real model servers: declared, steered, restarted midway, gone back from."""
 
-import asyncio
 import contextlib
 import json
 import sqlite3
@@ -10,59 +9,16 @@ import grpc
 import httpx
 import pytest
 
-from shoal.core.rollout.plan import Analyse, Check, Metric, Pause, Plan, SetWeight, Strategy, WarmUp
+from rollouts_support import CANARY, ERRORS, declaration, phase, reach, serving, until
+from shoal.core.rollout.plan import Analyse, Pause, Plan, SetWeight, WarmUp
 from shoal.core.rollout.record import Phase, Verb
 from shoal.core.types import FailureReason, Transition, Unplaceable
-from shoal.mesh.api import Declaration, ModelInfo, RolloutRefusedError
+from shoal.mesh.api import RolloutRefusedError
 from shoal.registry.protocol import RegistryError
 
 pytestmark = pytest.mark.server
 
-ERRORS = Check("errors", Metric.ERROR_RATE, max=0.01)
-CANARY = Plan(
-    Strategy.CANARY,
-    steps=(SetWeight(100), Pause(None), SetWeight(500), Pause(None)),
-    checks=(ERRORS,),
-)
 CANARY_HEADER = [("x-shoal-canary", "always")]
-
-
-def declaration(revision, plan=CANARY, *, unplaceable=None, by="", **model):
-    path = json.dumps({"answer": revision, **model})
-    return Declaration(
-        "digits",
-        f"digits__{revision}",
-        ModelInfo("rt:test", path),
-        None if unplaceable else "test",
-        unplaceable,
-        plan=plan,
-        by=by,
-        predictor=json.dumps({"model": {"version": revision}}),
-    )
-
-
-async def until(condition, seconds=10.0):
-    """Wait until something holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 (there is no event for everything that is waited for here)
-            await asyncio.sleep(0.01)
-
-
-def phase(world):
-    status = world.mesh.rollout("digits")
-    return status.current.phase if status else None
-
-
-def step(world):
-    return world.mesh.rollout("digits").current.step
-
-
-async def reach(world, wanted, at_step=None):
-    await until(lambda: phase(world) is wanted and at_step in (None, step(world)))
-
-
-async def serving(world, revision):
-    await until(lambda: world.mesh.endpoint("digits").active == f"digits__{revision}")
 
 
 @pytest.fixture

@@ -1,0 +1,132 @@
+"""Rollouts under traffic through a real gateway: what users see, and how fast a bad revision is gone."""
+
+import asyncio
+import tempfile
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+import pytest
+
+from mesh_support import Client
+from rollouts_support import CANARY, declaration, reach, serving, until
+from shoal.core.rollout.plan import Pause, Plan, SetShadow, SetWeight, Strategy
+from shoal.core.rollout.record import Phase, Verb
+from shoal.gateway.bootstrap import command, write_bootstrap
+from shoal.gateway.settings import Address
+from shoal.mesh.process import gateway_settings
+
+pytestmark = pytest.mark.server
+CLIENTS = 8
+
+
+class Traffic:
+    """Clients that ask for `digits` all the time, and what became of it."""
+
+    def __init__(self, client):
+        self.client = client
+        self.answers = Counter()
+        self.errors = Counter()
+
+    async def ask(self):
+        while True:
+            try:
+                self.answers[await self.client.infer("digits")] += 1
+            except grpc.aio.AioRpcError as error:
+                self.errors[error.code().name, error.details()] += 1
+            await asyncio.sleep(0.02)
+
+    async def share(self, revision, requests=600):
+        """The part of the next requests that a revision answers."""
+        before = Counter(self.answers)
+        await until(lambda: (self.answers - before).total() >= requests, 30)
+        seen = self.answers - before
+        return seen[revision] / seen.total()
+
+
+@pytest.fixture
+async def gateway(world):
+    """An Envoy that follows the mesh; its address."""
+    await world.start_pod("pod-1")
+    await world.start_mesh()
+    host = f"{world.subnet}.2"
+    settings = gateway_settings(world.settings).model_copy(
+        update={"grpc": Address(host=host, port=8033), "rest": Address(host=host, port=8008)}
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "envoy.json"
+        write_bootstrap(settings, config)
+        process = await asyncio.create_subprocess_exec(
+            *command(settings, config), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        )
+        client = Client(f"{host}:8033")
+        try:
+            await client.channel.channel_ready()
+            yield client
+        finally:
+            await client.close()
+            process.kill()
+            await process.wait()
+
+
+@pytest.fixture
+async def traffic(world, gateway):
+    await world.mesh.declare(declaration("v1"))
+    assert await gateway.infer("digits") == "v1"
+    traffic = Traffic(gateway)
+    async with asyncio.TaskGroup() as group:
+        clients = [group.create_task(traffic.ask()) for _ in range(CLIENTS)]
+        yield traffic
+        for client in clients:
+            client.cancel()
+
+
+async def test_requests_are_divided_as_declared_and_none_fails(world, traffic):
+    await world.mesh.declare(declaration("v2"))
+    await reach(world, Phase.PAUSED, 1)
+    assert await traffic.share("v2") == pytest.approx(0.1, abs=0.05)
+    await world.mesh.steer("digits", Verb.RESUME)
+    await reach(world, Phase.PAUSED, 3)
+    assert await traffic.share("v2") == pytest.approx(0.5, abs=0.08)
+    status = world.mesh.rollout("digits")
+    await until(lambda: status.target_window.requests > 200)
+    assert status.target_window.errors == status.active_window.errors == 0
+    assert 0 < status.target_window.latency(0.99) < 1000
+
+    await world.mesh.steer("digits", Verb.PROMOTE)
+    await serving(world, "v2")
+    assert await traffic.share("v2", 100) > 0.9
+    await world.mesh.declare(declaration("v1"))
+    await serving(world, "v1")
+    assert await traffic.share("v1", 100) > 0.9
+    assert not traffic.errors
+
+
+async def test_users_notice_nothing_of_a_canary_that_errs_and_it_is_gone_soon(world, traffic):
+    steps = (SetWeight(500), Pause(60.0))
+    await world.mesh.declare(declaration("v2", plan=replace(CANARY, steps=steps), error="wrong all the time"))
+    await reach(world, Phase.PROGRESSING)
+    began = time.monotonic()
+    await reach(world, Phase.ROLLED_BACK)
+    assert time.monotonic() - began < 5
+    assert "errors" in world.mesh.rollout("digits").current.reason
+    assert await traffic.share("v1", 100) == 1
+    assert not traffic.errors
+    assert set(traffic.answers) == {"v1"}
+
+
+async def test_a_shadow_answers_nobody_and_is_compared(world, traffic):
+    plan = Plan(Strategy.SHADOW, steps=(SetShadow(500), Pause(None)))
+    await world.mesh.declare(declaration("v2", plan=plan))
+    await reach(world, Phase.PAUSED)
+    await until(lambda: world.mesh.rollout("digits").target_window.compared >= 50, 30)
+    window = world.mesh.rollout("digits").target_window
+    assert window.disagreed == window.compared  # each model says its own name
+    assert set(traffic.answers) == {"v1"}
+    assert not traffic.errors
+    await world.mesh.steer("digits", Verb.PROMOTE)
+    await serving(world, "v2")
+    assert await traffic.share("v2", 100) > 0.9
+    assert not traffic.errors
