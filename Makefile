@@ -13,11 +13,11 @@ help: ## list the targets
 
 setup: $(VENV)/.ready ## create .venv with the `shoal` command and all extras
 
-$(VENV)/.ready: pyproject.toml
+$(VENV)/.ready: pyproject.toml pipelines/pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing; install Python 3.11 or pass PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[$(EXTRAS)]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[$(EXTRAS)]' --editable ./pipelines
 	@touch $@
 
 demo: setup ## serve forty real models from two pods and update one under load (ARGS=--keep leaves it running)

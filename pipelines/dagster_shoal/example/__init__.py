@@ -1,0 +1,1 @@
+"""The example code location: a digit classifier, from data to endpoint (`dagster_shoal.example.definitions`)."""

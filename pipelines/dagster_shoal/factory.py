@@ -1,0 +1,149 @@
+"""Builds the assets, checks and jobs of models.
+
+from dagster_shoal import LocalModelStore, ModelDefinition, ShoalResource, build_model_definitions
+
+defs = build_model_definitions(
+    [ModelDefinition(name="fraud", load_data=load, train=train, evaluate=evaluate)],
+    resources={"shoal": ShoalResource(), "model_store": LocalModelStore()},
+)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import dagster as dg
+from dagster_shoal.checks import build_checks
+from dagster_shoal.jobs import build_asset_jobs, build_steering_jobs
+from dagster_shoal.model import GATES, Catalogue, ModelDefinition
+from dagster_shoal.publishing import model_package, published_model
+from dagster_shoal.rolling import rollout
+from dagster_shoal.stages import Layout, Stage
+from dagster_shoal.steps import Pipeline
+from dagster_shoal.training import trained_model, training_data, validated_model
+from dagster_shoal.translator import ShoalProps, ShoalTranslator
+from dagster_shoal.verifying import serving_endpoint
+
+LayoutName = Literal["partitions", "assets"]
+
+
+@dataclass(frozen=True)
+class ModelAssets:
+    """The assets and checks of one model, or of all models by partition."""
+
+    pipeline: Pipeline
+    assets: tuple[dg.AssetsDefinition, ...]
+    checks: tuple[dg.AssetChecksDefinition, ...]
+
+    def key(self, stage: Stage) -> dg.AssetKey:
+        """Of a stage's asset."""
+        return self.pipeline.key(stage)
+
+
+def build_model_assets(
+    models: Sequence[ModelDefinition] | Catalogue,
+    *,
+    layout: LayoutName = "partitions",
+    translator: ShoalTranslator | None = None,
+    freshness_policy: dg.FreshnessPolicy | None = None,
+    kinds: Sequence[str] = ("sklearn",),
+) -> list[ModelAssets]:
+    """The seven assets and their checks: once, partitioned by model name, or once a model.
+
+    Args:
+        models: all of them; or, with `partitions` only, a function that finds one by name.
+        freshness_policy: of `serving_endpoint`.
+        kinds: model formats to show icons of, where `models` is a function.
+
+    Raises:
+        ValueError: two models have one name, or `assets` is asked of a function.
+    """
+    translator = translator or ShoalTranslator()
+    if callable(models):
+        if layout == "assets":
+            raise ValueError('models: is a function, which knows no list of models; give the list, or use "partitions"')
+        layouts, formats = [Layout(models)], tuple(kinds)
+    else:
+        catalogue = catalogue_of(models)
+        layouts = [Layout(catalogue)] if layout == "partitions" else [Layout(catalogue, model) for model in models]
+        formats = tuple(sorted({model.format for model in models}))
+    return [_assets(each, translator, freshness_policy, formats) for each in layouts]
+
+
+def catalogue_of(models: Sequence[ModelDefinition]) -> Catalogue:
+    """Finds one of these by name.
+
+    Raises:
+        ValueError: two have one name.
+    """
+    known = {model.name: model for model in models}
+    if len(known) < len(models):
+        raise ValueError(f"models: names must differ, but are {sorted(model.name for model in models)}")
+
+    def find(name: str) -> ModelDefinition:
+        if name not in known:
+            raise KeyError(f"known are {', '.join(sorted(known)[:20])}")
+        return known[name]
+
+    return find
+
+
+def _assets(
+    layout: Layout, translator: ShoalTranslator, freshness: dg.FreshnessPolicy | None, formats: tuple[str, ...]
+) -> ModelAssets:
+    specs = {stage: translator.get_asset_spec(ShoalProps(stage, layout.only, formats)) for stage in Stage}
+    linked = {stage: _linked(stage, specs, layout) for stage in Stage}
+    pipeline = Pipeline(layout, linked)
+    assets = (
+        training_data(pipeline),
+        trained_model(pipeline),
+        validated_model(pipeline),
+        model_package(pipeline),
+        published_model(pipeline),
+        rollout(pipeline),
+        serving_endpoint(pipeline, freshness),
+    )
+    gates = layout.only.gates if layout.only else GATES
+    return ModelAssets(pipeline, assets, tuple(build_checks(pipeline, gates)))
+
+
+def _linked(stage: Stage, specs: Mapping[Stage, dg.AssetSpec], layout: Layout) -> dg.AssetSpec:
+    """With its place in the graph, and its partitions."""
+    before = [specs[stage.upstream].key] if stage.upstream else []
+    spec = specs[stage].merge_attributes(deps=before)
+    return spec.replace_attributes(partitions_def=layout.partitions_def) if layout.partitions_def else spec
+
+
+def build_model_definitions(
+    models: Sequence[ModelDefinition] | Catalogue,
+    *,
+    resources: Mapping[str, Any],
+    layout: LayoutName = "partitions",
+    translator: ShoalTranslator | None = None,
+    freshness_policy: dg.FreshnessPolicy | None = None,
+    jobs: bool = True,
+) -> dg.Definitions:
+    """Assets, checks, jobs and resources of models; merge it with your own by `dg.Definitions.merge`.
+
+    Args:
+        resources: `shoal` (a `ShoalResource`) and `model_store` (a `ModelStore`).
+
+    Raises:
+        ValueError: as `build_model_assets`; or a resource is missing.
+    """
+    if missing := {"shoal", "model_store"} - set(resources):
+        raise ValueError(f"resources: {', '.join(sorted(missing))} is missing; add it")
+    found = build_model_assets(models, layout=layout, translator=translator, freshness_policy=freshness_policy)
+    all_jobs: list[Any] = []
+    if jobs:
+        all_jobs = [job for each in found for job in build_asset_jobs(each.pipeline)]
+        all_jobs += build_steering_jobs(found[0].pipeline.layout.catalogue) if found else []
+    return dg.Definitions(
+        assets=[asset for each in found for asset in each.assets],
+        asset_checks=[check for each in found for check in each.checks],
+        jobs=all_jobs,
+        resources=dict(resources),
+        executor=dg.in_process_executor,
+    )

@@ -1,0 +1,150 @@
+"""The gates that need nothing but figures: data, metrics, champion, schema, budget. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dagster_shoal.model import Budget, DataGate, Dataset, MetricGate, Rows
+from dagster_shoal.verdicts import Verdict, judged
+from shoal.package.manifest import Signature, TensorSpec
+
+_WIDER: Mapping[str, frozenset[str]] = {
+    "UINT8": frozenset({"UINT16", "UINT32", "UINT64", "INT16", "INT32", "INT64", "FP32", "FP64"}),
+    "UINT16": frozenset({"UINT32", "UINT64", "INT32", "INT64", "FP32", "FP64"}),
+    "UINT32": frozenset({"UINT64", "INT64", "FP64"}),
+    "INT8": frozenset({"INT16", "INT32", "INT64", "FP32", "FP64"}),
+    "INT16": frozenset({"INT32", "INT64", "FP32", "FP64"}),
+    "INT32": frozenset({"INT64", "FP64"}),
+    "FP16": frozenset({"FP32", "FP64"}),
+    "FP32": frozenset({"FP64"}),
+}
+"""Datatypes that hold every value of another."""
+
+
+def judge_data(data: Dataset, gate: DataGate) -> Verdict:
+    """Whether the data is fit to train with."""
+    problems: list[str] = []
+    for part, rows in (("train", data.train), ("test", data.test)):
+        problems += [f"{part}: {problem}" for problem in _row_problems(rows, gate)]
+    if {n: t.shape[1:] for n, t in data.train.inputs.items()} != {n: t.shape[1:] for n, t in data.test.inputs.items()}:
+        problems.append("training and test rows have different inputs")
+    counts = np.unique(data.train.target, return_counts=True)[1] if len(data.train) else np.zeros(0)
+    if gate.min_class_share > 0 and len(counts) and counts.min() < gate.min_class_share * len(data.train):
+        share = counts.min() / len(data.train)
+        problems.append(f"train: the rarest class has {share:.1%} of the rows, less than {gate.min_class_share:.1%}")
+    rows_each = {"train_rows": float(len(data.train)), "test_rows": float(len(data.test))}
+    fine = f"{len(data.train)} training and {len(data.test)} test rows are as they should be"
+    return judged("data", problems, fine, metrics=rows_each)
+
+
+def _row_problems(rows: Rows, gate: DataGate) -> list[str]:
+    found = []
+    if len(rows) < gate.min_rows:
+        found.append(f"{len(rows)} rows, fewer than {gate.min_rows}")
+    for name, tensor in rows.inputs.items():
+        if len(tensor) != len(rows):
+            found.append(f"input {name} has {len(tensor)} rows for {len(rows)} targets")
+        if not np.issubdtype(tensor.dtype, np.number) or not len(tensor):
+            continue
+        if gate.finite and not np.isfinite(tensor).all():
+            found.append(f"input {name} holds {int((~np.isfinite(tensor)).sum())} values that are not finite")
+        low, high = gate.bounds.get(name, (-math.inf, math.inf))
+        if tensor.min() < low or tensor.max() > high:
+            found.append(f"input {name} lies in {tensor.min():g}..{tensor.max():g}, outside {low:g}..{high:g}")
+    return found
+
+
+def judge_metrics(metrics: Mapping[str, float], gates: Sequence[MetricGate]) -> Verdict:
+    """Whether each metric comes up to its threshold."""
+    problems = []
+    for gate in gates:
+        value = metrics.get(gate.metric)
+        if value is None or not math.isfinite(value):
+            problems.append(f"{gate.metric} is missing; evaluate() must return it as a finite number")
+        elif (value < gate.threshold) if gate.greater_is_better else (value > gate.threshold):
+            relation = "below" if gate.greater_is_better else "above"
+            problems.append(f"{gate.metric} is {value:.4g}, {relation} {gate.threshold:g}")
+    shown = ", ".join(f"{gate.metric} {metrics[gate.metric]:.4g}" for gate in gates if gate.metric in metrics)
+    return judged("metrics", problems, shown or "no metric is demanded", metrics=_finite(metrics))
+
+
+def judge_champion(
+    metrics: Mapping[str, float], champion: Mapping[str, float] | None, gates: Sequence[MetricGate], why_none: str = ""
+) -> Verdict:
+    """Whether the challenger is as much better than the serving model as demanded, both judged on the same rows."""
+    if champion is None:
+        return judged("champion", [], why_none or "nothing serves yet: there is no champion")
+    problems: list[str] = []
+    shown: list[str] = []
+    figures: dict[str, float] = {}
+    for gate in gates:
+        ours, theirs = metrics.get(gate.metric), champion.get(gate.metric)
+        if ours is None or theirs is None:
+            continue
+        gain = (ours - theirs) if gate.greater_is_better else (theirs - ours)
+        figures |= {f"challenger_{gate.metric}": ours, f"champion_{gate.metric}": theirs}
+        shown.append(f"{gate.metric} {ours:.4g} against {theirs:.4g}")
+        if gate.min_absolute_change is not None and gain < gate.min_absolute_change:
+            problems.append(f"{gate.metric}: {shown[-1]}; the change must be at least {gate.min_absolute_change:+g}")
+        relative = gain / abs(theirs) if theirs else math.copysign(math.inf, gain) if gain else 0.0
+        if gate.min_relative_change is not None and relative < gate.min_relative_change:
+            problems.append(f"{gate.metric}: {shown[-1]}; the change must be at least {gate.min_relative_change:+.1%}")
+    return judged("champion", problems, ", ".join(shown) or "no metric is compared", metrics=_finite(figures))
+
+
+def judge_schema(
+    candidate: Signature, serving: Signature | None, *, why_none: str = "", allow_breaking: bool = False
+) -> Verdict:
+    """Whether every caller of the serving revision can go on as before."""
+    if serving is None:
+        return judged("schema", [], why_none or "nothing serves yet: any inputs and outputs will do")
+    problems = [
+        *_lost("input", serving.inputs, candidate.inputs, widen=True),
+        *_lost("output", serving.outputs, candidate.outputs, widen=False),
+    ]
+    known = {tensor.name for tensor in serving.inputs}
+    problems += [f"input {t.name} is new: callers do not send it" for t in candidate.inputs if t.name not in known]
+    if problems and allow_breaking:
+        return judged("schema", [], f"breaks callers, as allowed: {'; '.join(problems)}"[:4000])
+    return judged("schema", problems, "inputs and outputs fit the serving revision's")
+
+
+def _lost(kind: str, before: Sequence[TensorSpec], after: Sequence[TensorSpec], *, widen: bool) -> list[str]:
+    there = {tensor.name: tensor for tensor in after}
+    problems = []
+    for old in before:
+        new = there.get(old.name)
+        if new is None:
+            problems.append(f"{kind} {old.name} is gone")
+            continue
+        if new.datatype != old.datatype and not (widen and new.datatype in _WIDER.get(old.datatype, ())):
+            problems.append(f"{kind} {old.name} was {old.datatype}, is {new.datatype}")
+        if not _shape_fits(old.shape, new.shape):
+            problems.append(f"{kind} {old.name} had shape {old.shape}, has {new.shape}")
+    return problems
+
+
+def _shape_fits(old: Sequence[int], new: Sequence[int]) -> bool:
+    return len(old) == len(new) and all(b in (-1, a) for a, b in zip(old, new, strict=True))
+
+
+def judge_budget(size: int, p99_ms: float | None, budget: Budget) -> Verdict:
+    """Whether a package is small and quick enough."""
+    problems = []
+    if budget.max_bytes is not None and size > budget.max_bytes:
+        problems.append(f"its files have {size} bytes, more than {budget.max_bytes}")
+    if budget.max_p99_ms is not None:
+        if p99_ms is None:
+            problems.append("its latency was not measured; the golden replay must run first")
+        elif p99_ms > budget.max_p99_ms:
+            problems.append(f"p99 is {p99_ms:.1f} ms, more than {budget.max_p99_ms:g} ms")
+    measured = {"size_bytes": float(size)} | ({} if p99_ms is None else {"p99_ms": p99_ms})
+    shown = f"{size} bytes" + ("" if p99_ms is None else f", p99 {p99_ms:.1f} ms")
+    return judged("budget", problems, shown, metrics=measured)
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}

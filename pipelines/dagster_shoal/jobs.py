@@ -1,0 +1,117 @@
+"""Jobs with small forms: `retrain` and `rollout` materialize assets; `approve`, `abort` and `rollback` steer the mesh.
+
+Those that steer are not partitioned and carry no model tag, so that a limit of one run a model never makes them wait
+for the run they are about. A rollback does not need them either: it happens in the mesh.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+from dagster_shoal import watching
+from dagster_shoal.config import ApproveConfig, RollbackConfig, RolloutConfig, SteerConfig, TrainConfig
+from dagster_shoal.model import Catalogue, ModelDefinition
+from dagster_shoal.resource import ShoalResource
+from dagster_shoal.stages import MODEL_TAG, MODELS, Stage, find_model
+from dagster_shoal.steps import Pipeline, told
+from shoal.client import RolloutReport, ShoalClient
+
+
+def build_asset_jobs(pipeline: Pipeline) -> list[Any]:
+    """`retrain`: from data to serving. `rollout`: a published package. Both with the form's defaults to change."""
+    keys = pipeline.specs
+    train_op = pipeline.layout.op(Stage.TRAINED_MODEL)
+    rollout_op = pipeline.layout.op(Stage.ROLLOUT)
+    forms = {train_op: TrainConfig(), rollout_op: RolloutConfig()}
+    everything = dg.AssetSelection.assets(*(spec.key for spec in keys.values()))
+    last = dg.AssetSelection.assets(keys[Stage.ROLLOUT].key, keys[Stage.SERVING_ENDPOINT].key)
+    return [
+        _asset_job(pipeline, "retrain", everything, forms, "Train, validate, package, publish and roll out a model."),
+        _asset_job(pipeline, "rollout", last, {rollout_op: forms[rollout_op]}, "Roll out a published package."),
+    ]
+
+
+def _asset_job(
+    pipeline: Pipeline, name: str, selection: dg.AssetSelection, forms: dict[str, dg.Config], says: str
+) -> Any:
+    only = pipeline.layout.only
+    filled = {op: {"config": form.model_dump()} for op, form in forms.items()}
+    config: Any = {"ops": filled}
+    if only is None:
+        # A partitioned config is what gives each run its model's tag, for limits of one run a model.
+        config = dg.PartitionedConfig(
+            partitions_def=MODELS,
+            run_config_for_partition_key_fn=lambda _: {"ops": filled},
+            tags_for_partition_key_fn=lambda key: {MODEL_TAG: key},
+        )
+    return dg.define_asset_job(
+        pipeline.layout.name(name),
+        selection=selection,
+        config=config,
+        description=says,
+        tags={MODEL_TAG: only.name} if only else None,
+        executor_def=dg.in_process_executor,
+    )
+
+
+def build_steering_jobs(catalogue: Catalogue) -> list[dg.JobDefinition]:
+    """`approve`, `abort`, `rollback`."""
+
+    @dg.op
+    def approve_rollout(context: dg.OpExecutionContext, config: ApproveConfig, shoal: ShoalResource) -> None:
+        """Let a waiting rollout go on."""
+        model = find_model(catalogue, config.model)
+
+        def steer(client: ShoalClient, by: str) -> RolloutReport:
+            return client.steer(model.service, config.action, config.rollout, by, config.reason)
+
+        _steered(context, shoal, model, steer)
+
+    @dg.op
+    def abort_rollout(context: dg.OpExecutionContext, config: SteerConfig, shoal: ShoalResource) -> None:
+        """Send a rollout back where it came from."""
+        model = find_model(catalogue, config.model)
+
+        def steer(client: ShoalClient, by: str) -> RolloutReport:
+            return client.steer(model.service, "abort", config.rollout, by, config.reason)
+
+        _steered(context, shoal, model, steer)
+
+    @dg.op
+    def rollback_model(context: dg.OpExecutionContext, config: RollbackConfig, shoal: ShoalResource) -> None:
+        """Make an earlier revision serve again."""
+        model = find_model(catalogue, config.model)
+
+        def steer(client: ShoalClient, by: str) -> RolloutReport:
+            return client.undo(model.service, config.to or None, by, config.reason)
+
+        _steered(context, shoal, model, steer)
+
+    @dg.job(executor_def=dg.in_process_executor, description="Approve a rollout that waits, from the UI.")
+    def approve() -> None:
+        approve_rollout()
+
+    @dg.job(executor_def=dg.in_process_executor, description="End a rollout; the active revision serves everything.")
+    def abort() -> None:
+        abort_rollout()
+
+    @dg.job(executor_def=dg.in_process_executor, description="Go back to an earlier revision, at once if it is kept.")
+    def rollback() -> None:
+        rollback_model()
+
+    return [approve, abort, rollback]
+
+
+def _steered(
+    context: dg.OpExecutionContext,
+    shoal: ShoalResource,
+    model: ModelDefinition,
+    steer: Callable[[ShoalClient, str], RolloutReport],
+) -> None:
+    """Do it, and show how the rollout stands then."""
+    with told(), shoal.client() as client:
+        report = steer(client, shoal.run_link(context.run_id))
+    context.instance.add_run_tags(context.run_id, {"shoal/rollout-id": report.id})
+    figures = watching.figures_of(report)
+    context.log.info(f"rollout {report.id} of {model.service} is {report.phase}: {report.reason or figures}")
+    context.add_output_metadata({"rollout": report.id, "phase": report.phase, "reason": report.reason, **figures})

@@ -1,0 +1,202 @@
+"""`rollout`: declares the package and follows the mesh to the end.
+
+The rollout lives in the mesh, with its deadline and its way back. So this may be cancelled, killed, retried or run
+twice: whoever comes next finds the rollout by its revision and id, and goes on following it.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+from dagster_shoal import watching
+from dagster_shoal.choosing import chosen
+from dagster_shoal.config import RolloutConfig
+from dagster_shoal.model import ModelDefinition
+from dagster_shoal.packaging import proven
+from dagster_shoal.resource import ShoalResource
+from dagster_shoal.stages import MODEL_TAG, ROLLOUT_TAG, VERSION_TAG, Stage
+from dagster_shoal.steps import DIGEST, Pipeline, refusal, told
+from dagster_shoal.store import ModelStore
+from dagster_shoal.strategy import rollout_spec
+from shoal.client import NotFound, RolloutReport, ShoalClient, ShoalError
+from shoal.package.predictor import predictor_for
+from shoal.package.publish import Published
+from shoal.resources.rollout import ROLLOUT_BY
+
+FIELD_MANAGER = "dagster-shoal"
+PROMOTED = "promoted"
+"""Name of the rollout's own check."""
+_LOAD_SECONDS = 600.0
+
+
+def rollout(pipeline: Pipeline) -> dg.AssetsDefinition:
+    """The asset."""
+    spec = pipeline.specs[Stage.ROLLOUT]
+    says = "The rollout ended with the new revision serving all requests."
+
+    @dg.multi_asset(
+        name=pipeline.layout.op(Stage.ROLLOUT),
+        specs=[spec],
+        check_specs=[pipeline.own_check(Stage.ROLLOUT, PROMOTED, says)],
+    )
+    def roll_out(
+        context: dg.AssetExecutionContext, config: RolloutConfig, shoal: ShoalResource, model_store: ModelStore
+    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+        model = pipeline.model(context)
+        with told():
+            partition = context.partition_key if context.has_partition_key else None
+            package = chosen(context.instance, pipeline, model, partition, config, model_store, context.run.run_id)
+            proven(package, model, model_store)
+            with shoal.client() as client:
+                run = _Run(context, pipeline, model, shoal, client)
+                yield from run.to_the_end(package, config)
+
+    return roll_out
+
+
+@dataclass
+class _Run:
+    """One run's part in one rollout."""
+
+    context: dg.AssetExecutionContext
+    pipeline: Pipeline
+    model: ModelDefinition
+    shoal: ShoalResource
+    client: ShoalClient
+    watch: watching.Watch = field(default_factory=watching.Watch)
+    parts: dict[str, float] = field(default_factory=dict)
+    """Seconds of each part of this run."""
+
+    def to_the_end(
+        self, package: Published, config: RolloutConfig
+    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+        """Declare, follow, conclude."""
+        self._tag(**{MODEL_TAG: self.model.name, VERSION_TAG: package.digest[:12]})
+        report = self._begin(package, config)
+        if report is None:
+            yield self._served_at_once(package)
+            yield dg.AssetCheckResult(check_name=PROMOTED, passed=True, description="there was nothing to replace")
+            return
+        self._tag(**{ROLLOUT_TAG: report.id})
+        report = self._follow(report)
+        found = watching.evidence(report, self.watch.points)
+        passed = report.succeeded
+        yield dg.AssetCheckResult(
+            check_name=PROMOTED,
+            passed=passed,
+            description=report.reason or report.phase,
+            metadata=_brief(report),
+        )
+        if not passed:
+            raise refusal(_bad_news(report), {**found, **self._links()})
+        yield self._result(package, found)
+
+    def _begin(self, package: Published, config: RolloutConfig) -> RolloutReport | None:
+        """The rollout to follow: one under way to this revision, or a new one; None: there is nothing to roll out."""
+        began = time.monotonic()
+        manifest = self._manifest(package, config)
+        revision = self.client.revision_of(manifest)
+        under_way = self._newest()
+        if under_way is not None and under_way.live and under_way.target == revision:
+            if not self.shoal.adopt:
+                raise refusal(f"rollout {under_way.id} to this version is under way, started by {under_way.by or '?'}")
+            self.context.log.info(f"rollout {under_way.id} to {revision} is under way: following it")
+            return under_way
+        item = self.client.apply(manifest, FIELD_MANAGER)
+        report = self.client.rollout_to(self.model.service, revision)
+        if report is None:
+            self.client.wait_ready(self.model.service, int(item["metadata"]["generation"]), _LOAD_SECONDS)
+        elif report.phase == "RolledBack" and under_way is not None and report.id == under_way.id:
+            # The same change as before, which went back: whoever runs this again wants it tried again.
+            reason = config.reason or "rolled out again"
+            report = self.client.steer(self.model.service, "retry", report.id, self._by(), reason)
+        self.parts["declare_seconds"] = round(time.monotonic() - began, 3)
+        return report
+
+    def _newest(self) -> RolloutReport | None:
+        try:
+            return self.client.rollout(self.model.service)
+        except NotFound:
+            return None
+
+    def _manifest(self, package: Published, config: RolloutConfig) -> dict[str, Any]:
+        try:
+            spec = rollout_spec(config, self.model.gates)
+        except ValueError as error:
+            raise refusal(f"config.{error}") from None
+        by = f"{self._by()}: {config.reason}" if config.reason else self._by()
+        annotations = {"serving.kserve.io/deploymentMode": "ModelMesh", ROLLOUT_BY: by}
+        return {
+            "apiVersion": "serving.kserve.io/v1beta1",
+            "kind": "InferenceService",
+            "metadata": {"name": self.model.service, "namespace": self.client.namespace, "annotations": annotations},
+            "spec": {"predictor": predictor_for(package, runtime=self.model.runtime or None), "rollout": spec},
+        }
+
+    def _follow(self, report: RolloutReport) -> RolloutReport:
+        """The last report; observations on the way. A cancelled run pauses or aborts the rollout, as configured."""
+        shoal, began, waiting = self.shoal, time.monotonic(), False
+        try:
+            for seen in self.client.follow(self.model.service, report.id, shoal.poll_timeout, shoal.poll_interval):
+                report = seen
+                self._show(report)
+                if watching.awaits_approval(report) and not waiting:
+                    self.context.log.warning(
+                        f"rollout {report.id} waits for approval: {report.reason}. Run job `approve`."
+                    )
+                waiting = watching.awaits_approval(report)
+        except dg.DagsterExecutionInterruptedError:
+            self._cancelled(report)
+            raise
+        self.parts["follow_seconds"] = round(time.monotonic() - began, 3)
+        return report
+
+    def _show(self, report: RolloutReport) -> None:
+        seen = self.watch.see(report)
+        if seen is not None:
+            key = self.pipeline.key(Stage.ROLLOUT)
+            partition = self.context.partition_key if self.context.has_partition_key else None
+            self.context.log_event(watching.observation(key, partition, seen, report.id))
+
+    def _cancelled(self, report: RolloutReport) -> None:
+        verb = self.shoal.on_cancel
+        if verb == "leave" or not report.live:
+            return
+        try:
+            self.client.steer(self.model.service, verb, report.id, self._by(), "the run that follows it was cancelled")
+        except ShoalError as error:  # It may have ended just now. In any case its own deadline holds.
+            self.context.log.warning(f"rollout {report.id} could not be told to {verb}: {error}")
+
+    def _served_at_once(self, package: Published) -> dg.MaterializeResult[Any]:
+        self.context.log.info(f"{self.model.service} serves {package.digest[:12]}; there was nothing to replace")
+        return self._result(package, {"phase": "Serving", "weight": 100.0})
+
+    def _result(self, package: Published, found: dict[str, Any]) -> dg.MaterializeResult[Any]:
+        about = {DIGEST: package.digest, "version": package.digest[:12], "dagster/uri": package.uri}
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(package.digest), metadata={**about, **found, **self.parts, **self._links()}
+        )
+
+    def _links(self) -> dict[str, Any]:
+        endpoint = self.shoal.endpoint_url(self.model.service)
+        address = dg.MetadataValue.url(endpoint) if "://" in endpoint else dg.MetadataValue.text(endpoint)
+        return {"endpoint": address, "run": dg.MetadataValue.dagster_run(self.context.run.run_id)}
+
+    def _by(self) -> str:
+        return self.shoal.run_link(self.context.run.run_id)
+
+    def _tag(self, **tags: str) -> None:
+        self.context.instance.add_run_tags(self.context.run.run_id, tags)
+
+
+def _brief(report: RolloutReport) -> dict[str, Any]:
+    return {"rollout": report.id, "phase": report.phase, **watching.figures_of(report)}
+
+
+def _bad_news(report: RolloutReport) -> str:
+    failed = "; ".join(f"{check.name}: {check.message or check.value}" for check in report.failed_checks)
+    why = report.reason or failed or "no reason was given"
+    serving = f"; {report.active} serves all requests" if report.phase == "RolledBack" else ""
+    return f"rollout {report.id} of {report.name} ended {report.phase}: {why}{serving}"

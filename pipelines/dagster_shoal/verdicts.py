@@ -1,0 +1,45 @@
+"""The result of a gate: what was found, kept as JSON until it is signed into the package.
+
+A blocking asset check stops only the run it is in. So every result is kept beside what it judged, and publishing and
+rolling out look for it there and in the package, whoever asks and whenever.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+class Verdict(BaseModel):
+    """What a gate says."""
+
+    model_config = ConfigDict(frozen=True)
+
+    gate: str
+    passed: bool
+    summary: str
+    metrics: dict[str, float] = Field(default_factory=dict)
+    details: tuple[str, ...] = ()
+    """One finding each; those that made it fail come first."""
+    subject: str = ""
+    """What was judged: id of a dataset, of a draft, or digest of a package. Filled in when it is kept."""
+    run: str = ""
+    at: datetime = Field(default_factory=_now)
+
+    @property
+    def words(self) -> str:
+        """Name, summary and findings in one line."""
+        return "; ".join((f"{self.gate}: {self.summary}", *self.details))
+
+
+def judged(gate: str, problems: list[str], fine: str, *, metrics: dict[str, float] | None = None) -> Verdict:
+    """Passed if there are no problems."""
+    summary = fine if not problems else problems[0] if len(problems) == 1 else f"{len(problems)} problems"
+    return Verdict(
+        gate=gate, passed=not problems, summary=summary, metrics=metrics or {}, details=tuple(problems[:100])
+    )
