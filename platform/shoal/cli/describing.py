@@ -67,7 +67,7 @@ def _without_applied(annotations: Any) -> Any:
 
 
 def _indent(text: str) -> str:
-    return "\n".join("  " + line for line in text.splitlines())
+    return "\n".join(f"  {line}" if line else "" for line in text.splitlines())
 
 
 def _event_table(events: list[Object]) -> str:

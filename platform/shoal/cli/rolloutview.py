@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from shoal.cli.output import age
+from shoal.cli.output import age, show
 from shoal.client.reports import CheckReport, PastRollout, RevisionReport, RolloutReport
 
 _PHASES = {
@@ -31,7 +31,10 @@ _FRACTIONS = ("errorRate", "disagreementRate", "scoreDrift")
 def printed(what: RenderableType) -> None:
     """Print to standard output, in colour if that is a terminal."""
     console = Console()
-    (console if console.is_terminal else Console(width=_WIDTH)).print(what)
+    if console.is_terminal:
+        console.print(what)
+    else:
+        show(plain(what))
 
 
 def plain(what: RenderableType) -> str:
@@ -147,8 +150,9 @@ def _revisions(report: RolloutReport) -> Table:
     compared = any(seen.compared for seen in report.revisions.values())
     more = ("COMPARED", "DISAGREED") if compared else ()
     view = _table("REVISION", "ROLE", "WEIGHT", "REQUESTS", "ERRORS", "ERROR RATE", "P50", "P90", "P99", *more)
-    whole, rest = report.weight, 100.0 - report.weight
-    for revision, role, weight in ((report.active, "active", rest), (report.target, "new", whole)):
+    old, new = ("before", "active") if report.succeeded else ("active", "new")
+    rows = ((report.active, old, 100.0 - report.weight), (report.target, new, report.weight))
+    for revision, role, weight in rows:
         seen = report.revisions.get(revision) or RevisionReport()
         view.add_row(revision, role, _percent(weight), *_figures(seen), *(_compared(seen) if compared else ()))
     return view

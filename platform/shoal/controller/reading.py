@@ -9,6 +9,7 @@ from typing import Any
 
 from shoal.controller.kube import Document
 from shoal.controller.plans import entry_plan, plan_of, required_evidence
+from shoal.controller.starter import started_by
 from shoal.controller.status import Declared
 from shoal.controller.store import Store
 from shoal.core.rollout.plan import Plan
@@ -20,7 +21,6 @@ from shoal.resources.evidence import required_of_runtime
 from shoal.resources.inferenceservice import InferenceService
 from shoal.resources.problems import InvalidManifest
 from shoal.resources.revision import model_key, revision_id, type_string
-from shoal.resources.rollout import ROLLOUT_BY
 from shoal.resources.source import ModelSource
 
 _ENTRY = "spec.canary/"
@@ -67,13 +67,13 @@ def read(document: Document, store: Store) -> Reading:
     except InvalidManifest as error:
         return Reading(Declared(generation, invalid="; ".join(str(problem) for problem in error.problems)))
     spec = service.spec
-    note = _without_entry(service.metadata.annotations.get(ROLLOUT_BY, ""))
+    note = started_by(document["metadata"]).removeprefix(_ENTRY)
     stable = _wanted(service, model, store, plan_of(spec.rollout), note, document["spec"]["predictor"])
     canary = None
     if (entry := inferenceservice.parse_canary(service)) is not None:
         by = f"{_ENTRY}{entry.predictor['name']}" + (f" by {note}" if note else "")
         plan = entry_plan(spec.rollout, entry.percent)
-        canary = _wanted(service, entry.model, store, plan, by, entry.predictor)
+        canary = _wanted(service, entry.model, store, plan, by, entry.predictor, stepwise=True)
         if canary.declaration.revision == stable.declaration.revision:
             canary = None
     found = [each for each in (stable, canary) if each is not None]
@@ -85,10 +85,6 @@ def read(document: Document, store: Store) -> Reading:
 def by_entry(by: str) -> bool:
     """Whether a rollout was asked for by an entry of `spec.canary`."""
     return by.startswith(_ENTRY)
-
-
-def _without_entry(by: str) -> str:
-    return by.removeprefix(_ENTRY)
 
 
 def refuse(wanted: Wanted, why: Unplaceable) -> Wanted:
@@ -103,6 +99,8 @@ def _wanted(
     plan: Plan | None,
     by: str,
     predictor: Mapping[str, Any],
+    *,
+    stepwise: bool = False,
 ) -> Wanted:
     found = store.choose(requirements_of(model))
     chosen = found if isinstance(found, Chosen) else None
@@ -118,6 +116,7 @@ def _wanted(
         plan=plan,
         by=by,
         predictor=json.dumps(predictor, separators=(",", ":"), sort_keys=True, ensure_ascii=False),
+        stepwise=stepwise,
     )
     runtime = store.runtimes.get(chosen.runtime) if chosen else None
     of_runtime = required_of_runtime(runtime.metadata.annotations) if runtime else ()

@@ -43,7 +43,7 @@ class Declaration:
     predictor: str = ""
     """`spec.predictor` as JSON: kept with the history, so that going back can declare it again."""
     stepwise: bool = False
-    """Carry the plan out also where the revision served before; otherwise going back to one that is kept is immediate."""
+    """Carry the plan out also where the revision served before and is kept; otherwise such a one takes over at once."""
 
 
 @dataclass(frozen=True, slots=True)

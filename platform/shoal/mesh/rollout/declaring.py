@@ -41,9 +41,10 @@ def declared(existing: EndpointRecord | None, rollouts: Rollouts | None, declara
 
 
 def _plan(existing: EndpointRecord | None, declaration: Declaration) -> Plan | None:
-    """The declared plan; what served before serves again at once, for nothing about it is left to find out."""
+    """The declared plan; what served before serves again at once, for nothing about it is left to find out, unless it
+    shall only have a share of the requests."""
     plan = declaration.plan
-    if plan and existing and declaration.revision in (existing.active, *existing.retained):
+    if plan and existing and not declaration.stepwise and declaration.revision in (existing.active, *existing.retained):
         return replace(IMMEDIATE, keep=plan.keep)
     return plan
 
