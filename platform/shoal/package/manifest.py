@@ -126,6 +126,7 @@ class Lineage(Part):
     dagster_run: Text | None = Field(default=None, description="Id or address of the run that made it.")
     code_version: Text | None = None
     data_version: Text | None = None
+    origin: Text | None = Field(default=None, description="Where else its files come from, such as an MLflow run.")
     parent: Text | None = Field(default=None, description="Digest of the package it follows.")
 
 

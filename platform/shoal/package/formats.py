@@ -1,0 +1,107 @@
+"""Which format a model file is in, told by its name and first bytes, and what it is called within a package.
+
+Names are made uniform where model servers look for well-known ones, so that the same bytes make the same package
+however the file was called.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from shoal.package.errors import InvalidPackage
+from shoal.package.stores.local import open_plain
+
+SKLEARN, XGBOOST, LIGHTGBM, ONNX, MLFLOW, HUGGINGFACE = (
+    "sklearn",
+    "xgboost",
+    "lightgbm",
+    "onnx",
+    "mlflow",
+    "huggingface",
+)
+NATIVE_SETTINGS: Final = "model-settings.json"
+MLMODEL: Final = "MLmodel"
+_SUFFIXES: Final[Mapping[str, str]] = {
+    ".joblib": SKLEARN,
+    ".pickle": SKLEARN,
+    ".pkl": SKLEARN,
+    ".onnx": ONNX,
+    ".ubj": XGBOOST,
+    ".xgb": XGBOOST,
+    ".json": XGBOOST,
+    ".bst": XGBOOST,
+    ".lgb": LIGHTGBM,
+    ".txt": LIGHTGBM,
+}
+_IMPLEMENTATIONS: Final[Mapping[str, str]] = {
+    "mlserver_sklearn.SKLearnModel": SKLEARN,
+    "mlserver_xgboost.XGBoostModel": XGBOOST,
+    "mlserver_lightgbm.LightGBMModel": LIGHTGBM,
+    "mlserver_mlflow.MLflowRuntime": MLFLOW,
+    "mlserver_huggingface.HuggingFaceRuntime": HUGGINGFACE,
+}
+_LOOK_BYTES: Final = 4096
+_FIX: Final = "name it by --format"
+
+
+def format_of(source: Path) -> str:
+    """The format of a model file, or of a folder with a model.
+
+    Raises:
+        InvalidPackage: it cannot be told; the message says how to name it.
+    """
+    if not source.is_dir():
+        return _format_of_file(source)
+    if (source / MLMODEL).is_file():
+        return MLFLOW
+    if (source / NATIVE_SETTINGS).is_file():
+        return _native(source / NATIVE_SETTINGS)
+    if (source / "config.json").is_file():
+        return HUGGINGFACE
+    files = [entry for entry in source.iterdir() if entry.is_file()]
+    if len(files) == 1 and len(list(source.iterdir())) == 1:
+        return _format_of_file(files[0])
+    raise InvalidPackage(
+        f"{source} is no folder of one known format (no {MLMODEL}, {NATIVE_SETTINGS} or single model file); {_FIX}"
+    )
+
+
+def uniform_name(path: Path) -> str:
+    """What a single model file is called in a package: `model` and its suffix."""
+    return f"model{path.suffix}" if path.suffix in _SUFFIXES else path.name
+
+
+def _format_of_file(path: Path) -> str:
+    found = _SUFFIXES.get(path.suffix)
+    if found is None:
+        known = ", ".join(_SUFFIXES)
+        raise InvalidPackage(f"the format of {path.name} cannot be told by its name (known: {known}); {_FIX}")
+    try:
+        with open_plain(path) as file:
+            head = file.read(_LOOK_BYTES)
+    except OSError as error:
+        raise InvalidPackage(f"{path} cannot be read: {error.strerror}") from None
+    if not head:
+        raise InvalidPackage(f"{path} is empty")
+    is_lightgbm = head.startswith(b"tree")
+    if path.suffix == ".bst" and is_lightgbm:
+        return LIGHTGBM
+    if path.suffix == ".txt" and not is_lightgbm:
+        raise InvalidPackage(f"{path.name} is not a model that LightGBM saved; {_FIX}")
+    if path.suffix == ".json" and b'"learner"' not in head and b'"version"' not in head:
+        raise InvalidPackage(f"{path.name} is not a model that XGBoost saved; {_FIX}")
+    return found
+
+
+def _native(path: Path) -> str:
+    try:
+        settings: Any = json.loads(path.read_bytes())
+        implementation = settings.get("implementation")
+    except (ValueError, AttributeError, OSError) as error:
+        raise InvalidPackage(f"{path} is no JSON object: {error}") from None
+    if implementation in _IMPLEMENTATIONS:
+        return _IMPLEMENTATIONS[implementation]
+    raise InvalidPackage(f"{path}: implementation {implementation!r} is none whose format is known; {_FIX}")

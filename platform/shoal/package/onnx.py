@@ -1,0 +1,59 @@
+"""The signature of an ONNX model, read from its graph by the `onnx` package; nothing is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from shoal.package.errors import ExtraMissing, InvalidPackage
+from shoal.package.manifest import Signature, TensorSpec
+
+_DATATYPES: Final = {
+    "FLOAT": "FP32",
+    "DOUBLE": "FP64",
+    "FLOAT16": "FP16",
+    "BOOL": "BOOL",
+    "STRING": "BYTES",
+    **{f"{sign}INT{bits}": f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)},
+}
+
+
+def read_onnx(path: Path) -> Signature | None:
+    """Inputs and outputs of a graph; None if an input is no tensor. Outputs that are none (maps) are left out.
+
+    Raises:
+        InvalidPackage: it is no ONNX model.
+        ExtraMissing: the `onnx` package is not installed.
+    """
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError:
+        raise ExtraMissing("onnx", "reading an ONNX model") from None
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except (DecodeError, ValueError, OSError) as error:
+        raise InvalidPackage(f"{path} is no ONNX model: {error}") from None
+    if not graph.node:
+        raise InvalidPackage(f"{path} is no ONNX model: it has no graph")
+    constants = {constant.name for constant in graph.initializer}
+    inputs = _specs((value for value in graph.input if value.name not in constants), onnx)
+    outputs = [spec for spec in _specs(graph.output, onnx) if spec is not None]
+    known = [spec for spec in inputs if spec is not None]
+    return Signature(inputs=known, outputs=outputs) if known and len(known) == len(inputs) else None
+
+
+def _specs(values: Iterable[Any], onnx: Any) -> list[TensorSpec | None]:
+    return [_spec(value, onnx) for value in values]
+
+
+def _spec(value: Any, onnx: Any) -> TensorSpec | None:
+    if not value.type.HasField("tensor_type"):
+        return None
+    tensor = value.type.tensor_type
+    datatype = _DATATYPES.get(onnx.TensorProto.DataType.Name(tensor.elem_type))
+    if datatype is None or not tensor.HasField("shape"):
+        return None
+    shape = [dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else -1 for dim in tensor.shape.dim]
+    return TensorSpec.model_validate({"name": value.name, "datatype": datatype, "shape": shape})
