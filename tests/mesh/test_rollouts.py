@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from rollouts_support import CANARY, ERRORS, declaration, phase, reach, serving, until
-from shoal.core.rollout.plan import Analyse, Pause, Plan, SetWeight, WarmUp
+from shoal.core.rollout.plan import Analyse, Pause, Plan, SetWeight, Strategy, WarmUp
 from shoal.core.rollout.record import Phase, Verb
 from shoal.core.types import FailureReason, Transition, Unplaceable
 from shoal.mesh.api import RolloutRefusedError
@@ -119,6 +119,38 @@ async def test_a_restart_in_the_middle_goes_on_where_it_was(digits, at_step):
     assert await digits.client.infer("digits") == "v1"
     await digits.mesh.steer("digits", Verb.PROMOTE)
     await serving(digits, "v2")
+    assert await digits.client.infer("digits") == "v2"
+
+
+@pytest.mark.parametrize("wanted", [Phase.LOADING, Phase.WARMING_UP, Phase.PROGRESSING])
+@pytest.mark.parametrize("good", [True, False])
+async def test_a_restart_in_any_phase_ends_as_declared_without_anyone(digits, wanted, good):
+    digits.pods["pod-1"].infer_seconds = 0.1
+    plan = Plan(
+        Strategy.CANARY,
+        steps=(SetWeight(100), Pause(0.5), SetWeight(500), Pause(0.5)),
+        warm_up=WarmUp(requests=4, timeout=10),
+        deadline=30 if good else 2,
+    )
+    pauses = plan.steps if good else (*plan.steps, Pause(60.0))
+    await digits.mesh.declare(declaration("v2", plan=replace(plan, steps=pauses), seconds=0.4))
+    await reach(digits, wanted)
+    await digits.stop_mesh()
+    await digits.start_mesh()
+    await until(lambda: not digits.mesh.rollout("digits").current.live)
+    current = digits.mesh.rollout("digits").current
+    assert current.phase is (Phase.SUCCEEDED if good else Phase.ROLLED_BACK), current.reason
+    assert await digits.client.infer("digits") == ("v2" if good else "v1")
+    taken = [entry.what for entry in current.timeline].count("weight 10%")
+    assert taken == 1 if good else taken <= 1  # no step is taken twice
+
+
+async def test_going_back_by_steps_where_that_is_asked_for(digits):
+    await digits.mesh.declare(declaration("v2", plan=Plan()))
+    await serving(digits, "v2")
+    await until(lambda: digits.mesh.rollout("digits").retained == ("digits__v1",))
+    await digits.mesh.declare(replace(declaration("v1"), stepwise=True))
+    await reach(digits, Phase.PAUSED, 1)
     assert await digits.client.infer("digits") == "v2"
 
 
