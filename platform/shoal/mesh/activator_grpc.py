@@ -21,7 +21,7 @@ from shoal.mesh.metrics import Metrics
 from shoal.mesh.naming import ID_PATHS, forwarded_headers, key_from_headers, key_from_message, steered
 from shoal.mesh.pods import PodLink
 from shoal.mesh.rollout.compare import outputs_of_message
-from shoal.mesh.rollout.shadow import Exchange, Shadower
+from shoal.mesh.rollout.shadow import Exchange, Shadower, first_attempt
 from shoal.mesh.wire import write_string
 from shoal_protos.inference import SERVICE
 
@@ -71,6 +71,8 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
                 key = self._key(method, headers, request)
 
                 async def call(link: PodLink, forward: Forward, timeout: float) -> bytes:
+                    if not first_attempt(headers):
+                        return await self._call(method, request, headers, link, forward, timeout, context)
                     with self._shadower.attempt(key, forward):
                         answer = await self._call(method, request, headers, link, forward, timeout, context)
                     if method == _INFER:

@@ -25,7 +25,7 @@ from shoal.mesh.naming import key_from_headers, steered
 from shoal.mesh.pods import PodLink
 from shoal.mesh.rest import BINARY_HEADER, BadBodyError, binary_outputs, from_protobuf, parameters_of, to_protobuf
 from shoal.mesh.rollout.compare import outputs_of_json
-from shoal.mesh.rollout.shadow import Exchange, Shadower
+from shoal.mesh.rollout.shadow import Exchange, Shadower, first_attempt
 from shoal.mesh.server_api import ServerApi, vars_of
 from shoal_protos import inference as oip
 
@@ -174,9 +174,11 @@ class RestActivator:
     async def _seen(
         self, key: RouteKey, request: Request, body: bytes, link: PodLink, forward: Forward, timeout: float
     ) -> Response:
+        if not first_attempt(request.headers.items()):
+            return await self._call(request, body, link, forward, timeout)
         with self._shadower.attempt(key, forward) as attempt:
             response = await self._call(request, body, link, forward, timeout)
-            attempt.failed = response.status_code >= 500
+            attempt.status = response.status_code
         if response.status_code == 200 and request.url.path.endswith("/infer"):
             self._shadower.answered(key, forward, self._exchange(request, body, bytes(response.body)))
         return response

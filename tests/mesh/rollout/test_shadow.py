@@ -19,7 +19,7 @@ from shoal.mesh.errors import RequestError
 from shoal.mesh.forwarding import CopyGoneError, InFlight, PodUnreachableError
 from shoal.mesh.rollout.compare import outputs_of_message
 from shoal.mesh.rollout.observer import Observer
-from shoal.mesh.rollout.shadow import MAX_BODY, Exchange, Shadower
+from shoal.mesh.rollout.shadow import MAX_BODY, Exchange, Shadower, first_attempt
 from shoal_protos import inference as oip
 
 pytestmark = pytest.mark.server
@@ -263,7 +263,8 @@ def failure(code):
     ("error", "counted"),
     [
         (None, 0),
-        (failure(grpc.StatusCode.INVALID_ARGUMENT), 0),
+        (failure(grpc.StatusCode.INVALID_ARGUMENT), 1),
+        (failure(grpc.StatusCode.PERMISSION_DENIED), 0),
         (failure(grpc.StatusCode.NOT_FOUND), 0),
         (failure(grpc.StatusCode.INTERNAL), 1),
         (failure(grpc.StatusCode.DEADLINE_EXCEEDED), 1),
@@ -272,7 +273,7 @@ def failure(code):
         (asyncio.CancelledError(), None),
     ],
 )
-async def test_attempts_count_as_errors_if_a_server_is_to_blame(shadowing, error, counted):
+async def test_attempts_count_as_errors_like_those_at_gateways(shadowing, error, counted):
     with contextlib.suppress(type(error)), shadowing.shadower.attempt(KEY, ACTIVE):
         if error:
             raise error
@@ -283,10 +284,23 @@ async def test_attempts_count_as_errors_if_a_server_is_to_blame(shadowing, error
         assert (seen["old"].requests, seen["old"].errors) == (1, counted)
 
 
-async def test_an_attempt_may_fail_without_raising(shadowing):
+@pytest.mark.parametrize(("status", "errors"), [(200, 0), (403, 0), (400, 1), (422, 1), (500, 1), (503, 1)])
+async def test_http_answers_count_by_their_status(shadowing, status, errors):
     with shadowing.shadower.attempt(KEY, ACTIVE) as attempt:
-        attempt.failed = True
-    assert (await shadowing.settle())["old"].errors == 1
+        attempt.status = status
+    assert (await shadowing.settle())["old"].errors == errors
+
+
+@pytest.mark.parametrize(
+    ("headers", "first"),
+    [
+        ([], True),
+        ([("x-envoy-attempt-count", "1")], True),
+        ([("a", "2"), ("x-envoy-attempt-count", "2")], False),
+    ],
+)
+def test_gateways_say_whether_a_request_failed_elsewhere_before(headers, first):
+    assert first_attempt(headers) is first
 
 
 async def test_answered_requests_are_remembered_for_warming_up(shadowing):

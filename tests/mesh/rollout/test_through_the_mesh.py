@@ -54,6 +54,15 @@ async def test_requests_through_the_activator_are_shadowed_and_compared(world, a
     assert status(world).current.phase is Phase.PROGRESSING or status(world).current.phase is Phase.PAUSED
 
 
+async def test_what_failed_at_a_canary_before_is_answered_and_not_counted(world):
+    await declare(world, "new", "one", SHADOW)
+    await until(lambda: status(world).current.shadow, "the shadow")
+    assert await world.client.infer("digits", metadata=[("x-envoy-attempt-count", "2")]) == "seven"
+    assert await world.client.infer("digits") == "seven"
+    await until(lambda: status(world).target_window.compared, "the comparison")
+    assert (status(world).active_window.requests, status(world).target_window.requests) == (1, 1)
+
+
 async def rest(world, body):
     async with httpx.AsyncClient(trust_env=False) as http:
         url = f"http://{world.subnet}.1:18008/v2/models/digits/infer"
