@@ -19,6 +19,7 @@ EIGHT = (
 )
 """A scanned digit, 8 by 8 pixels."""
 PIXELS = np.array([EIGHT.split()], dtype=np.float32)
+NO_ANSWER = -1
 VERSIONS = 100
 """Versions of a numbered model; `answer` tells them apart."""
 
@@ -44,13 +45,21 @@ def train_numbered(path: Path, number: int, version: int, pad_bytes: int) -> lis
     return [int(value) for value in model.predict(samples())]
 
 
-def train_failing(path: Path, number: int, version: int) -> None:
-    """A classifier that loads well and then errs on nearly every input: its encoder never saw such values."""
+def train_failing(path: Path, number: int, version: int) -> list[int]:
+    """A classifier that loads well and then errs on every input."""
     digits = load_digits()
-    seen = digits.data[:2]
-    model = make_pipeline(OneHotEncoder(handle_unknown="error"), GaussianNB())
-    model.steps[0][1].sparse_output = False
-    joblib.dump(model.fit(seen, label(number, version) + np.arange(2)), path)
+    model = GaussianNB().fit(digits.data, label(number, version) + digits.target)
+    del model.theta_
+    joblib.dump(model, path)
+    return [NO_ANSWER] * len(samples())
+
+
+def train_refusing(path: Path, number: int, version: int) -> list[int]:
+    """A classifier that loads well and then refuses all but two inputs: its encoder never saw such values."""
+    digits = load_digits()
+    model = make_pipeline(OneHotEncoder(handle_unknown="error", sparse_output=False), GaussianNB())
+    joblib.dump(model.fit(digits.data[:2], label(number, version) + np.arange(2)), path)
+    return [*(label(number, version) + row for row in range(2)), *[NO_ANSWER] * (len(samples()) - 2)]
 
 
 def label(number: int, version: int) -> int:
