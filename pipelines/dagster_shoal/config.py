@@ -5,9 +5,10 @@ Everything has a default that the launchpad shows; empty texts stand for "not gi
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, create_model
 
 import dagster as dg
 
@@ -62,6 +63,23 @@ class RolloutConfig(dg.Config):
         description="Longest time for all, waiting for people not counted; then it goes back.",
     )
     reason: str = Field(default="", max_length=500, description="Why, for the history.")
+
+
+def rollout_form(**defaults: Any) -> type[RolloutConfig]:
+    """`RolloutConfig` with other defaults, for the launchpad and for runs that give no config.
+
+    Raises:
+        ValueError: a default is none of its fields, or out of bounds.
+    """
+    if unknown := set(defaults) - set(RolloutConfig.model_fields):
+        raise ValueError(f"{sorted(unknown)[0]}: is no field; use {', '.join(sorted(RolloutConfig.model_fields))}")
+    chosen = RolloutConfig(**defaults)
+    fields: dict[str, Any] = {}
+    for name in defaults:
+        field = copy(RolloutConfig.model_fields[name])
+        field.default = getattr(chosen, name)
+        fields[name] = (field.annotation, field)
+    return create_model("RolloutConfig", __base__=RolloutConfig, __doc__=RolloutConfig.__doc__, **fields)
 
 
 class SteerConfig(dg.Config):

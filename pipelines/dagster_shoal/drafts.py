@@ -15,6 +15,8 @@ from dagster_shoal.datafiles import fingerprint, load_dataset, save_dataset
 from dagster_shoal.model import Dataset
 from dagster_shoal.verdicts import Verdict
 
+DATA_FILE = "data.npz"
+"""Of a dataset, in its folder."""
 KEEP = 5
 """Datasets, and trained models, that are kept of each model."""
 
@@ -74,11 +76,11 @@ class Drafts:
     def add_data(self, data: Dataset) -> Folder:
         """Keep a dataset; the folder is named by its content."""
         folder = self._root / "data" / fingerprint(data)[:16]
-        if not (folder / "data.npz").is_file():
+        if not (folder / DATA_FILE).is_file():
             folder.mkdir(parents=True, exist_ok=True)
             fresh = folder / f".{os.getpid()}.npz"
             save_dataset(data, fresh)
-            fresh.replace(folder / "data.npz")
+            fresh.replace(folder / DATA_FILE)
         os.utime(folder)
         _prune(folder.parent, keep=folder.name)
         return Folder(folder)
@@ -93,7 +95,7 @@ class Drafts:
 
     def load_data(self, folder_id: str) -> Dataset:
         """A dataset. Raises as `data` does."""
-        return load_dataset(self.data(folder_id).path / "data.npz")
+        return load_dataset(self.data(folder_id).path / DATA_FILE)
 
     def new(self, draft_id: str) -> Draft:
         """An empty draft."""

@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 import dagster as dg
 from dagster_shoal.checks import build_checks
+from dagster_shoal.config import RolloutConfig
 from dagster_shoal.jobs import build_asset_jobs, build_steering_jobs
 from dagster_shoal.model import GATES, Catalogue, ModelDefinition
 from dagster_shoal.publishing import model_package, published_model
 from dagster_shoal.rolling import rollout
-from dagster_shoal.stages import Layout, Stage
+from dagster_shoal.stages import Layout, Stage, find_model
 from dagster_shoal.steps import Pipeline
 from dagster_shoal.training import trained_model, training_data, validated_model
 from dagster_shoal.translator import ShoalProps, ShoalTranslator
@@ -41,6 +42,10 @@ class ModelAssets:
         """Of a stage's asset."""
         return self.pipeline.key(stage)
 
+    def service_of(self, name: str) -> str:
+        """The InferenceService of a model of the catalogue by the model's name. Raises `Failure` if there is none."""
+        return find_model(self.pipeline.layout.catalogue, name).service
+
 
 def build_model_assets(
     models: Sequence[ModelDefinition] | Catalogue,
@@ -49,12 +54,14 @@ def build_model_assets(
     translator: ShoalTranslator | None = None,
     freshness_policy: dg.FreshnessPolicy | None = None,
     kinds: Sequence[str] = ("sklearn",),
+    rollout_form: type[RolloutConfig] = RolloutConfig,
 ) -> list[ModelAssets]:
     """The seven assets and their checks: once, partitioned by model name, or once a model.
 
     Args:
         models: all of them; or, with `partitions` only, a function that finds one by name.
         freshness_policy: of `serving_endpoint`.
+        rollout_form: `RolloutConfig`, or `rollout_form(...)` with other defaults.
         kinds: model formats to show icons of, where `models` is a function.
 
     Raises:
@@ -69,7 +76,7 @@ def build_model_assets(
         catalogue = catalogue_of(models)
         layouts = [Layout(catalogue)] if layout == "partitions" else [Layout(catalogue, model) for model in models]
         formats = tuple(sorted({model.format for model in models}))
-    return [_assets(each, translator, freshness_policy, formats) for each in layouts]
+    return [_assets(each, translator, freshness_policy, formats, rollout_form) for each in layouts]
 
 
 def catalogue_of(models: Sequence[ModelDefinition]) -> Catalogue:
@@ -91,11 +98,15 @@ def catalogue_of(models: Sequence[ModelDefinition]) -> Catalogue:
 
 
 def _assets(
-    layout: Layout, translator: ShoalTranslator, freshness: dg.FreshnessPolicy | None, formats: tuple[str, ...]
+    layout: Layout,
+    translator: ShoalTranslator,
+    freshness: dg.FreshnessPolicy | None,
+    formats: tuple[str, ...],
+    rollout_form: type[RolloutConfig],
 ) -> ModelAssets:
     specs = {stage: translator.get_asset_spec(ShoalProps(stage, layout.only, formats)) for stage in Stage}
     linked = {stage: _linked(stage, specs, layout) for stage in Stage}
-    pipeline = Pipeline(layout, linked)
+    pipeline = Pipeline(layout, linked, rollout_form)
     assets = (
         training_data(pipeline),
         trained_model(pipeline),
@@ -123,6 +134,7 @@ def build_model_definitions(
     layout: LayoutName = "partitions",
     translator: ShoalTranslator | None = None,
     freshness_policy: dg.FreshnessPolicy | None = None,
+    rollout_form: type[RolloutConfig] = RolloutConfig,
     jobs: bool = True,
 ) -> dg.Definitions:
     """Assets, checks, jobs and resources of models; merge it with your own by `dg.Definitions.merge`.
@@ -135,11 +147,17 @@ def build_model_definitions(
     """
     if missing := {"shoal", "model_store"} - set(resources):
         raise ValueError(f"resources: {', '.join(sorted(missing))} is missing; add it")
-    found = build_model_assets(models, layout=layout, translator=translator, freshness_policy=freshness_policy)
+    found = build_model_assets(
+        models,
+        layout=layout,
+        translator=translator,
+        freshness_policy=freshness_policy,
+        rollout_form=rollout_form,
+    )
     all_jobs: list[Any] = []
     if jobs:
         all_jobs = [job for each in found for job in build_asset_jobs(each.pipeline)]
-        all_jobs += build_steering_jobs(found[0].pipeline.layout.catalogue) if found else []
+        all_jobs += build_steering_jobs(found[0].service_of) if found else []
     return dg.Definitions(
         assets=[asset for each in found for asset in each.assets],
         asset_checks=[check for each in found for check in each.checks],

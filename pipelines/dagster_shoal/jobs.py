@@ -9,10 +9,9 @@ from typing import Any
 
 import dagster as dg
 from dagster_shoal import watching
-from dagster_shoal.config import ApproveConfig, RollbackConfig, RolloutConfig, SteerConfig, TrainConfig
-from dagster_shoal.model import Catalogue, ModelDefinition
+from dagster_shoal.config import ApproveConfig, RollbackConfig, SteerConfig, TrainConfig
 from dagster_shoal.resource import ShoalResource
-from dagster_shoal.stages import MODEL_TAG, MODELS, Stage, find_model
+from dagster_shoal.stages import MODEL_TAG, MODELS, Stage
 from dagster_shoal.steps import Pipeline, told
 from shoal.client import RolloutReport, ShoalClient
 
@@ -22,7 +21,7 @@ def build_asset_jobs(pipeline: Pipeline) -> list[Any]:
     keys = pipeline.specs
     train_op = pipeline.layout.op(Stage.TRAINED_MODEL)
     rollout_op = pipeline.layout.op(Stage.ROLLOUT)
-    forms = {train_op: TrainConfig(), rollout_op: RolloutConfig()}
+    forms = {train_op: TrainConfig(), rollout_op: pipeline.rollout_form()}
     everything = dg.AssetSelection.assets(*(spec.key for spec in keys.values()))
     last = dg.AssetSelection.assets(keys[Stage.ROLLOUT].key, keys[Stage.SERVING_ENDPOINT].key)
     return [
@@ -54,38 +53,42 @@ def _asset_job(
     )
 
 
-def build_steering_jobs(catalogue: Catalogue) -> list[dg.JobDefinition]:
-    """`approve`, `abort`, `rollback`."""
+def build_steering_jobs(service_of: Callable[[str], str]) -> list[dg.JobDefinition]:
+    """`approve`, `abort`, `rollback`.
+
+    Args:
+        service_of: the InferenceService of a model by the model's name.
+    """
 
     @dg.op
     def approve_rollout(context: dg.OpExecutionContext, config: ApproveConfig, shoal: ShoalResource) -> None:
         """Let a waiting rollout go on."""
-        model = find_model(catalogue, config.model)
+        service = service_of(config.model)
 
         def steer(client: ShoalClient, by: str) -> RolloutReport:
-            return client.steer(model.service, config.action, config.rollout, by, config.reason)
+            return client.steer(service, config.action, config.rollout, by, config.reason)
 
-        _steered(context, shoal, model, steer)
+        _steered(context, shoal, service, steer)
 
     @dg.op
     def abort_rollout(context: dg.OpExecutionContext, config: SteerConfig, shoal: ShoalResource) -> None:
         """Send a rollout back where it came from."""
-        model = find_model(catalogue, config.model)
+        service = service_of(config.model)
 
         def steer(client: ShoalClient, by: str) -> RolloutReport:
             return client.steer(model.service, "abort", config.rollout, by, config.reason)
 
-        _steered(context, shoal, model, steer)
+        _steered(context, shoal, service, steer)
 
     @dg.op
     def rollback_model(context: dg.OpExecutionContext, config: RollbackConfig, shoal: ShoalResource) -> None:
         """Make an earlier revision serve again."""
-        model = find_model(catalogue, config.model)
+        service = service_of(config.model)
 
         def steer(client: ShoalClient, by: str) -> RolloutReport:
-            return client.undo(model.service, config.to or None, by, config.reason)
+            return client.undo(service, config.to or None, by, config.reason)
 
-        _steered(context, shoal, model, steer)
+        _steered(context, shoal, service, steer)
 
     @dg.job(executor_def=dg.in_process_executor, description="Approve a rollout that waits, from the UI.")
     def approve() -> None:
@@ -105,7 +108,7 @@ def build_steering_jobs(catalogue: Catalogue) -> list[dg.JobDefinition]:
 def _steered(
     context: dg.OpExecutionContext,
     shoal: ShoalResource,
-    model: ModelDefinition,
+    service: str,
     steer: Callable[[ShoalClient, str], RolloutReport],
 ) -> None:
     """Do it, and show how the rollout stands then."""
@@ -113,5 +116,5 @@ def _steered(
         report = steer(client, shoal.run_link(context.run_id))
     context.instance.add_run_tags(context.run_id, {"shoal/rollout-id": report.id})
     figures = watching.figures_of(report)
-    context.log.info(f"rollout {report.id} of {model.service} is {report.phase}: {report.reason or figures}")
+    context.log.info(f"rollout {report.id} of {service} is {report.phase}: {report.reason or figures}")
     context.add_output_metadata({"rollout": report.id, "phase": report.phase, "reason": report.reason, **figures})

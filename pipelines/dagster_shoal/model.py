@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +117,32 @@ def predict_sklearn(model: Any, inputs: Tensors) -> dict[str, NDArray[Any]]:
     return {"predict": answers[:, None] if answers.ndim == 1 else answers}
 
 
+class Trainer(Protocol):
+    """Trains in a process of its own instead of calling a function, or fetches what was trained elsewhere."""
+
+    def run(self, context: Any, *, data: Path, into: Path, parameters: Parameters) -> Mapping[str, Any]:
+        """Write the files that a model server loads.
+
+        Args:
+            context: of the asset (`dagster.AssetExecutionContext`).
+            data: the training data, as `datafiles.save_dataset` writes it.
+            into: an empty folder for the files.
+            parameters: as `train` gets them.
+
+        Returns:
+            What to show on the asset.
+        """
+
+
+def no_function(*_: Any) -> Any:
+    """Stands where a model that has a `Trainer` needs no `train`.
+
+    Raises:
+        TypeError: always.
+    """
+    raise TypeError("train: this model has a trainer of its own; call that")
+
+
 @dataclass(frozen=True)
 class ModelDefinition:
     """A model: how it comes to be, and what it must come up to before it may serve.
@@ -129,6 +155,8 @@ class ModelDefinition:
     load_data: Callable[[], Dataset]
     train: Callable[[Dataset, Parameters], Any]
     evaluate: Callable[[Any, Rows], Evaluation]
+    trainer: Trainer | None = None
+    """Used instead of `train` and `save` where given; `train` may be `no_function` then."""
     save: Callable[[Any, Path], None] = save_joblib
     """Writes the files that a model server loads into an empty folder."""
     load: Callable[[Path], Any] = load_joblib

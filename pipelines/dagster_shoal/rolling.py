@@ -34,6 +34,7 @@ _LOAD_SECONDS = 600.0
 def rollout(pipeline: Pipeline) -> dg.AssetsDefinition:
     """The asset."""
     spec = pipeline.specs[Stage.ROLLOUT]
+    form = pipeline.rollout_form
     says = "The rollout ended with the new revision serving all requests."
 
     @dg.multi_asset(
@@ -42,7 +43,10 @@ def rollout(pipeline: Pipeline) -> dg.AssetsDefinition:
         check_specs=[pipeline.own_check(Stage.ROLLOUT, PROMOTED, says)],
     )
     def roll_out(
-        context: dg.AssetExecutionContext, config: RolloutConfig, shoal: ShoalResource, model_store: ModelStore
+        context: dg.AssetExecutionContext,
+        config: form,  # type: ignore[valid-type]
+        shoal: ShoalResource,
+        model_store: ModelStore,
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         model = pipeline.model(context)
         with told():

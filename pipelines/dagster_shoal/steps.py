@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import dagster as dg
+from dagster_shoal.config import RolloutConfig
 from dagster_shoal.drafts import Draft, DraftMissingError, Drafts
 from dagster_shoal.history import upstream
 from dagster_shoal.model import ModelDefinition
@@ -30,6 +31,8 @@ class Pipeline:
 
     layout: Layout
     specs: Mapping[Stage, dg.AssetSpec]
+    rollout_form: type[RolloutConfig] = RolloutConfig
+    """What the launchpad shows for the rollout, with its defaults."""
 
     def key(self, stage: Stage) -> dg.AssetKey:
         """Of a stage's asset."""

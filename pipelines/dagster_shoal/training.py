@@ -10,6 +10,8 @@ from typing import Any
 import dagster as dg
 from dagster_shoal import plots
 from dagster_shoal.config import TrainConfig
+from dagster_shoal.datafiles import load_dataset
+from dagster_shoal.drafts import DATA_FILE
 from dagster_shoal.history import upstream
 from dagster_shoal.model import Evaluation, ModelDefinition, Rows
 from dagster_shoal.packaging import fetch, size_of, trustworthy
@@ -63,16 +65,20 @@ def trained_model(pipeline: Pipeline) -> dg.AssetsDefinition:
         parameters = {**model.parameters, **config.parameters}
         with told():
             drafts = pipeline.drafts(context, model_store)
-            data = drafts.load_data(data_id)
-        started = time.monotonic()
-        fitted = model.train(data, parameters)
-        seconds = time.monotonic() - started
+            data = drafts.data(data_id).path / DATA_FILE
         draft = drafts.new(context.run.run_id[:8])
-        model.save(fitted, draft.payload)
+        started = time.monotonic()
+        if model.trainer is not None:
+            told_by_trainer = model.trainer.run(context, data=data, into=draft.payload, parameters=parameters)
+        else:
+            told_by_trainer = {}
+            model.save(model.train(load_dataset(data), parameters), draft.payload)
+        seconds = time.monotonic() - started
         about = {"data": data_id, "parameters": parameters}
         (draft.path / "trained.json").write_text(json.dumps(about, default=str))
         return dg.MaterializeResult(
             metadata={
+                **told_by_trainer,
                 DRAFT: draft.id,
                 DATA: data_id,
                 "parameters": dg.MetadataValue.json(json.loads(json.dumps(parameters, default=str))),
