@@ -12,7 +12,7 @@ from shoal.core.rollout.plan import Analyse, Check, Metric, Pause, Plan, SetShad
 from shoal.core.rollout.record import CheckResult, Phase, Rollout, Verdict
 from shoal.core.rollout.view import RolloutView
 from shoal.mesh.api import PastRollout, RolloutStatus
-from shoal.mesh.rollout.metrics import MAX_SHOWN, RolloutCollector
+from shoal.mesh.rollout.metrics import FIGURES_FOR, MAX_SHOWN, RolloutCollector
 from shoal.mesh.rollout.report import limit_words, report, step_words
 
 ERRORS = Check("errors", Metric.ERROR_RATE, max=0.01)
@@ -95,7 +95,7 @@ def test_prometheus_gets_histograms_of_what_was_counted():
     seen = Window()
     seen.add(Observation("a-v2", 4, 1, ((latency_bucket(3.0), 3), (latency_bucket(400.0), 1)), 2, 1))
     registry = CollectorRegistry()
-    registry.register(RolloutCollector(lambda: [RolloutView(rollout(weight=100), Window(), seen)]))
+    registry.register(RolloutCollector(lambda: [RolloutView(rollout(weight=100), Window(), seen)], lambda: 1.0))
     text = generate_latest(registry).decode()
     of_target = 'endpoint="a",revision="a-v2",role="target"'
     for line in (
@@ -128,7 +128,7 @@ def test_prometheus_gets_only_so_many_rollouts_those_under_way_first():
     running = Rollout("live-1", "live", "v1", "v2", Plan(), 0.0)
     views = [RolloutView(one, Window(), Window()) for one in (*ended, running)]
     registry = CollectorRegistry()
-    registry.register(RolloutCollector(lambda: views))
+    registry.register(RolloutCollector(lambda: views, lambda: 1.0))
 
     def shown(name, phase):
         return registry.get_sample_value("shoal_rollout_phase", {"endpoint": name, "phase": phase})
@@ -136,3 +136,15 @@ def test_prometheus_gets_only_so_many_rollouts_those_under_way_first():
     assert shown("live", "Loading") == 1
     assert shown(f"e{MAX_SHOWN + 9}", "Succeeded") == 1
     assert shown("e0", "Succeeded") is None
+
+
+def test_figures_are_gone_some_time_after_the_end():
+    ended = RolloutView(rollout(Phase.SUCCEEDED, ended=1000.0, weight=1000), Window(), Window())
+    clock = [1000.0 + FIGURES_FOR - 1]
+    registry = CollectorRegistry()
+    registry.register(RolloutCollector(lambda: [ended], lambda: clock[0]))
+    target = {"endpoint": "a", "revision": "a-v2", "role": "target"}
+    assert registry.get_sample_value("shoal_rollout_requests_total", target) == 0
+    clock[0] += 2
+    assert registry.get_sample_value("shoal_rollout_requests_total", target) is None
+    assert registry.get_sample_value("shoal_rollout_weight", target) == 1

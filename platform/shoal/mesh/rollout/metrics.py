@@ -1,7 +1,8 @@
 """What Prometheus sees of rollouts: figures of both revisions as they were counted for the rollout itself.
 
 Read off when Prometheus asks, so nothing is to be kept up to date or forgotten: an endpoint shows its newest rollout
-until another begins or it is deleted, and counters start at zero with each rollout and each start of the mesh.
+until another begins or it is deleted, with figures as long as they may still be of interest, for they are many.
+Counters start at zero with each rollout and each start of the mesh.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ from shoal.core.rollout.plan import WHOLE
 from shoal.core.rollout.view import RolloutView
 from shoal.mesh.metrics import TIME_MS
 
-MAX_SHOWN: Final = 500
+MAX_SHOWN: Final = 1000
 """Endpoints whose rollouts are shown: those under way before those that ended, the newest first."""
+MAX_WITH_FIGURES: Final = 100
+"""Those of them with figures: to write down those of one takes a millisecond, in which nothing else happens."""
+FIGURES_FOR: Final = 900.0
+"""Seconds for which figures are shown once a rollout ended: several scrapes."""
 _OF_REVISION: Final = ("endpoint", "revision", "role")
 ACTIVE: Final = "active"
 TARGET: Final = "target"
@@ -29,24 +34,28 @@ class RolloutCollector(Collector):
 
     Args:
         newest: these rollouts.
+        now: the core's clock.
     """
 
-    def __init__(self, newest: Callable[[], Iterable[RolloutView]]) -> None:
+    def __init__(self, newest: Callable[[], Iterable[RolloutView]], now: Callable[[], float]) -> None:
         self._newest = newest
+        self._now = now
 
     def collect(self) -> Iterator[Metric]:
         """Everything, as of now."""
         newest = sorted(self._newest(), key=lambda view: (not view.rollout.live, -view.rollout.started))
-        shown = newest[:MAX_SHOWN]
-        yield _counter("requests", "Requests a revision answered in a rollout", shown, lambda seen: seen.requests)
-        yield _counter("errors", "Those it answered with a server error", shown, lambda seen: seen.errors)
-        yield _counter("compared", "Answers of it that were compared for a shadow", shown, lambda seen: seen.compared)
+        since = self._now() - FIGURES_FOR
+        recent = [view for view in newest if view.rollout.ended is None or view.rollout.ended > since]
+        recent = recent[:MAX_WITH_FIGURES]
+        yield _counter("requests", "Requests a revision answered in a rollout", recent, lambda seen: seen.requests)
+        yield _counter("errors", "Those it answered with a server error", recent, lambda seen: seen.errors)
+        yield _counter("compared", "Answers of it that were compared for a shadow", recent, lambda seen: seen.compared)
         yield _counter(
-            "disagreements", "Those that differed from the active revision's", shown, lambda seen: seen.disagreed
+            "disagreements", "Those that differed from the active revision's", recent, lambda seen: seen.disagreed
         )
-        yield _latencies(shown)
-        yield _weights(shown)
-        yield _phases(shown)
+        yield _latencies(recent)
+        yield _weights(newest[:MAX_SHOWN])
+        yield _phases(newest[:MAX_SHOWN])
 
 
 def _revisions(views: Iterable[RolloutView]) -> Iterator[tuple[tuple[str, str, str], Window]]:

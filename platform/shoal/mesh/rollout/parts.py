@@ -40,7 +40,7 @@ class RolloutParts:
         info: Callable[[RevisionId], ModelInfo | None],
     ) -> None:
         self._core = engine.core
-        registry.register(RolloutCollector(self._views))
+        registry.register(RolloutCollector(self._views, engine.now))
         self.observer = Observer(engine.submit, self._newest)
         self.shadower = Shadower(self.observer, self._newest, self._loaded, links.get, in_flight, registry)
         self.warmer = CopyWarmer(engine.submit, links.get, in_flight, info, self.shadower.recent.of)
