@@ -76,7 +76,7 @@ def build_steering_jobs(service_of: Callable[[str], str]) -> list[dg.JobDefiniti
         service = service_of(config.model)
 
         def steer(client: ShoalClient, by: str) -> RolloutReport:
-            return client.steer(model.service, "abort", config.rollout, by, config.reason)
+            return client.steer(service, "abort", config.rollout, by, config.reason)
 
         _steered(context, shoal, service, steer)
 
