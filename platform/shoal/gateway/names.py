@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from functools import lru_cache
 from urllib.parse import unquote
 
 from shoal.core.types import RouteKey
@@ -88,6 +89,7 @@ def _cluster(key: RouteKey, plain: RouteKind, revision: RouteKind, canary: Route
     return kind.value + escape(key.name)
 
 
+@lru_cache(maxsize=4096)
 def route_key(cluster: str) -> RouteKey:
     """The key whose gRPC or REST a cluster of this name carries.
 
