@@ -10,6 +10,7 @@ import typer
 from shoal.cli import lifecycle, objects, traffic
 from shoal.cli.claims import app as claims
 from shoal.cli.errors import CliError
+from shoal.cli.package import app as packages
 from shoal.cli.rollouts import app as rollouts
 from shoal.cli.runtime import app as runtime
 
@@ -30,6 +31,7 @@ objects.register(app)
 traffic.register(app)
 app.add_typer(rollouts, name="rollout")
 app.add_typer(claims, name="pvc")
+app.add_typer(packages, name="package")
 app.add_typer(runtime, name="runtime")
 
 

@@ -32,7 +32,7 @@ def create_claim(target: session.Target, name: str, source: Path, *, replace: bo
     if not target.layout.pvcs.is_dir():
         raise CliError(f"no cluster was started on {target.state_dir}; start it with `shoal up`")
     _fill(source, destination)
-    session.run(target, lambda client: _declare(client, target.namespace, name, size))
+    session.run(target, lambda client: declare_claim(client, target.namespace, name, size))
     show(f"persistentvolumeclaim/{name} holds {source} ({destination})")
 
 
@@ -59,7 +59,8 @@ def _fill(source: Path, destination: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-async def _declare(client: KubeClient, namespace: str, name: str, size: str) -> None:
+async def declare_claim(client: KubeClient, namespace: str, name: str, size: str) -> None:
+    """Create the claim unless it exists."""
     if await client.get(CLAIMS, namespace, name) is not None:
         return
     claim: Object = {

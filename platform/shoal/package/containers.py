@@ -159,7 +159,7 @@ def _decompressed(file: BinaryIO, kind: str) -> Iterator[bytes]:
         case "bz2":
             stream = bz2.BZ2File(file)
         case "xz" | "lzma":
-            stream = lzma.LZMAFile(file)
+            stream = lzma.LZMAFile(file)  # noqa: SIM115 - closed below
         case _:
             raise UnreadableFile(f"{kind} is not unpacked here; save it uncompressed or with zlib")
     with stream:

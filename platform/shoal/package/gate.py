@@ -12,25 +12,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from shoal.package.errors import InvalidPackage, PackageError, PackageNotFound, TamperedPackage
+from shoal.package.errors import InvalidPackage, PackageNotFound, TamperedPackage
 from shoal.package.evidence import SIGNATURE_EVIDENCE, Evidence
 from shoal.package.keys import TRUSTED_KEYS, TrustedKeys
 from shoal.package.names import (
     MAX_EVIDENCE,
     MAX_FILES,
-    MAX_SIGNATURE_BYTES,
     PAYLOAD,
-    SIGNATURE,
     evidence_name,
     is_short_digest,
     model_name,
 )
 from shoal.package.package import Package, open_package
-from shoal.package.signing import covers
 from shoal.package.stores.local import LocalStore
 from shoal.package.stores.protocol import Entry, Store
 from shoal.package.stores.s3 import open_s3
-from shoal.package.verify import payload_problems
+from shoal.package.verify import payload_problems, signature_of
 from shoal.resources.source import ModelSource
 from shoal.resources.storage import PVCStorage, S3Storage, Storage
 
@@ -84,7 +81,7 @@ class Gate:
         yield from wrong
         for name in requires:
             why = (
-                _unsigned(package, listed, trusted)
+                signature_of(package, trusted)[1]
                 if name == SIGNATURE_EVIDENCE
                 else _unproven(evidence.get(evidence_name(name)), package, model)
             )
@@ -171,17 +168,6 @@ def _bucket(source: ModelSource, entry: S3Storage, key: str) -> Store:
     )
 
 
-def _unsigned(package: Package, listed: Mapping[str, Entry], trusted: TrustedKeys) -> str | None:
-    path = package.path(SIGNATURE)
-    if path not in listed:
-        return "the model is not signed"
-    try:
-        covers(package.store.read(path, MAX_SIGNATURE_BYTES), package.content.files, trusted)
-    except (InvalidPackage, TamperedPackage, PackageNotFound) as error:
-        return str(error)
-    return None
-
-
 def _unproven(evidence: Evidence | None, package: Package, model: str) -> str | None:
     if evidence is None:
         return "missing"
@@ -205,6 +191,3 @@ def _remedy(problems: Sequence[str], trusted: TrustedKeys) -> str:
     if not trusted:
         return f"No key is trusted in this namespace: add public keys to ConfigMap {TRUSTED_KEYS}"
     return f"It must be signed by a key of ConfigMap {TRUSTED_KEYS} ({', '.join(trusted.names[:10])})"
-
-
-__all__ = ["Gate", "PackageError", "package_at", "store_of"]

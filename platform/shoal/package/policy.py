@@ -32,7 +32,8 @@ _EXACT: Final[dict[str, str]] = {
     "numpy": (
         "ndarray dtype bool_ bool float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 str_ "
         "bytes_ object_ matrix datetime64 timedelta64 complex64 complex128 "
-        "mean median abs absolute cbrt exp exp2 expm1 identity log log10 log1p log2 negative reciprocal rint sign sin cos tan sqrt "
+        "mean median abs absolute "
+        "cbrt exp exp2 expm1 identity log log10 log1p log2 negative reciprocal rint sign sin cos tan sqrt "
         "square tanh"
     ),
     "numpy.core.multiarray": "_reconstruct scalar",

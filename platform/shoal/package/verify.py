@@ -79,6 +79,18 @@ def payload_problems(package: Package, entries: dict[str, Entry]) -> Iterator[st
             yield f"{path} was changed: its SHA-256 is {found[:12]}..., not {expected.sha256[:12]}..."
 
 
+def signature_of(package: Package, trusted: TrustedKeys) -> tuple[str | None, str]:
+    """Name of the trusted key that signed the payload, or None and why none counts. Reads no file of the payload."""
+    try:
+        data = package.store.read(package.path(SIGNATURE), MAX_SIGNATURE_BYTES)
+    except PackageNotFound:
+        return None, "the model is not signed"
+    try:
+        return covers(data, package.content.files, trusted).name, ""
+    except (InvalidPackage, TamperedPackage) as error:
+        return None, str(error)
+
+
 def hash_of(store: Store, path: str) -> str:
     """SHA-256 of a file in a store."""
     digest = hashlib.sha256()
@@ -98,18 +110,15 @@ def _strays(package: Package, entries: dict[str, Entry]) -> Iterator[str]:
 def _signer(
     package: Package, entries: dict[str, Entry], trusted: TrustedKeys, problems: list[str], notes: list[str]
 ) -> str | None:
-    path = package.path(SIGNATURE)
-    if path not in entries:
+    if package.path(SIGNATURE) not in entries:
         notes.append("the payload is not signed")
         return None
     if not trusted:
         notes.append("no trusted keys are given, so the signature was not checked")
         return None
-    try:
-        return covers(package.store.read(path, MAX_SIGNATURE_BYTES), package.content.files, trusted).name
-    except (InvalidPackage, TamperedPackage, PackageNotFound) as error:
-        problems.append(str(error))
-        return None
+    signer, why = signature_of(package, trusted)
+    problems += [why] if signer is None else []
+    return signer
 
 
 def _unknown_seal(package: Package, trusted: TrustedKeys, problems: list[str]) -> None:
