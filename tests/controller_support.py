@@ -78,7 +78,6 @@ def rollout_status(
         active=RevisionId(active),
         target=RevisionId(target),
         plan=plan,
-        phase=phase,
         **values,
     )
     return RolloutStatus(rollout, "", Window(), Window(), tuple(map(RevisionId, retained)), past)
