@@ -20,8 +20,9 @@ from shoal.mesh.forwarding import CopyGoneError, Forwarder, PodUnreachableError
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.naming import ID_PATHS, forwarded_headers, key_from_headers, key_from_message, steered
 from shoal.mesh.pods import PodLink
+from shoal.mesh.rollout.attempts import first_attempt
 from shoal.mesh.rollout.compare import outputs_of_message
-from shoal.mesh.rollout.shadow import Exchange, Shadower, first_attempt
+from shoal.mesh.rollout.shadow import Exchange, Shadower
 from shoal.mesh.wire import write_string
 from shoal_protos.inference import SERVICE
 

@@ -24,8 +24,9 @@ from shoal.mesh.metrics import Metrics
 from shoal.mesh.naming import key_from_headers, steered
 from shoal.mesh.pods import PodLink
 from shoal.mesh.rest import BINARY_HEADER, BadBodyError, binary_outputs, from_protobuf, parameters_of, to_protobuf
+from shoal.mesh.rollout.attempts import first_attempt
 from shoal.mesh.rollout.compare import outputs_of_json
-from shoal.mesh.rollout.shadow import Exchange, Shadower, first_attempt
+from shoal.mesh.rollout.shadow import Exchange, Shadower
 from shoal.mesh.server_api import ServerApi, vars_of
 from shoal_protos import inference as oip
 

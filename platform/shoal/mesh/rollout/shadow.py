@@ -9,35 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-import grpc
 import grpc.aio
 from prometheus_client import CollectorRegistry, Counter
 
 from shoal.core.actions import Forward
 from shoal.core.rollout.record import Rollout
 from shoal.core.types import EndpointName, PodId, RevisionId, RouteKey
-from shoal.gateway.names import ATTEMPT_HEADER
-from shoal.gateway.watching import ERRORS
 from shoal.mesh.errors import RequestError
 from shoal.mesh.forwarding import CopyGoneError, InFlight, PodUnreachableError
 from shoal.mesh.leaving import PodLeftError, pod_may_leave
 from shoal.mesh.pods import PodLink
+from shoal.mesh.rollout.attempts import Attempt
 from shoal.mesh.rollout.compare import Comparison, Outputs, UnreadableAnswerError, compare
 from shoal.mesh.rollout.observer import Observer
 from shoal.mesh.rollout.recent import RecentRequests
 
 log = logging.getLogger(__name__)
 
-_ERRORS: Final = frozenset(code for code in grpc.StatusCode if str(code.value[0]) in ERRORS) | {
-    grpc.StatusCode.DEADLINE_EXCEEDED  # no answer at all
-}
-"""Statuses that count as errors: the same wherever a request is counted (`gateway.api.RequestSeen`)."""
-_REFUSALS: Final = frozenset({400, 422})
 MAX_AT_ONCE: Final = 64
 """Shadowed requests under way; more are dropped."""
 MAX_BODY: Final = 4 * 1024 * 1024
@@ -65,51 +57,6 @@ class Exchange:
     """Reads an answer; raises UnreadableAnswerError."""
     message: Callable[[], bytes]
     """The request as a `ModelInferRequest`."""
-
-
-def first_attempt(headers: Iterable[tuple[str, str | bytes]]) -> bool:
-    """Whether a gateway sent a request here first. Those that failed at a canary before are no fair sample of requests:
-    they are answered, and neither counted nor shadowed."""
-    return all(value in ("0", "1") for name, value in headers if name == ATTEMPT_HEADER)
-
-
-class Attempt:
-    """One request at one copy, as a context: counted for the endpoint's rollout, with the time it took.
-
-    Attributes:
-        status: of an HTTP answer; set it where errors are not raised.
-    """
-
-    __slots__ = ("_forward", "_key", "_shadower", "_started", "status")
-
-    def __init__(self, shadower: Shadower, key: RouteKey, forward: Forward) -> None:
-        self._shadower = shadower
-        self._key = key
-        self._forward = forward
-        self.status = 200
-
-    def __enter__(self) -> Self:
-        self._started = time.perf_counter()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        failed = _fault(error) if error else self.status >= 500 or self.status in _REFUSALS
-        if failed is not None:
-            self._shadower.count(self._key, self._forward.revision, time.perf_counter() - self._started, error=failed)
-
-
-def _fault(error: BaseException) -> bool | None:
-    """Whether it counts as an error of the revision; None where it says nothing of it."""
-    match error:
-        case PodUnreachableError() | TimeoutError():
-            return True
-        case RequestError():
-            return error.code in _ERRORS
-        case grpc.aio.AioRpcError():
-            return error.code() in _ERRORS
-    return None
 
 
 class Shadower:
@@ -157,7 +104,7 @@ class Shadower:
 
     def attempt(self, key: RouteKey, forward: Forward) -> Attempt:
         """A request goes to a copy: a context around that."""
-        return Attempt(self, key, forward)
+        return Attempt(self.count, key, forward)
 
     def count(self, key: RouteKey, revision: str, seconds: float, *, error: bool) -> None:
         """A copy answered, or failed, after so long."""
