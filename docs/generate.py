@@ -25,6 +25,7 @@ from pydantic_core import PydanticUndefined
 from shoal.cli.main import app
 from shoal.core.core import Core
 from shoal.core.lifecycle import copy_diagram, endpoint_diagram
+from shoal.core.rollout.lifecycle import rollout_diagram
 from shoal.core.settings import CoreSettings
 from shoal.gateway.settings import GatewaySettings
 from shoal.mesh.engine import Engine
@@ -366,6 +367,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "cli": cli,
     "copy-diagram": _mermaid(copy_diagram),
     "endpoint-diagram": _mermaid(endpoint_diagram),
+    "rollout-diagram": _mermaid(rollout_diagram),
     "isvc-fields": isvc_fields,
     "rollout-fields": rollout_fields,
     "isvc-ignored": lambda: _ignored(isvc.InferenceServiceSpec, predictor.PredictorSpec, predictor.ModelSpec),
