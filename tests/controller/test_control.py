@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from controller_support import endpoint_view, load_failure, model_view
+from controller_support import endpoint_view, eventually, load_failure, model_view
 from resources_support import example, isvc, model, runtime
 from shoal.controller.kube import DEPLOYMENT, EVENT, ISVC, POD, RUNTIME, SERVICE, KubeError
 from shoal.controller.status import condition
@@ -14,17 +14,6 @@ from shoal.resources.builtin import builtin_runtime
 pytestmark = pytest.mark.server
 
 DEPLOYED = "modelmesh-serving-mlserver-1.x"
-
-
-async def eventually(look, *, seconds=20.0):
-    """The first true answer of `look`, which is asked again and again for a bounded time."""
-    end = asyncio.get_running_loop().time() + seconds
-    while True:
-        found = await look()
-        if found or asyncio.get_running_loop().time() > end:
-            assert found, "it never became true"
-            return found
-        await asyncio.sleep(0.05)
 
 
 def _status(bench, name, check, namespace="modelmesh-serving"):

@@ -13,7 +13,7 @@ from shoal.controller.kube import ISVC, Document, KubeApi
 from shoal.controller.pace import Pace
 from shoal.controller.reading import Reading, Wanted, read, refuse
 from shoal.controller.recorder import Recorder
-from shoal.controller.rolloutstatus import happenings
+from shoal.controller.rolloutstatus import ROLLED_BACK, happenings
 from shoal.controller.settings import ControllerSettings
 from shoal.controller.status import NOT_SERVED, Addresses, Declared, condition, merge_patch, status_of
 from shoal.controller.store import Store
@@ -179,8 +179,9 @@ class IsvcReconciler:
         """Events for what changed between two statuses."""
         failure = (new.get("modelStatus") or {}).get("lastFailureInfo")
         before = (old.get("modelStatus") or {}).get("lastFailureInfo") or {}
-        waits = failure and failure["reason"] == FailureReason.RUNTIME_UNHEALTHY.value
-        if failure and not waits and any(failure.get(key) != before.get(key) for key in ("reason", "message")):
+        # The one passes by itself; the other is told with its rollout.
+        untold = failure and failure["reason"] in (FailureReason.RUNTIME_UNHEALTHY.value, ROLLED_BACK)
+        if failure and not untold and any(failure.get(key) != before.get(key) for key in ("reason", "message")):
             self._recorder.tell(document, "Warning", _event_reason(failure["reason"]), failure["message"])
         ready = condition(new, "Ready")
         if ready.get("reason") == NOT_SERVED and condition(old, "Ready").get("reason") != NOT_SERVED:
