@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from shoal.core.actions import PublishRoutes
 from shoal.core.copies import Copy
 from shoal.core.types import CopyState, RouteCopy, RouteKey
+
+
+@dataclass(slots=True)
+class _Flip:
+    """A change of revision that gateways may not all follow yet."""
+
+    since: float
+    version: int | None = None
+    """The publication that made it; None until it is published."""
 
 
 class RouteTable:
@@ -20,8 +30,7 @@ class RouteTable:
         self._dirty: dict[RouteKey, None] = {}
         self._withdrawn: list[Copy] = []
         self._unacknowledged: deque[tuple[int, Copy]] = deque()
-        self._flipping: dict[RouteKey, int | None] = {}
-        self._flipped_at: dict[RouteKey, float] = {}
+        self._flips: dict[RouteKey, _Flip] = {}
 
     def get(self, key: RouteKey) -> tuple[RouteCopy, ...]:
         """What was published for a key."""
@@ -37,20 +46,20 @@ class RouteTable:
 
     def flip(self, key: RouteKey, now: float) -> None:
         """This key is about to lead to another revision: remember until every gateway follows."""
-        self._flipping[key] = None
-        self._flipped_at[key] = now
+        self._flips[key] = _Flip(now)
         self.touch(key)
 
     def end_flip(self, key: RouteKey, since: float) -> bool:
         """Wait no longer for gateways to follow the change of that time. Whether there was one to wait for."""
-        if self._flipped_at.get(key) != since:
+        flip = self._flips.get(key)
+        if flip is None or flip.since != since:
             return False
-        del self._flipping[key], self._flipped_at[key]
+        del self._flips[key]
         return True
 
     def is_flipping(self, key: RouteKey) -> bool:
         """Whether a gateway may still lead this key to the revision before."""
-        return key in self._flipping
+        return key in self._flips
 
     def withdraw(self, copy: Copy) -> None:
         """No route shall name this copy any more: it waits for the acknowledgement of the next publication."""
@@ -71,9 +80,9 @@ class RouteTable:
         self._dirty.clear()
         if changes:
             self.version += 1
-        for key, version in list(self._flipping.items()):
-            if version is None:
-                self._flipping[key] = self.version
+        for flip in self._flips.values():
+            if flip.version is None:
+                flip.version = self.version
         for copy in self._withdrawn:
             if copy.state is CopyState.WITHDRAWING:
                 copy.version = self.version
@@ -90,9 +99,11 @@ class RouteTable:
 
     def take_flipped(self) -> list[RouteKey]:
         """Keys whose change of revision every gateway follows now, each once."""
-        done = [key for key, version in self._flipping.items() if version is not None and version <= self.acknowledged]
+        done = [
+            key for key, flip in self._flips.items() if flip.version is not None and flip.version <= self.acknowledged
+        ]
         for key in done:
-            del self._flipping[key], self._flipped_at[key]
+            del self._flips[key]
         return done
 
     def acknowledge(self, version: int) -> None:
