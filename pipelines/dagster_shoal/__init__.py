@@ -5,11 +5,14 @@ from dagster_shoal import LocalModelStore, ModelDefinition, ShoalResource, build
 
 from dagster_shared.libraries import DagsterLibraryRegistry
 
+from dagster_shoal.components import ShoalClusterComponent as ShoalClusterComponent
+from dagster_shoal.components import ShoalModelComponent as ShoalModelComponent
 from dagster_shoal.config import ApproveConfig as ApproveConfig
 from dagster_shoal.config import RollbackConfig as RollbackConfig
 from dagster_shoal.config import RolloutConfig as RolloutConfig
 from dagster_shoal.config import SteerConfig as SteerConfig
 from dagster_shoal.config import TrainConfig as TrainConfig
+from dagster_shoal.config import rollout_form as rollout_form
 from dagster_shoal.factory import ModelAssets as ModelAssets
 from dagster_shoal.factory import build_model_assets as build_model_assets
 from dagster_shoal.factory import build_model_definitions as build_model_definitions

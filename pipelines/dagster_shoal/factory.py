@@ -10,14 +10,14 @@ defs = build_model_definitions(
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import dagster as dg
 from dagster_shoal.checks import build_checks
 from dagster_shoal.config import RolloutConfig
-from dagster_shoal.jobs import build_asset_jobs, build_steering_jobs
+from dagster_shoal.jobs import AssetJob, build_asset_jobs, build_steering_jobs
 from dagster_shoal.model import GATES, Catalogue, ModelDefinition
 from dagster_shoal.publishing import model_package, published_model
 from dagster_shoal.rolling import rollout
@@ -37,6 +37,8 @@ class ModelAssets:
     pipeline: Pipeline
     assets: tuple[dg.AssetsDefinition, ...]
     checks: tuple[dg.AssetChecksDefinition, ...]
+    jobs: Mapping[AssetJob, Any]
+    """`retrain` and `rollout`."""
 
     def key(self, stage: Stage) -> dg.AssetKey:
         """Of a stage's asset."""
@@ -117,7 +119,7 @@ def _assets(
         serving_endpoint(pipeline, freshness),
     )
     gates = layout.only.gates if layout.only else GATES
-    return ModelAssets(pipeline, assets, tuple(build_checks(pipeline, gates)))
+    return ModelAssets(pipeline, assets, tuple(build_checks(pipeline, gates)), build_asset_jobs(pipeline))
 
 
 def _linked(stage: Stage, specs: Mapping[Stage, dg.AssetSpec], layout: Layout) -> dg.AssetSpec:
@@ -136,11 +138,13 @@ def build_model_definitions(
     freshness_policy: dg.FreshnessPolicy | None = None,
     rollout_form: type[RolloutConfig] = RolloutConfig,
     jobs: bool = True,
+    automation: Callable[[Sequence[ModelAssets]], dg.Definitions] | None = None,
 ) -> dg.Definitions:
     """Assets, checks, jobs and resources of models; merge it with your own by `dg.Definitions.merge`.
 
     Args:
         resources: `shoal` (a `ShoalResource`) and `model_store` (a `ModelStore`).
+        automation: makes sensors and schedules for the assets; merged with them.
 
     Raises:
         ValueError: as `build_model_assets`; or a resource is missing.
@@ -156,12 +160,13 @@ def build_model_definitions(
     )
     all_jobs: list[Any] = []
     if jobs:
-        all_jobs = [job for each in found for job in build_asset_jobs(each.pipeline)]
+        all_jobs = [job for each in found for job in each.jobs.values()]
         all_jobs += build_steering_jobs(found[0].service_of) if found else []
-    return dg.Definitions(
+    made = dg.Definitions(
         assets=[asset for each in found for asset in each.assets],
         asset_checks=[check for each in found for check in each.checks],
         jobs=all_jobs,
         resources=dict(resources),
         executor=dg.in_process_executor,
     )
+    return dg.Definitions.merge(made, automation(found)) if automation else made

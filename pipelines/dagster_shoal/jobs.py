@@ -5,7 +5,7 @@ for the run they are about. A rollback does not need them either: it happens in 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 from dagster_shoal import watching
@@ -15,8 +15,10 @@ from dagster_shoal.stages import MODEL_TAG, MODELS, Stage
 from dagster_shoal.steps import Pipeline, told
 from shoal.client import RolloutReport, ShoalClient
 
+AssetJob = Literal["retrain", "rollout"]
 
-def build_asset_jobs(pipeline: Pipeline) -> list[Any]:
+
+def build_asset_jobs(pipeline: Pipeline) -> dict[AssetJob, Any]:
     """`retrain`: from data to serving. `rollout`: a published package. Both with the form's defaults to change."""
     keys = pipeline.specs
     train_op = pipeline.layout.op(Stage.TRAINED_MODEL)
@@ -24,10 +26,11 @@ def build_asset_jobs(pipeline: Pipeline) -> list[Any]:
     forms = {train_op: TrainConfig(), rollout_op: pipeline.rollout_form()}
     everything = dg.AssetSelection.assets(*(spec.key for spec in keys.values()))
     last = dg.AssetSelection.assets(keys[Stage.ROLLOUT].key, keys[Stage.SERVING_ENDPOINT].key)
-    return [
-        _asset_job(pipeline, "retrain", everything, forms, "Train, validate, package, publish and roll out a model."),
-        _asset_job(pipeline, "rollout", last, {rollout_op: forms[rollout_op]}, "Roll out a published package."),
-    ]
+    retrain, rollout = "Train, validate, package, publish and roll out a model.", "Roll out a published package."
+    return {
+        "retrain": _asset_job(pipeline, "retrain", everything, forms, retrain),
+        "rollout": _asset_job(pipeline, "rollout", last, {rollout_op: forms[rollout_op]}, rollout),
+    }
 
 
 def _asset_job(
