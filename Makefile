@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 EXTRAS := dagster,demo,dev,etcd,mlflow,mlserver
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format protos bench clean
+.PHONY: help setup demo pipelines test lint format protos bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | sort
@@ -22,6 +22,9 @@ $(VENV)/.ready: pyproject.toml pipelines/pyproject.toml
 
 demo: setup ## serve forty real models from two pods and update one under load (ARGS=--keep leaves it running)
 	$(BIN)/python examples/demo/demo.py $(ARGS)
+
+pipelines: setup ## open the Dagster UI on an embedded mesh; Ctrl-C ends both (ARGS="--port 3001")
+	$(BIN)/python -m dagster_shoal up $(ARGS)
 
 test: setup ## run every test (ARGS="-k name" selects)
 	$(BIN)/python -m pytest $(ARGS)
