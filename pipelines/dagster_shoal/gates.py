@@ -122,13 +122,15 @@ def _lost(kind: str, before: Sequence[TensorSpec], after: Sequence[TensorSpec], 
             continue
         if new.datatype != old.datatype and not (widen and new.datatype in _WIDER.get(old.datatype, ())):
             problems.append(f"{kind} {old.name} was {old.datatype}, is {new.datatype}")
-        if not _shape_fits(old.shape, new.shape):
+        # What callers send must still be taken, and what they get be what they can take.
+        if not (_covers(new.shape, old.shape) if widen else _covers(old.shape, new.shape)):
             problems.append(f"{kind} {old.name} had shape {old.shape}, has {new.shape}")
     return problems
 
 
-def _shape_fits(old: Sequence[int], new: Sequence[int]) -> bool:
-    return len(old) == len(new) and all(b in (-1, a) for a, b in zip(old, new, strict=True))
+def _covers(wide: Sequence[int], narrow: Sequence[int]) -> bool:
+    """Whether all arrays of the second shape are of the first."""
+    return len(wide) == len(narrow) and all(w in (-1, n) for w, n in zip(wide, narrow, strict=True))
 
 
 def judge_budget(size: int, p99_ms: float | None, budget: Budget) -> Verdict:
