@@ -90,12 +90,13 @@ class Gate:
         yield from self._changed(package, listed, where)
 
     def _changed(self, package: Package, listed: dict[str, Entry], where: str) -> Iterator[str]:
+        yield from _unknown_files(package, listed)
         files = tuple(listed[path] for path in map(package.path, package.payload()) if path in listed)
         known = (where, package.digest)
         with self._lock:
             if self._sound.get(known) == files:
                 return
-        problems = [*payload_problems(package, listed), *_unknown_files(package, listed)]
+        problems = list(payload_problems(package, listed))
         yield from problems
         if not problems:
             with self._lock:

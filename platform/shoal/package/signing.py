@@ -111,7 +111,8 @@ def _bundle(data: bytes) -> tuple[dsse.Envelope, str]:
         "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": []},
         "dsseEnvelope": envelope.to_json(),
     }
-    if document != rebuilt or envelope.keyid or envelope.type != dsse.IN_TOTO:
+    compact = json.dumps(document, separators=(",", ":")).encode() == data
+    if not compact or document != rebuilt or envelope.keyid or envelope.type != dsse.IN_TOTO:
         raise _no_bundle()
     return envelope, hint
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import ssl
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, Final, NoReturn, cast
 from urllib.parse import urlsplit
 
 import certifi
@@ -27,6 +28,7 @@ from shoal.package.names import file_path
 from shoal.package.stores.local import open_plain
 from shoal.package.stores.protocol import CHUNK_BYTES, Address, Entry
 
+_CONNECTIONS: Final = 8
 _LINK_LIFE: Final = timedelta(minutes=5)
 _CONNECT_SECONDS: Final = 5.0
 _READ_SECONDS: Final = 60.0
@@ -114,6 +116,7 @@ class S3Store:
         """See `Store.upload`."""
         with open_plain(source) as file:
             checked = _Checked(file, source, expected)
+            checked.require_size()
             with self._translated(path):
                 self._client.put_object(
                     bucket_name=self._bucket,
@@ -176,7 +179,7 @@ class S3Store:
         except (InvalidResponseError, urllib3.exceptions.HTTPError, OSError) as error:
             raise StoreUnavailable(f"{self._uri(path)}: the store does not answer: {type(error).__name__}") from None
         except (MinioException, ValueError) as error:
-            raise StoreUnavailable(f"{self._uri(path)} cannot be asked for: {error}") from None
+            raise InvalidPackage(f"{self._uri(path)} cannot be asked for: {error}") from None
 
 
 def open_s3(
@@ -231,11 +234,18 @@ class _Checked:
         self._size += len(data)
         return data
 
+    def require_size(self) -> None:
+        """Refuse a file of another size before anything of it is sent."""
+        if os.fstat(self._file.fileno()).st_size != self._expected.size:
+            self._refuse()
+
     def finish(self) -> None:
         """Refuse what was not expected; the caller has not committed anything yet."""
-        more = bool(self._file.read(1))
-        if more or (self._digest.hexdigest(), self._size) != (self._expected.sha256, self._expected.size):
-            raise TamperedPackage(f"{self._source} changed after the package was built; build it again")
+        if (self._digest.hexdigest(), self._size) != (self._expected.sha256, self._expected.size):
+            self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise TamperedPackage(f"{self._source} changed after the package was built; build it again")
 
 
 def _pool(certificate: str | None) -> urllib3.PoolManager:
@@ -246,6 +256,7 @@ def _pool(certificate: str | None) -> urllib3.PoolManager:
         except (ssl.SSLError, ValueError):
             raise InvalidPackage("the store's certificate is not PEM") from None
     return urllib3.PoolManager(
+        maxsize=_CONNECTIONS,
         timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
         retries=urllib3.Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
         ssl_context=context,

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from package_support import attested, flip, statement, trust
+from shoal.package.errors import StoreUnavailable
+from shoal.package.evidence import add_evidence, sign
+from shoal.package.gate import Gate
+from shoal.package.keys import TrustedKeys
+from shoal.package.predictor import predictor_for
+from shoal.package.publish import publish
+from shoal.package.stores import LocalStore
+from shoal.resources.inferenceservice import parse
+from shoal.resources.source import ModelSource
+from shoal.resources.storage import parse_entry
+
+
+@pytest.fixture
+def claims(tmp_path):
+    (tmp_path / "pvcs" / "models").mkdir(parents=True)
+    return tmp_path / "pvcs"
+
+
+@pytest.fixture
+def on_claim(claims):
+    return LocalStore(claims / "models", claim="models", prefix="team")
+
+
+def source_of(done, **changes) -> ModelSource:
+    """As the controller gets it: by way of the manifest."""
+    manifest = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "digits", "annotations": {"serving.kserve.io/deploymentMode": "ModelMesh"}},
+        "spec": {"predictor": predictor_for(done)},
+    }
+    return dataclasses.replace(parse(manifest)[1], **changes)
+
+
+@pytest.fixture
+def ask(claims, trusted):
+    gate = Gate()
+
+    def ask(source, *requires, trust=trusted, entries=None):
+        return gate.missing(source, requires, trust, entries=entries or {}, claims=claims)
+
+    return ask
+
+
+def test_nothing_is_asked_of_models_that_need_no_evidence(ask):
+    assert ask(ModelSource(format="sklearn", path="anything")) is None
+
+
+def test_a_package_with_all_evidence_passes(ask, on_claim, directory, package, key):
+    attested(package, key, "scan")
+    source = source_of(publish(directory, on_claim, "digits", key=key))
+    assert ask(source, "scan", "signature") is None
+
+
+def test_what_is_missing_is_named_with_who_and_how(ask, on_claim, directory, package, key):
+    attested(package, key, "scan")
+    done = publish(directory, on_claim, "digits", key=key)
+    said = ask(source_of(done), "scan", "approval", "golden-replay")
+    place = f"pvc://models/team/digits/{done.digest[:12]}"
+    assert f"shoal package attest {place} approval" in said
+    assert f"shoal package attest {place} golden-replay" in said
+    assert "ConfigMap shoal-trusted-keys (tester)" in said
+    assert " scan (" not in said
+    add_evidence(on_claim, "digits", done.digest, sign(statement(package, "approval"), key))
+    add_evidence(on_claim, "digits", done.digest, sign(statement(package, "golden-replay"), key))
+    assert ask(source_of(done), "scan", "approval", "golden-replay") is None
+
+
+def test_evidence_that_did_not_pass_counts_as_missing_and_says_why(ask, on_claim, directory, package, key):
+    attested(package, key, "metrics", passed=False, summary="accuracy 0.61 < 0.9")
+    said = ask(source_of(publish(directory, on_claim, "digits", key=key)), "metrics")
+    assert "metrics (did not pass: accuracy 0.61 < 0.9" in said
+
+
+def test_evidence_by_a_stranger_is_not_believed(ask, on_claim, directory, package, key, stranger):
+    attested(package, stranger, "approval")
+    source = source_of(publish(directory, on_claim, "digits", key=key))
+    assert "which is not trusted" in ask(source, "approval")
+    assert ask(source, "approval", trust=trust(stranger)) is None
+
+
+def test_a_signature_by_a_stranger_is_none(ask, on_claim, directory, stranger):
+    source = source_of(publish(directory, on_claim, "digits", key=stranger))
+    assert "model.sig is by key" in ask(source, "signature")
+
+
+def test_an_unsigned_model_is_told_how_to_be_signed(ask, on_claim, directory):
+    said = ask(source_of(publish(directory, on_claim, "digits")), "signature")
+    assert "signature (the model is not signed; add it by: shoal package attest" in said
+
+
+def test_without_any_trusted_key_nothing_passes(ask, on_claim, directory, package, key):
+    attested(package, key)
+    said = ask(source_of(publish(directory, on_claim, "digits", key=key)), "approval", trust=TrustedKeys({}))
+    assert "No key is trusted in this namespace: add public keys to ConfigMap shoal-trusted-keys" in said
+
+
+def test_evidence_for_one_model_does_not_count_for_another(ask, on_claim, directory, package, key, claims):
+    attested(package, key, "champion", model="digits")
+    done = publish(directory, on_claim, "digits", key=key)
+    folder = claims / "models" / "team"
+    (folder / "digits").rename(folder / "letters")
+    moved = source_of(done, path=done.address.path.replace("digits", "letters"))
+    assert "is about model 'digits'" in ask(moved, "champion")
+
+
+def test_a_payload_that_was_changed_does_not_pass(ask, on_claim, directory, package, key, claims):
+    attested(package, key)
+    done = publish(directory, on_claim, "digits", key=key)
+    source = source_of(done)
+    assert ask(source, "approval") is None
+    file = claims / "models" / done.address.path / "model.joblib"
+    data = file.read_bytes()
+    file.write_bytes(flip(data, 3, 1))
+    assert "model.joblib was changed" in ask(source, "approval")
+    file.write_bytes(data)
+    assert ask(source, "approval") is None
+    (file.parent / "more.joblib").write_bytes(b"x")
+    assert "more.joblib is not of this package" in ask(source, "approval")
+
+
+def test_what_did_not_change_is_not_hashed_again(ask, on_claim, directory, package, key, monkeypatch):
+    attested(package, key)
+    source = source_of(publish(directory, on_claim, "digits", key=key))
+    assert ask(source, "approval") is None
+    monkeypatch.setattr("shoal.package.gate.payload_problems", lambda *_: pytest.fail("hashed again"))
+    assert ask(source, "approval") is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "model.joblib", "digits/model", "digits/0a1b2c3d4e5f", "digits/0a1b2c3d4e5g/model", "../x/0a1b2c3d4e5f/model"],
+)
+def test_a_path_that_is_no_package_does_not_pass(ask, path):
+    source = ModelSource(format="sklearn", path=path, parameters={"type": "pvc", "name": "models"})
+    said = ask(source, "scan")
+    assert said.startswith("evidence is required (scan) and cannot be found")
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ({"parameters": {"type": "http", "url": "http://x"}}, "read from S3 and from claims"),
+        ({"storage_key": "nowhere"}, "no valid entry 'nowhere'"),
+        ({"parameters": {"type": "pvc"}}, "does not name a claim"),
+        ({"parameters": {"type": "pvc", "name": "../etc"}}, "does not name a claim"),
+        ({"storage_key": "bucket", "parameters": {"endpoint_url": "http://evil"}}, "may not differ"),
+        ({"storage_key": "no-bucket"}, "lacks bucket"),
+    ],
+)
+def test_storages_that_packages_are_not_read_from_do_not_pass(ask, source, problem):
+    entries = {
+        "bucket": parse_entry("bucket", '{"type": "s3", "endpoint_url": "http://127.0.0.1:1", "bucket": "b"}'),
+        "no-bucket": parse_entry("no-bucket", '{"type": "s3", "endpoint_url": "http://127.0.0.1:1"}'),
+    }
+    asked = ModelSource(format="sklearn", path="m/0a1b2c3d4e5f/model", **source)
+    assert problem in ask(asked, "scan", entries=entries)
+
+
+def test_a_store_that_does_not_answer_is_no_answer(ask):
+    entries = {"down": parse_entry("down", '{"type": "s3", "endpoint_url": "http://127.0.0.1:1", "bucket": "models"}')}
+    source = ModelSource(format="sklearn", path="m/0a1b2c3d4e5f/model", storage_key="down")
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        ask(source, "scan", entries=entries)
+
+
+@pytest.mark.server
+def test_packages_in_a_bucket_are_found_by_the_entry_of_their_predictor(ask, bucket, directory, package, key, s3):
+    attested(package, key, "scan")
+    done = publish(directory, bucket, "digits", key=key)
+    entries = {"tests": parse_entry("tests", json.dumps(s3.entry()))}
+    assert ask(source_of(done), "scan", "signature", entries=entries) is None
+    assert "shoal package attest s3://models/" in ask(source_of(done), "approval", entries=entries)
+    bucket.write(f"digits/{done.digest[:12]}/model/model.joblib", b"something else")
+    assert "model.joblib" in ask(source_of(done), "scan", entries=entries)
