@@ -1,8 +1,10 @@
 """What `spec.rollout` accepts, and how it says what is wrong."""
 
 import json
+from pathlib import Path
 
 import pytest
+import yaml
 
 from resources_support import isvc, runtime
 from shoal.resources import inferenceservice, runtimerules
@@ -10,6 +12,7 @@ from shoal.resources.evidence import EVIDENCE, REQUIRES_EVIDENCE, required_of_ru
 from shoal.resources.kinds import kind_named
 from shoal.resources.units import parse_duration
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "rollouts"
 ERRORS = {"name": "errors", "metric": "errorRate", "max": 0.01}
 
 
@@ -237,3 +240,11 @@ def test_a_runtime_says_which_evidence_its_models_need():
     assert [str(problem) for problem in runtimerules.validate(manifest)] == [
         f"metadata.annotations[\"{REQUIRES_EVIDENCE}\"]: there is no evidence 'signatur'; did you mean 'signature'?"
     ]
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_examples_are_accepted_without_a_word(path):
+    manifest = yaml.safe_load(path.read_text())
+    assert inferenceservice.validate(manifest) == []
+    assert inferenceservice.warn(manifest) == []
+    assert manifest["metadata"]["name"] == "fraud"
