@@ -350,3 +350,32 @@ def test_checks_hold_also_while_paused() -> None:
     world.steer("a", Verb.PAUSE)
     observe(world, "a-2", 20, errors=20)
     assert rollout(world).phase is Phase.ROLLED_BACK
+
+
+def test_with_requests_to_judge_by_nothing_is_promoted_undecided() -> None:
+    world = begun(Plan(Strategy.CANARY, (SetWeight(100), Pause(5.0)), checks=(ERRORS,)))
+    observe(world, "a-1", 50)
+    world.pass_time(5.0)
+    assert rollout(world).phase is Phase.PROGRESSING
+    assert shares(world) == {"a-1": 900, "a-2": 100}
+    observe(world, "a-2", 100)
+    world.settle()
+    assert rollout(world).phase is Phase.SUCCEEDED
+
+
+def test_what_stays_undecided_at_the_end_waits_for_someone() -> None:
+    world = begun(Plan(Strategy.CANARY, (SetWeight(100),), checks=(ERRORS,)))
+    assert rollout(world).phase is Phase.SUCCEEDED, "nobody sends requests: there is nothing to wait for"
+    world = served()
+    world.declare(model("a-2"))
+    world.roll_out("a", "a-2", Plan(Strategy.CANARY, (SetWeight(100), Pause(1.0)), checks=(ERRORS,)))
+    world.settle()
+    observe(world, "a-2", 7)
+    world.pass_time(1.0)
+    world.pass_time(60.0)
+    record = rollout(world)
+    assert record.phase is Phase.PAUSED
+    assert record.reason == "undecided 60 s after the last step: errors"
+    world.steer("a", Verb.RESUME)
+    world.settle()
+    assert rollout(world).phase is Phase.SUCCEEDED

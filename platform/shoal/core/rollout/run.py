@@ -17,6 +17,9 @@ from shoal.core.rollout.measure import Observation, Window
 from shoal.core.rollout.plan import MEASURED, WHOLE, Analyse, Check, Otherwise, Pause, SetShadow, SetWeight, Step
 from shoal.core.rollout.record import MAX_TIMELINE, CheckResult, Entry, Phase, Rollout, Verdict
 
+DECIDE_SECONDS = 60.0
+"""How long after the last step the checks may take to be decided, where there are requests to judge by."""
+
 
 class Run:
     """One rollout of an endpoint."""
@@ -126,7 +129,7 @@ class Run:
     def resume(self, now: float, by: str) -> None:
         """Go on where it was paused; a step that waited for someone is done."""
         record = self.record
-        undecided = isinstance(self.step, Analyse) and self._overdue(record.paused_at)
+        undecided = self._overdue(record.paused_at)
         approved = isinstance(self.step, Pause) and self.step.seconds is None
         pause = now - record.paused_at
         self._move(RolloutInput.RESUME, now, f"resumed by {by}" if by else "resumed")
@@ -140,7 +143,7 @@ class Run:
         if self._deadline() <= now:  # it was paused by the deadline: whoever resumes grants it anew
             self._set(waited=now - record.started)
         if self.record.phase is Phase.PROGRESSING and (undecided or approved):
-            self._begin_step(record.step + 1, now)
+            self._go_on(now)
 
     def promote(self, now: float, why: str) -> None:
         """Skip what is left."""
@@ -174,8 +177,7 @@ class Run:
         while self.record.phase is Phase.PROGRESSING:
             step = self.step
             if step is None:
-                self._move(RolloutInput.STEPPED, now, "all steps are done")
-                break
+                return self._decide(now)
             match step:
                 case SetWeight() | SetShadow():
                     self._begin_step(self.record.step + 1, now)
@@ -211,6 +213,8 @@ class Run:
         step = self.step if self.record.phase is Phase.PROGRESSING else None
         if isinstance(step, Pause | Analyse) and step.seconds is not None:
             due = min(due, self.record.step_since + step.seconds)
+        elif self._all_done and self.record.phase is Phase.PROGRESSING:
+            due = min(due, self.record.step_since + DECIDE_SECONDS)
         asked = (self._asked.get(check.name, -math.inf) + check.interval for check in self._outside())
         return min(due, min(asked, default=math.inf))
 
@@ -250,6 +254,17 @@ class Run:
             self.dirty = True
         self.record = replace(self.record, checks=tuple(results))
 
+    def _decide(self, now: float) -> str | None:
+        """All steps are done. Where there are requests to judge by, the checks must have been decided too."""
+        results = [self._judge(check, (self.active, self.target), now) for check in self.record.plan.checks]
+        undecided = [result.name for result in results if result.verdict is not Verdict.PASS]
+        if not undecided or not (self.active.requests or self.target.requests):
+            self._move(RolloutInput.STEPPED, now, "all steps are done")
+            return None
+        if now < self.record.step_since + DECIDE_SECONDS:
+            return None
+        return self._undecided(undecided, f"undecided {DECIDE_SECONDS:g} s after the last step", now)
+
     def _analyse(self, step: Analyse, now: float) -> str | None:
         results = [self._judge(check, self._since_step, now) for check in step.checks]
         undecided = [result.name for result in results if result.verdict is not Verdict.PASS]
@@ -258,7 +273,11 @@ class Run:
             return None
         if not self._overdue(now):
             return None
-        why = f"step {self.record.step + 1}: undecided after {step.seconds:g} s: {', '.join(undecided)}"
+        return self._undecided(undecided, f"step {self.record.step + 1}: undecided after {step.seconds:g} s", now)
+
+    def _undecided(self, undecided: list[str], what: str, now: float) -> str | None:
+        """There is no more time to decide these checks: what the plan says of that. Why it is rolled back, if it is."""
+        why = f"{what}: {', '.join(undecided)}"
         self._set(
             checks=tuple(
                 replace(result, verdict=Verdict.INCONCLUSIVE) if result.name in undecided else result
@@ -272,12 +291,26 @@ class Run:
                 self.pause(now, why)
             case Otherwise.CONTINUE:
                 self._note(now, f"{why}; it goes on")
-                self._begin_step(self.record.step + 1, now)
+                self._go_on(now)
         return None
 
     def _overdue(self, now: float) -> bool:
+        """Whether the time to decide checks is over."""
         step = self.step
-        return isinstance(step, Analyse) and now >= self.record.step_since + step.seconds
+        seconds = step.seconds if isinstance(step, Analyse) else DECIDE_SECONDS
+        deciding = isinstance(step, Analyse) or self._all_done
+        return deciding and now >= self.record.step_since + seconds
+
+    @property
+    def _all_done(self) -> bool:
+        return self.record.warmed and self.record.step >= len(self.record.plan.steps)
+
+    def _go_on(self, now: float) -> None:
+        """Leave what is undecided, or was approved, behind."""
+        if self._all_done:
+            self._move(RolloutInput.STEPPED, now, "all steps are done")
+        else:
+            self._begin_step(self.record.step + 1, now)
 
     def _deadline(self) -> float:
         return self.record.started + self.record.waited + self.record.plan.deadline
