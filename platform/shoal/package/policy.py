@@ -82,6 +82,7 @@ _PACKAGES: Final[dict[str, re.Pattern[str]]] = {
 }
 """Packages whose classes hold data, and what such a class is called."""
 _TOOLS: Final = (
+    "sklearn._cyutility",
     "sklearn.callback",
     "sklearn.datasets",
     "sklearn.externals",

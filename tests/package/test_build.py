@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+
+import pytest
+
+from package_support import SAMPLES, about, make_package
+from shoal.package.build import build, read_signature
+from shoal.package.errors import InvalidPackage
+from shoal.package.manifest import Signature, TensorSpec, read_manifest
+from shoal.package.names import file_path
+from shoal.package.package import open_directory
+from shoal.package.samples import samples_of
+
+MLMODEL = """
+flavors:
+  python_function: {{loader_module: mlflow.sklearn, model_path: {file}, predict_fn: predict}}
+  {flavour}
+mlflow_version: 3.1.0
+run_id: 0af7651916cd43dd8448eb211c80319c
+signature:
+  inputs: '{inputs}'
+  outputs: '[{{"type": "tensor", "tensor-spec": {{"dtype": "int64", "shape": [-1]}}}}]'
+"""
+TENSORS = '[{"name": "x", "type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, 64]}}]'
+COLUMNS = '[{"name": "age", "type": "double", "required": true}, {"name": "city", "type": "string"}]'
+SKLEARN = "sklearn: {pickled_model: model.pkl, serialization_format: cloudpickle}"
+
+
+def mlflow(folder, flavour=SKLEARN, inputs=TENSORS, file="model.pkl"):
+    folder.mkdir()
+    (folder / "MLmodel").write_text(MLMODEL.format(flavour=flavour, inputs=inputs, file=file))
+    (folder / "requirements.txt").write_text("scikit-learn==1.6.1\nnumpy==2.1 # fast\npandas\n")
+    (folder / file).write_bytes(pickle.dumps(1))
+    return folder
+
+
+def write(path, data: bytes):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "model_format", "kept"),
+    [
+        ("digits.joblib", b"x", "sklearn", "model.joblib"),
+        ("digits.v2.pkl", b"x", "sklearn", "model.pkl"),
+        ("a.pickle", b"x", "sklearn", "model.pickle"),
+        ("a.ubj", b"{L", "xgboost", "model.ubj"),
+        ("a.json", b'{"learner":{}}', "xgboost", "model.json"),
+        ("a.bst", b"bs64", "xgboost", "model.bst"),
+        ("a.bst", b"tree\nversion=v4", "lightgbm", "model.bst"),
+        ("a.txt", b"tree\nversion=v4", "lightgbm", "model.txt"),
+        ("a.lgb", b"tree\nversion=v4", "lightgbm", "model.lgb"),
+    ],
+)
+def test_the_format_of_a_file_is_told_by_name_and_content(tmp_path, name, data, model_format, kept):
+    package = build(write(tmp_path / name, data), tmp_path / "package")
+    assert package.content.format == model_format
+    assert list(package.content.files) == [kept]
+    assert (tmp_path / "package" / "model" / kept).read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "problem"),
+    [
+        ("model", b"x", "cannot be told by its name"),
+        ("model.bin", b"x", "cannot be told by its name"),
+        ("model.joblib", b"", "is empty"),
+        ("notes.txt", b"hello", "not a model that LightGBM saved"),
+        ("data.json", b'{"a": 1}', "not a model that XGBoost saved"),
+        ("model.onnx", b"nonsense", "no ONNX model"),
+    ],
+)
+def test_files_that_are_no_models_are_refused(tmp_path, name, data, problem):
+    with pytest.raises(InvalidPackage, match=problem):
+        build(write(tmp_path / name, data), tmp_path / "package")
+    assert not (tmp_path / "package").exists()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [name]
+
+
+def test_any_file_can_be_packaged_under_a_format_that_is_named(tmp_path):
+    package = build(write(tmp_path / "weights.bin", b"x"), tmp_path / "package", format="custom", version="2")
+    assert (package.content.format, package.content.version) == ("custom", "2")
+    assert list(package.content.files) == ["weights.bin"]
+
+
+def test_the_same_bytes_make_the_same_package_whatever_the_file_is_called(tmp_path):
+    one = build(write(tmp_path / "a.joblib", b"x"), tmp_path / "1", about=about(owner="Ada"))
+    two = build(write(tmp_path / "b" / "b.joblib", b"x"), tmp_path / "2")
+    three = build(tmp_path / "b", tmp_path / "3")
+    assert one.digest == two.digest == three.digest
+    assert build(tmp_path / "b", tmp_path / "4", version="1").digest != one.digest
+
+
+def test_an_mlflow_model_is_packaged_in_its_flavours_own_format(tmp_path):
+    package = build(mlflow(tmp_path / "m"), tmp_path / "package")
+    assert package.content.format == "sklearn"
+    assert list(package.content.files) == ["model.pkl"]
+    assert package.content.signature == Signature(
+        inputs=[TensorSpec(name="x", datatype="FP64", shape=[-1, 64])],
+        outputs=[TensorSpec(name="output-0", datatype="INT64", shape=[-1])],
+    )
+    assert package.about.environment == {"scikit-learn": "1.6.1", "numpy": "2.1", "mlflow": "3.1.0"}
+    assert package.about.lineage.origin == "mlflow run 0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize(
+    ("flavour", "file", "model_format"),
+    [
+        ("xgboost: {data: model.ubj}", "model.ubj", "xgboost"),
+        ("lightgbm: {data: model.lgb}", "model.lgb", "lightgbm"),
+        ("pytorch: {model_data: data}", "data", "mlflow"),
+    ],
+)
+def test_flavours(tmp_path, flavour, file, model_format):
+    package = build(mlflow(tmp_path / "m", flavour, file=file), tmp_path / "package")
+    assert package.content.format == model_format
+    assert len(package.content.files) == (3 if model_format == "mlflow" else 1)
+
+
+def test_an_mlflow_model_can_be_packaged_as_a_whole_with_its_columns(tmp_path):
+    package = build(mlflow(tmp_path / "m", inputs=COLUMNS), tmp_path / "package", format="mlflow")
+    assert sorted(package.content.files) == ["MLmodel", "model.pkl", "requirements.txt"]
+    tensors = package.content.signature.inputs
+    assert [(t.name, t.datatype, t.shape) for t in tensors] == [("age", "FP64", [-1, 1]), ("city", "BYTES", [-1, 1])]
+    assert build(tmp_path / "m", tmp_path / "other").content.signature is None
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "must be an object"),
+        ("flavors: 3", "must be an object"),
+        ("flavors: {spark: {}}", "no flavour that is served: spark"),
+        ("a: [", "is not YAML"),
+        ("flavors: {sklearn: {pickled_model: ../../etc/passwd}}", "leaves its folder"),
+    ],
+)
+def test_broken_mlflow_models_are_refused(tmp_path, text, problem):
+    write(tmp_path / "m" / "MLmodel", text.encode())
+    with pytest.raises(InvalidPackage, match=problem):
+        build(tmp_path / "m", tmp_path / "package")
+
+
+def test_an_mlflow_model_without_the_named_flavour_is_refused(tmp_path):
+    with pytest.raises(InvalidPackage, match="no flavour of format 'onnx'"):
+        build(mlflow(tmp_path / "m"), tmp_path / "package", format="onnx")
+
+
+def test_the_signature_of_an_onnx_model_is_read_from_its_graph(tmp_path):
+    from onnx import TensorProto, helper, save
+
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", inputs, outputs)
+    save(helper.make_model(graph), str(tmp_path / "any.onnx"))
+    package = build(tmp_path / "any.onnx", tmp_path / "package")
+    assert package.content.format == "onnx"
+    assert package.content.signature == Signature(
+        inputs=[TensorSpec(name="x", datatype="FP32", shape=[-1, 4])],
+        outputs=[TensorSpec(name="y", datatype="FP32", shape=[-1, 4])],
+    )
+
+
+def test_a_folder_with_settings_of_its_own_keeps_its_files(tmp_path):
+    settings = {"name": "m", "implementation": "mlserver_sklearn.SKLearnModel", "parameters": {"uri": "./m.pkl"}}
+    write(tmp_path / "m" / "model-settings.json", json.dumps(settings).encode())
+    write(tmp_path / "m" / "m.pkl", b"x")
+    package = build(tmp_path / "m", tmp_path / "package")
+    assert package.content.format == "sklearn"
+    assert sorted(package.content.files) == ["m.pkl", "model-settings.json"]
+    write(tmp_path / "m" / "model-settings.json", b'{"implementation": "my.Model"}')
+    with pytest.raises(InvalidPackage, match=r"my\.Model.*--format"):
+        build(tmp_path / "m", tmp_path / "other")
+
+
+def test_without_a_signature_the_samples_say_what_goes_in_and_out(package):
+    assert package.content.signature == Signature(
+        inputs=[TensorSpec(name="x", datatype="FP32", shape=[-1, 2])],
+        outputs=[TensorSpec(name="y", datatype="INT64", shape=[-1])],
+    )
+
+
+@pytest.mark.parametrize(
+    ("tensor", "problem"),
+    [
+        ({"name": "z", "datatype": "FP32", "shape": [-1, 2]}, "no input of the signature; there are z"),
+        ({"name": "x", "datatype": "FP64", "shape": [-1, 2]}, r"is FP32 \[1, 2\], the signature says FP64"),
+        ({"name": "x", "datatype": "FP32", "shape": [-1, 3]}, "the signature says"),
+        ({"name": "x", "datatype": "FP32", "shape": [2]}, "the signature says"),
+    ],
+)
+def test_samples_must_fit_the_signature(tmp_path, tensor, problem):
+    path = write(tmp_path / "signature.json", json.dumps({"inputs": [tensor]}).encode())
+    with pytest.raises(InvalidPackage, match=problem):
+        make_package(tmp_path, signature=read_signature(path))
+
+
+def test_wrong_signatures_are_refused_by_their_field(tmp_path):
+    path = write(tmp_path / "signature.json", b'{"inputs": [{"name": "x", "datatype": "FLOAT", "shape": ["a"]}]}')
+    with pytest.raises(InvalidPackage, match=r"inputs\[0\]\.datatype.*inputs\[0\]\.shape\[0\]"):
+        read_signature(path)
+
+
+def test_links_special_files_and_escapes_are_refused(tmp_path):
+    source = write(tmp_path / "m" / "model.joblib", b"x").parent
+    for make in (lambda path: path.symlink_to("/etc/passwd"), lambda path: path.symlink_to("."), os.mkfifo):
+        make(source / "more")
+        with pytest.raises(InvalidPackage, match="link or a special file"):
+            build(source, tmp_path / "package", format="sklearn")
+        (source / "more").unlink()
+    (tmp_path / "link").symlink_to(source)
+    with pytest.raises(InvalidPackage, match="is a link"):
+        build(tmp_path / "link", tmp_path / "package")
+    (tmp_path / "link.joblib").symlink_to(source / "model.joblib")
+    with pytest.raises(InvalidPackage, match="is a link"):
+        build(tmp_path / "link.joblib", tmp_path / "package")
+    assert not (tmp_path / "package").exists()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("", "/", "/a", "..", "../a", "a/../b", "a/..", ".", "./a", "a//b", "a/", "a\\b", "a\0b", "a\nb", "\x1b[31m"),
+        *("x" * 256, "/".join(["x" * 100] * 6), "a\u202eb", "\ud800"),
+    ],
+)
+def test_paths_that_lead_elsewhere_are_refused(path):
+    with pytest.raises(InvalidPackage):
+        file_path(path)
+
+
+@pytest.mark.parametrize("path", ["a", "a/b.c", ".hidden", "...", "ä/ö", "with space", "x" * 255])
+def test_paths_that_stay_are_fine(path):
+    assert file_path(path) == path
+
+
+def test_limits_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("shoal.package.build.MAX_FILES", 3)
+    with pytest.raises(InvalidPackage, match="has 4 files; at most 3"):
+        make_package(tmp_path / "many", {f"{number}.joblib": b"x" for number in range(4)})
+    monkeypatch.setattr("shoal.package.build.MAX_PAYLOAD_BYTES", 10)
+    with pytest.raises(InvalidPackage, match="more than 10 bytes"):
+        make_package(tmp_path / "large", {"a.joblib": b"x" * 6, "b.joblib": b"x" * 6})
+    deep = "/".join(["d"] * 40) + "/model.joblib"
+    with pytest.raises(InvalidPackage, match="nested deeper"):
+        make_package(tmp_path / "deep", {deep: b"x"})
+
+
+def test_an_existing_directory_is_not_overwritten(tmp_path, package):
+    with pytest.raises(InvalidPackage, match="exists already"):
+        build(tmp_path / "source", tmp_path / "package", format="sklearn")
+
+
+@pytest.mark.parametrize("source", ["nowhere", "empty"])
+def test_sources_without_a_model_are_refused(tmp_path, source):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidPackage, match=r"does not exist|is empty|no folder of one known format"):
+        build(tmp_path / source, tmp_path / "package")
+
+
+def test_manifests_are_read_strictly(tmp_path, package):
+    data = (tmp_path / "package" / "shoal-package.json").read_bytes()
+    some = {"sha256": "0" * 64, "size": 1}
+    document = json.loads(data)
+    for change, problem in (
+        ({"kind": "shoal.dev/package/v2"}, "kind"),
+        ({"digest": "0" * 64}, "its content is not what its digest says"),
+        ({"checksum": "0" * 64}, "its checksum is not that of its text"),
+        ({"extra": 1}, "extra: unknown field"),
+        ({"content": {**document["content"], "files": {}}}, "content.files"),
+        (
+            {"content": {**document["content"], "files": {"../up": some}}},
+            "leaves its folder",
+        ),
+        (
+            {
+                "content": {
+                    **document["content"],
+                    "files": {"a": some, "a/b": some},
+                }
+            },
+            "both a file and a folder",
+        ),
+        ({"about": {**document["about"], "created": "2026-01-01T00:00:00"}}, "needs a time zone"),
+    ):
+        with pytest.raises(Exception, match=problem):
+            read_manifest(json.dumps(document | change).encode())
+    with pytest.raises(Exception, match="not written as Shoal writes it"):
+        read_manifest(json.dumps(document, indent=1).encode())
+    assert read_manifest(data).digest == open_directory(tmp_path / "package").digest
+
+
+def test_samples_are_part_of_the_content(tmp_path):
+    more = samples_of([*SAMPLES, *SAMPLES])
+    assert make_package(tmp_path / "a").digest != make_package(tmp_path / "b", samples=more).digest
+    assert open_directory(tmp_path / "b" / "package").samples() == more
