@@ -6,11 +6,17 @@ from typing import Any
 import yaml
 
 _DATA = Path(__file__).parent / "resources" / "data"
+_ROLLOUTS = Path(__file__).parents[1] / "examples" / "rollouts"
 MODE = {"serving.kserve.io/deploymentMode": "ModelMesh"}
 
 
 def example(name: str) -> dict[str, Any]:
     document: dict[str, Any] = yaml.safe_load((_DATA / f"{name}.yaml").read_text())
+    return document
+
+
+def rollout_example(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load((_ROLLOUTS / f"{name}.yaml").read_text())
     return document
 
 

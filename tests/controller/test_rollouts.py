@@ -215,3 +215,15 @@ async def test_evidence_counts_only_if_its_key_is_trusted(package):
         assert await gate.held_back(source, ()) is None
     finally:
         gate.close()
+
+
+async def test_a_plan_the_mesh_cannot_keep_is_told_like_a_wrong_spec(bench):
+    await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
+    await bench.control()
+    await bench.apply(ISVC, declared("a"))
+    await status_where(bench, lambda status: status.get("observedGeneration") == 1)
+    bench.mesh.refusal = "spec.rollout: takes too many bytes"
+    await bench.apply(ISVC, declared("b", rollout={}))
+    status = await status_where(bench, lambda status: status.get("observedGeneration") == 2)
+    assert status["modelStatus"]["transitionStatus"] == "InvalidSpec"
+    assert status["modelStatus"]["lastFailureInfo"]["message"] == "spec.rollout: takes too many bytes"

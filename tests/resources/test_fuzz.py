@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resources_support import example
+from resources_support import example, rollout_example
+from shoal.controller.plans import entry_plan, plan_of
+from shoal.core.rollout.plan import SetWeight
+from shoal.resources.inferenceservice import parse, parse_canary
 from shoal.resources.kinds import kind_named
 from shoal.resources.problems import InvalidManifest
 from shoal.resources.settings import config_from
@@ -57,6 +60,23 @@ def test_any_value_anywhere_is_accepted_or_explained(name, data):
     assert all(problem.path and problem.problem for problem in problems)
     if not problems:
         assert all(isinstance(warning, str) for warning in kind.warn(changed))
+
+
+@pytest.mark.parametrize("name", ["canary", "outside-checks", "shadow", "evidence", "kserve-canary"])
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_any_value_anywhere_in_a_rollout_is_accepted_or_explained(name, data):
+    document = rollout_example(name)
+    kind = kind_named("InferenceService")
+    places = [path for path in _places(document["spec"]) if path]
+    changed = document | {"spec": _replaced(document["spec"], data.draw(st.sampled_from(places)), data.draw(_JSON))}
+    problems = kind.validate(changed)
+    assert all(problem.path.startswith("spec") and problem.problem for problem in problems)
+    if not problems:
+        service, _ = parse(changed)
+        canary = parse_canary(service)
+        plan = entry_plan(service.spec.rollout, canary.percent) if canary else plan_of(service.spec.rollout)
+        assert plan is None or all(0 <= step.weight <= 1000 for step in plan.steps if isinstance(step, SetWeight))
 
 
 @settings(max_examples=100, deadline=None)

@@ -116,6 +116,8 @@ class IsvcReconciler:
                 return Declared(declared.generation, invalid=message)
             except RolloutRefusedError as error:
                 # Not remembered either: it is declared again whenever the endpoint changes, so once that rollout ended.
+                if self._mesh.rollout(name) is None:
+                    return Declared(declared.generation, invalid=str(error))
                 return replace(declared, refused=str(error))
             if not serving:  # The canary waits for the model below it, whose change is told of.
                 return replace(declared, revision=reading.stable.declaration.revision)

@@ -12,7 +12,7 @@ _MAX = 500
 
 def started_by(metadata: Mapping[str, Any]) -> str:
     """The annotation `shoal.dev/rollout-by`, unless someone else changed the object since it was set; then, and without
-    it, the field manager that changed it last, such as `kubectl`."""
+    it, the field manager that changed it last, such as `kubectl-edit`."""
     told = str((metadata.get("annotations") or {}).get(ROLLOUT_BY, ""))
     entries = [entry for entry in metadata.get("managedFields") or () if not entry.get("subresource")]
     newest = max((str(entry.get("time", "")) for entry in entries), default="")
