@@ -172,7 +172,7 @@ def _compared(seen: RevisionReport) -> Iterator[str]:
 
 
 def _checks(report: RolloutReport) -> Table:
-    view = _table("CHECK", "METRIC", "VERDICT", "VALUE", "ACTIVE", "LIMIT", "SAMPLES", "MESSAGE")
+    view = _table("CHECK", "METRIC", "VERDICT", "VALUE", "ACTIVE", "LIMIT", "SAMPLES", "WHY")
     for check in report.checks:
         view.add_row(
             check.name,
@@ -219,7 +219,8 @@ def _table(*columns: str) -> Table:
     view = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
         justify: Literal["left", "right"] = "right" if column in _NUMBERS else "left"
-        view.add_column(column, justify=justify, overflow="fold", no_wrap=column in ("NAME", "ROLLOUT", "PHASE"))
+        short = column in ("NAME", "ROLLOUT", "PHASE", "MESSAGE")
+        view.add_column(column, justify=justify, overflow="ellipsis" if column == "MESSAGE" else "fold", no_wrap=short)
     return view
 
 
