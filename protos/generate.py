@@ -29,7 +29,7 @@ SERVICES = tuple(
 )
 MESSAGES = tuple(
     f"shoal_protos/xds/{name}.proto"
-    for name in ("access_log", "cluster", "core", "endpoint", "http_options", "typed_struct")
+    for name in ("access_log", "cluster", "composite", "core", "endpoint", "http_options", "typed_struct")
 )
 DESCRIPTORS = ("shoal_protos/inference/open_inference.proto",)
 

@@ -232,3 +232,77 @@ def test_revisions_are_routed_once_wanted(table):
     assert table.want_revision("later") == set()
     assert table.publish({RouteKey("later", is_revision=True): (copy("later"),)}) == {"revision:later"}
     assert table.publish({key: ()}) == {"revision:r"}
+
+
+def sticky(weight: int) -> tuple[Upstream, ...]:
+    return (
+        Upstream("old", "127.64.0.10", 8001, None, 1000 - weight, sticky=True),
+        Upstream("new", "127.64.0.10", 8001, None, weight, sticky=True),
+    )
+
+
+def test_a_sticky_route_comes_after_the_cluster_with_its_copies_and_leaves_it_before_it_goes(table):
+    follower = Follower(table, 1, {})
+    exchange(follower)
+    follower.changed(table.publish({RouteKey("b"): sticky(100), RouteKey("a"): sticky(100)}), 2)
+    names, _ = exchange(follower)
+    assert sorted(names) == ["a", "b", "sticky:a", "sticky:b"]
+    assert all(names.index(f"sticky:{name}") < names.index(name) for name in ("a", "b"))
+
+    routed(table, "a")
+    follower.changed({"sticky:a", "a"}, 3)
+    assert exchange(follower) == (["a", "sticky:a"], [])
+    assert [u.revision for u in table.get("a").upstreams] == ["a__r"]
+    assert table.get("sticky:a").upstreams == ()
+    table.sweep()
+    assert table.sweep() == {"sticky:a"}
+    assert table.get("a") is not None
+
+
+def test_a_sticky_routes_own_cluster_stays_as_weights_change(table):
+    table.publish({RouteKey("a"): sticky(100)})
+    before = {r.name: r.version for r in table}
+    assert table.publish({RouteKey("a"): sticky(200)}) == {"a", "sticky:a"}
+    after = {r.name: r.version for r in table}
+    assert before["a"] == after["a"]
+    assert before["sticky:a"] != after["sticky:a"]
+    own = cluster_pb2.Cluster.FromString(table.get("a").serialize())
+    assert (own.cluster_type.name, own.lb_policy) == ("envoy.clusters.composite", cluster_pb2.Cluster.CLUSTER_PROVIDED)
+    copies = cluster_pb2.Cluster.FromString(table.get("sticky:a").serialize())
+    assert [e.load_balancing_weight.value for e in copies.load_assignment.endpoints] == [800, 200, 1]
+
+
+def test_the_sticky_clusters_of_another_mesh_are_withdrawn_too(table):
+    assert table.adopt(["a", "sticky:a", "sticky:http:a"]) == {"a", "sticky:a", "sticky:http:a"}
+    ports = [
+        cluster_pb2.Cluster.FromString(table.get(name).serialize())
+        .load_assignment.endpoints[0]
+        .lb_endpoints[0]
+        .endpoint.address.socket_address.port_value
+        for name in ("sticky:a", "sticky:http:a")
+    ]
+    assert ports == [18033, 18008]
+
+
+def test_a_weight_of_0_is_no_place_at_all(table):
+    table.publish({RouteKey("a"): (copy("old", weight=1000), copy("new", weight=0))})
+    cluster = cluster_pb2.Cluster.FromString(table.get("a").serialize())
+    assert [e.locality.sub_zone for e in cluster.load_assignment.endpoints] == ["old", ""]
+
+
+def test_the_activators_share_is_where_requests_without_a_copy_go(table):
+    share = Upstream("", "192.0.2.1", 1, None, 50)
+    table.want_http(RouteKey("a"))
+    table.publish({RouteKey("a"): (copy("old", http_port=8080, weight=950), share)})
+    for name, port in (("a", 18033), ("http:a", 18008)):
+        cluster = cluster_pb2.Cluster.FromString(table.get(name).serialize())
+        _, first, last = cluster.load_assignment.endpoints
+        assert (first.priority, first.load_balancing_weight.value, last.priority) == (0, 50, 1)
+        assert first.lb_endpoints == last.lb_endpoints
+        assert first.lb_endpoints[0].endpoint.address.socket_address.port_value == port
+
+
+def test_a_canary_has_a_route_of_its_own(table):
+    key = RouteKey("a", canary=True)
+    assert table.publish({key: (copy("new", http_port=8080),)}) == {"canary:a"}
+    assert table.want_http(key) == {"http-canary:a"}

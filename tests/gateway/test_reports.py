@@ -14,12 +14,12 @@ START = 1_700_000_000_000_000
 """Microseconds, as notes have it."""
 
 
-def entry(notes: dict[int, dict[str, object]] | None = None, *, cluster: str = "digits") -> HTTPAccessLogEntry:
+def entry(notes: dict[int, dict[str, object]] | None = None, *, route: str = "digits") -> HTTPAccessLogEntry:
     """A request whose attempts have these notes; the default is one attempt, at a watched copy."""
     notes = {1: {"revision": REVISION, "from": START}} if notes is None else notes
     made = HTTPAccessLogEntry()
     common = made.common_properties
-    common.upstream_cluster = cluster
+    made.request.request_headers["x-shoal-route"] = route
     common.upstream_request_attempt_count = max(notes, default=1)
     common.time_to_first_upstream_tx_byte.FromMilliseconds(2)
     common.time_to_first_upstream_rx_byte.FromMilliseconds(12)
@@ -45,8 +45,25 @@ def test_the_time_of_a_stream_is_that_to_its_first_answer(path):
     assert [seen.milliseconds for seen in attempts(made)] == [10.0]
 
 
+@pytest.mark.parametrize(
+    ("route", "key"),
+    [
+        ("http:a%20b", RouteKey("a b")),
+        ("canary:digits", RouteKey("digits", canary=True)),
+        ("http-revision:digits", RouteKey("digits", is_revision=True)),
+        ("stable:digits", RouteKey("digits")),
+        ("http-stable:digits", RouteKey("digits")),
+    ],
+)
+def test_requests_are_of_the_route_they_were_meant_for(route, key):
+    assert [seen.key for seen in attempts(entry(route=route))] == [key]
+
+
 def test_requests_that_are_of_no_route_are_left_out():
-    assert not list(attempts(entry(cluster="shoal:activator-grpc")))
+    assert not list(attempts(entry(route="shoal:activator-grpc")))
+    made = entry()
+    made.request.request_headers.clear()
+    assert not list(attempts(made))
 
 
 def test_every_failed_attempt_counts_and_the_last_as_it_ended():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import grpc
 import httpx
@@ -195,6 +196,76 @@ async def test_streams_until_their_first_answer(gateway, canary, stub):
     canary.fail = grpc.StatusCode.INTERNAL
     await call.write(oip.ModelInferRequest(model_name="digits"))
     assert await call.code() is grpc.StatusCode.INTERNAL
+
+
+@pytest.mark.parametrize("fault", ["errs", "lost", "dead"])
+async def test_sticky_requests_are_not_tried_again_where_they_failed(gateway, canary, stub, fault):
+    active = ModelServer(OLD, name="active")
+    await active.start()
+    copies = canary.upstream(NEW, 500, watched=True, shielded=True, sticky=True), active.upstream(OLD, 500, sticky=True)
+    await gateway.route({"digits": copies})
+
+    async def answers() -> list[str]:
+        request = oip.ModelInferRequest(model_name="digits")
+        calls = [stub.ModelInfer(request, metadata=[("x-shoal-sticky", f"user-{number}")]) for number in range(40)]
+        return [answer.model_version for answer in await asyncio.gather(*calls)]
+
+    before = await answers()
+    assert set(before) == {"canary", "active"}
+    if fault == "errs":
+        canary.fail = grpc.StatusCode.INTERNAL
+    elif fault == "lost":
+        canary.revisions = set()
+    else:
+        await canary.stop()
+    assert await answers() == ["activator" if one == "canary" else one for one in before]
+    assert {metadata["x-envoy-attempt-count"] for metadata in gateway.activator.metadata} == {"2"}
+    assert {metadata["mm-vmodel-id"] for metadata in gateway.activator.metadata} == {"digits"}
+    await active.stop()
+
+
+async def test_sticky_requests_outlast_a_restart_of_the_activator(gateway, canary, stub):
+    await gateway.route({"digits": (canary.upstream(NEW, shielded=True, sticky=True),)})
+    canary.fail = grpc.StatusCode.INTERNAL
+    await gateway.activator.stop()
+    call = asyncio.ensure_future(stub.ModelInfer(oip.ModelInferRequest(model_name="digits")))
+    await until(lambda: canary.metadata)
+    await asyncio.sleep(0.2)
+    await gateway.activator.start()
+    assert (await call).model_version == "activator"
+    assert len(canary.metadata) == 1
+
+
+async def test_users_notice_nothing_while_routes_change_all_the_time(gateway, canary, stub):
+    """Weights, stickiness and the canary's health change; every error is the canary's own and stays with it."""
+    active = ModelServer(OLD, name="active")
+    await active.start()
+    answers: Counter[str] = Counter()
+    over = asyncio.Event()
+
+    async def user(number: int) -> None:
+        while not over.is_set():
+            sticky = [("x-shoal-sticky", f"user-{number}")] if number % 2 else []
+            answer = await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"), metadata=sticky)
+            answers[answer.model_version] += 1
+
+    users = [asyncio.ensure_future(user(number)) for number in range(8)]
+    for step in range(80):
+        weight, sticky = (10, 500, 0, 900)[step % 4], bool(step % 3)
+        canary.fail = grpc.StatusCode.INTERNAL if step % 5 in (1, 2) else None
+        copies = active.upstream(OLD, 1000 - weight, watched=True, sticky=sticky)
+        await gateway.route(
+            {"digits": (copies, canary.upstream(NEW, weight, watched=True, shielded=True, sticky=sticky))}
+        )
+        await asyncio.sleep(0.02)
+    over.set()
+    await asyncio.gather(*users)
+    attempts = len(active.metadata) + len(canary.metadata)
+    await until(lambda: len(gateway.heard.seen) == attempts)
+    failed = sum(seen.error for seen in gateway.heard.seen)
+    assert failed == len(canary.metadata) - answers["canary"] > 0
+    assert not [seen for seen in gateway.heard.seen if seen.error and seen.revision == OLD]
+    await active.stop()
 
 
 @pytest.mark.parametrize("meanwhile", ["replaced", "withdrawn"])

@@ -12,10 +12,11 @@ from hashlib import blake2b
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 
 from shoal.gateway.api import Upstream
-from shoal.gateway.names import METADATA, REVISION, SHIELDED, WATCHED
-from shoal.gateway.rollouts import in_rollout, protocol_options
+from shoal.gateway.names import METADATA, REVISION, SHIELDED, WATCHED, is_sticky_cluster
+from shoal.gateway.rollouts import in_rollout, is_sticky, protocol_options, retry_list
 from shoal.gateway.settings import Address, GatewaySettings
 from shoal_protos.xds import cluster_pb2, core_pb2, endpoint_pb2, http_options_pb2
 
@@ -27,22 +28,33 @@ class ClusterBuilder:
     """Clusters for one protocol: copies first (priority 0), the activator as their fallback (priority 1)."""
 
     def __init__(self, settings: GatewaySettings, *, http: bool) -> None:
+        self._settings = settings
         self._http = http
         self._activator = settings.activator_http if http else settings.activator_grpc
-        plain, rollout, sticky = (_template(settings, http=http, kind=kind) for kind in _Kind)
-        self._templates = {_Kind.PLAIN: plain, _Kind.ROLLOUT: rollout, _Kind.STICKY: sticky}
-        shared = plain + rollout + sticky + repr(self._activator).encode()
+        self._templates = {kind: _template(settings, http=http, kind=kind) for kind in _Kind}
+        shared = b"".join(self._templates.values()) + repr((self._activator, settings.retries)).encode()
         self._fingerprint = blake2b(shared, digest_size=16).digest()
 
-    def version(self, upstreams: Sequence[Upstream]) -> str:
+    def version(self, name: str, upstreams: Sequence[Upstream]) -> str:
         """The same for the same content, also after a restart of the mesh, so that gateways keep what they have."""
-        return blake2b(repr(upstreams).encode(), digest_size=12, key=self._fingerprint).hexdigest()
+        content = "" if _kind(name, upstreams) is _Kind.RETRY_LIST else repr(upstreams)
+        return blake2b(content.encode(), digest_size=12, key=self._fingerprint).hexdigest()
 
     def build(self, name: str, upstreams: Sequence[Upstream]) -> bytes:
         """The serialized `envoy.config.cluster.v3.Cluster`."""
+        kind = _kind(name, upstreams)
         cluster = cluster_pb2.Cluster(name=name)
+        if kind is _Kind.RETRY_LIST:
+            cluster.cluster_type.name = "envoy.clusters.composite"
+            cluster.cluster_type.typed_config.Pack(retry_list(self._settings, name, http=self._http))
+        else:
+            self._place(cluster, upstreams)
+        serialized: bytes = cluster.SerializeToString()
+        return serialized + self._templates[kind]
+
+    def _place(self, cluster: cluster_pb2.Cluster, upstreams: Sequence[Upstream]) -> None:
         assignment = cluster.load_assignment
-        assignment.cluster_name = name
+        assignment.cluster_name = cluster.name
         localities: dict[str, endpoint_pb2.LocalityLbEndpoints] = {}
         for upstream in upstreams:
             if not upstream.weight:  # for Envoy a weight is at least 1; who has none gets nothing
@@ -52,12 +64,10 @@ class ClusterBuilder:
                 locality = localities[upstream.revision] = assignment.endpoints.add()
                 locality.locality.sub_zone = upstream.revision
                 locality.load_balancing_weight.value = upstream.weight
-            self._add(name, locality.lb_endpoints.add(), upstream)
+            self._add(cluster.name, locality.lb_endpoints.add(), upstream)
         fallback = assignment.endpoints.add(priority=1)
         fallback.load_balancing_weight.value = 1
         _set_address(fallback.lb_endpoints.add(), self._activator)
-        serialized: bytes = cluster.SerializeToString()
-        return serialized + self._templates[_kind(upstreams)]
 
     def _add(self, name: str, endpoint: endpoint_pb2.LbEndpoint, upstream: Upstream) -> None:
         if not upstream.revision:
@@ -78,17 +88,27 @@ class ClusterBuilder:
 
 
 class _Kind(Enum):
-    """What a route's template is for."""
+    """What a cluster is for."""
 
     PLAIN = 0
     ROLLOUT = 1
-    STICKY = 2
+    RETRY_LIST = 2
+    """Of a sticky route: it leads to the next."""
+    STICKY = 3
 
 
-def _kind(upstreams: Sequence[Upstream]) -> _Kind:
-    if any(u.sticky for u in upstreams):
-        return _Kind.STICKY
+def _kind(name: str, upstreams: Sequence[Upstream]) -> _Kind:
+    if is_sticky(upstreams):
+        return _Kind.STICKY if is_sticky_cluster(name) else _Kind.RETRY_LIST
     return _Kind.ROLLOUT if in_rollout(upstreams) else _Kind.PLAIN
+
+
+_BALANCERS = {
+    _Kind.PLAIN: cluster_pb2.Cluster.LEAST_REQUEST,
+    _Kind.ROLLOUT: cluster_pb2.Cluster.LEAST_REQUEST,
+    _Kind.RETRY_LIST: cluster_pb2.Cluster.CLUSTER_PROVIDED,
+    _Kind.STICKY: cluster_pb2.Cluster.MAGLEV,
+}
 
 
 def _set_address(endpoint: endpoint_pb2.LbEndpoint, address: Address) -> None:
@@ -98,19 +118,24 @@ def _set_address(endpoint: endpoint_pb2.LbEndpoint, address: Address) -> None:
 
 
 def _template(settings: GatewaySettings, *, http: bool, kind: _Kind) -> bytes:
-    cluster = cluster_pb2.Cluster(type=cluster_pb2.Cluster.STATIC, lb_policy=cluster_pb2.Cluster.LEAST_REQUEST)
-    if kind is _Kind.STICKY:
-        cluster.lb_policy = cluster_pb2.Cluster.MAGLEV
+    cluster = cluster_pb2.Cluster(lb_policy=_BALANCERS[kind])
+    if kind is not _Kind.RETRY_LIST:
+        cluster.type = cluster_pb2.Cluster.STATIC
+        cluster.common_lb_config.locality_weighted_lb_config.SetInParent()
+        # 0: never choose among copies that are not there
+        cluster.common_lb_config.healthy_panic_threshold.SetInParent()
     cluster.connect_timeout.CopyFrom(_duration(settings.connect_timeout))
     cluster.per_connection_buffer_limit_bytes.value = settings.max_message_bytes
-    cluster.common_lb_config.locality_weighted_lb_config.SetInParent()
-    cluster.common_lb_config.healthy_panic_threshold.SetInParent()  # 0: never choose among copies that are not there
     limit = settings.max_requests_per_model
     thresholds = cluster.circuit_breakers.thresholds.add()
     for field in ("max_connections", "max_pending_requests", "max_requests", "max_retries"):
         getattr(thresholds, field).value = limit
     packed = Any()
-    options = _plain_options(settings, http=http) if kind is _Kind.PLAIN else protocol_options(settings, http=http)
+    options: Message
+    if kind in (_Kind.PLAIN, _Kind.STICKY):  # Envoy asks the route's own cluster for filters, retries and what to hash
+        options = _plain_options(settings, http=http)
+    else:
+        options = protocol_options(settings, http=http, sticky=kind is _Kind.RETRY_LIST)
     packed.Pack(options, deterministic=True)
     cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed)
     serialized: bytes = cluster.SerializeToString(deterministic=True)

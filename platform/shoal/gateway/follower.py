@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from shoal.gateway.clusters import CLUSTER_TYPE
+from shoal.gateway.names import is_sticky_cluster
 from shoal.gateway.table import RouteTable
 from shoal_protos.xds import discovery_pb2
 
@@ -48,7 +49,8 @@ class Follower:
     def changed(self, names: Iterable[str], version: int) -> None:
         """These clusters changed; the table has this version now."""
         self._version = version
-        for name in names:
+        # A route that sticks no more is to be changed before the cluster its copies were in.
+        for name in sorted(names, key=is_sticky_cluster):
             self._refused.discard(name)
             self._pending[name] = None
 
@@ -95,12 +97,17 @@ class Follower:
 
     def _response(self, nonce: str, names: Iterable[str]) -> discovery_pb2.DeltaDiscoveryResponse:
         response = discovery_pb2.DeltaDiscoveryResponse(type_url=CLUSTER_TYPE, nonce=nonce)
+        added: set[str] = set()
         for name in names:
             route = None if name in self._refused else self._table.get(name)
             if route is None:
                 response.removed_resources.append(name)
-            else:
-                resource = response.resources.add(name=name, version=route.version)
+                continue
+            for one in (self._table.get(route.first) if route.first else None, route):
+                if one is None or one.name in added:
+                    continue
+                added.add(one.name)
+                resource = response.resources.add(name=one.name, version=one.version)
                 resource.resource.type_url = CLUSTER_TYPE
-                resource.resource.value = route.serialize()
+                resource.resource.value = one.serialize()
         return response

@@ -66,7 +66,13 @@ class RouteKind(Enum):
 
 _OF_REVISIONS = (RouteKind.GRPC_REVISION, RouteKind.HTTP_REVISION)
 _OF_CANARIES = (RouteKind.GRPC_CANARY, RouteKind.HTTP_CANARY)
+_STABLE = ("stable:", "http-stable:")
+"""Instead of the prefix, in `ROUTE_HEADER`: for whoever wants no canary. There are no clusters of such names."""
 _OF_HTTP = (RouteKind.HTTP, RouteKind.HTTP_REVISION, RouteKind.HTTP_CANARY)
+
+
+STICKY = "sticky:"
+"""Before the name of a sticky route's cluster: the cluster it takes its copies from."""
 
 
 def escape(name: str) -> str:
@@ -90,17 +96,24 @@ def _cluster(key: RouteKey, plain: RouteKind, revision: RouteKind, canary: Route
 
 
 @lru_cache(maxsize=4096)
-def route_key(cluster: str) -> RouteKey:
-    """The key whose gRPC or REST a cluster of this name carries.
+def route_key(route: str) -> RouteKey:
+    """What a request is for that is meant for this route (`ROUTE_HEADER`).
 
     Raises:
-        ValueError: it is no cluster of the route table.
+        ValueError: it is no route of the route table.
     """
-    prefix, colon, name = cluster.rpartition(":")
+    for stable in _STABLE:
+        route = route.removeprefix(stable)
+    prefix, colon, name = route.rpartition(":")
     kind = RouteKind(prefix + colon)
     return RouteKey(unquote(name), is_revision=kind in _OF_REVISIONS, canary=kind in _OF_CANARIES)
 
 
+def is_sticky_cluster(cluster: str) -> bool:
+    """Whether it has the copies of a sticky route."""
+    return cluster.startswith(STICKY)
+
+
 def carries_http(cluster: str) -> bool:
     """Whether the cluster of this name carries standard V2 REST, and not gRPC."""
-    return cluster.startswith(tuple(kind.value for kind in _OF_HTTP))
+    return cluster.removeprefix(STICKY).startswith(tuple(kind.value for kind in _OF_HTTP))

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from shoal.core.types import RouteKey
 from shoal.gateway.api import Upstream
 from shoal.gateway.clusters import ClusterBuilder
-from shoal.gateway.names import RouteKind, carries_http, grpc_cluster, http_cluster
+from shoal.gateway.names import STICKY, RouteKind, carries_http, grpc_cluster, http_cluster, is_sticky_cluster
+from shoal.gateway.rollouts import is_sticky
 from shoal.gateway.settings import GatewaySettings
 
 
@@ -24,7 +25,13 @@ class Route:
     @property
     def version(self) -> str:
         """Changes with the content and only with it."""
-        return self.builder.version(self.upstreams)
+        return self.builder.version(self.name, self.upstreams)
+
+    @property
+    def first(self) -> str | None:
+        """The cluster gateways must have before this one."""
+        needs = is_sticky(self.upstreams) and not is_sticky_cluster(self.name)
+        return STICKY + self.name if needs else None
 
     def serialize(self) -> bytes:
         """The Envoy cluster."""
@@ -96,6 +103,7 @@ class RouteTable:
 
     def used(self, name: str) -> None:
         """This cluster carried requests: if it is one made on demand, it goes later."""
+        name = name.removeprefix(STICKY)
         key = self._on_demand.get(name)
         if key is None:
             return
@@ -127,13 +135,24 @@ class RouteTable:
         old = self._routes.get(name)
         if (old.upstreams if old else ()) == upstreams:
             return set()
+        changed = self._set_copies(STICKY + name, upstreams, builder)
         if not upstreams:
-            return self._withdraw(name, builder)
-        self._routes[name] = Route(name, upstreams, builder)
-        self._withdrawn.pop(name, None)
+            return changed | self._withdraw(name, builder)
+        self._put(Route(name, upstreams, builder))
         if carries_http(name) or name.startswith(RouteKind.GRPC_REVISION.value):
             self._on_demand[name] = key
-        return {name}
+        return {name, *changed}
+
+    def _set_copies(self, name: str, upstreams: tuple[Upstream, ...], builder: ClusterBuilder) -> set[str]:
+        """The second cluster of a route, if it is sticky."""
+        if is_sticky(upstreams):
+            self._put(Route(name, upstreams, builder))
+            return {name}
+        return self._withdraw(name, builder) if name in self._routes and name not in self._withdrawn else set()
+
+    def _put(self, route: Route) -> None:
+        self._routes[route.name] = route
+        self._withdrawn.pop(route.name, None)
 
     def _withdraw(self, name: str, builder: ClusterBuilder) -> set[str]:
         self._on_demand.pop(name, None)

@@ -59,7 +59,7 @@ def watched_log() -> dict[str, Any]:
                 "buffer_flush_interval": f"{_FLUSH_SECONDS}s",
                 "buffer_size_bytes": _BUFFER_BYTES,
             },
-            "additional_request_headers_to_log": ["grpc-timeout"],
+            "additional_request_headers_to_log": [names.ROUTE_HEADER, "grpc-timeout"],
             "additional_response_headers_to_log": ["grpc-status"],
             "additional_response_trailers_to_log": ["grpc-status"],
         },
@@ -74,7 +74,7 @@ def attempts(entry: access_log_pb2.HTTPAccessLogEntry) -> Iterator[RequestSeen]:
     """
     common = entry.common_properties
     try:
-        key = names.route_key(common.upstream_cluster)
+        key = names.route_key(entry.request.request_headers.get(names.ROUTE_HEADER, ":"))
     except ValueError:
         return
     notes = common.metadata.filter_metadata[names.ATTEMPTS].fields

@@ -31,7 +31,7 @@ class CircuitBreakers(_message.Message):
     def __init__(self, thresholds: _Optional[_Iterable[_Union[CircuitBreakers.Thresholds, _Mapping]]] = ...) -> None: ...
 
 class Cluster(_message.Message):
-    __slots__ = ("name", "type", "connect_timeout", "per_connection_buffer_limit_bytes", "lb_policy", "circuit_breakers", "common_lb_config", "load_assignment", "typed_extension_protocol_options")
+    __slots__ = ("name", "type", "cluster_type", "connect_timeout", "per_connection_buffer_limit_bytes", "lb_policy", "circuit_breakers", "common_lb_config", "load_assignment", "typed_extension_protocol_options")
     class DiscoveryType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATIC: _ClassVar[Cluster.DiscoveryType]
@@ -41,9 +41,18 @@ class Cluster(_message.Message):
         ROUND_ROBIN: _ClassVar[Cluster.LbPolicy]
         LEAST_REQUEST: _ClassVar[Cluster.LbPolicy]
         MAGLEV: _ClassVar[Cluster.LbPolicy]
+        CLUSTER_PROVIDED: _ClassVar[Cluster.LbPolicy]
     ROUND_ROBIN: Cluster.LbPolicy
     LEAST_REQUEST: Cluster.LbPolicy
     MAGLEV: Cluster.LbPolicy
+    CLUSTER_PROVIDED: Cluster.LbPolicy
+    class CustomClusterType(_message.Message):
+        __slots__ = ("name", "typed_config")
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        TYPED_CONFIG_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        typed_config: _any_pb2.Any
+        def __init__(self, name: _Optional[str] = ..., typed_config: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
     class CommonLbConfig(_message.Message):
         __slots__ = ("healthy_panic_threshold", "locality_weighted_lb_config")
         class LocalityWeightedLbConfig(_message.Message):
@@ -68,6 +77,7 @@ class Cluster(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_TYPE_FIELD_NUMBER: _ClassVar[int]
     CONNECT_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     PER_CONNECTION_BUFFER_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     LB_POLICY_FIELD_NUMBER: _ClassVar[int]
@@ -77,6 +87,7 @@ class Cluster(_message.Message):
     TYPED_EXTENSION_PROTOCOL_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     name: str
     type: Cluster.DiscoveryType
+    cluster_type: Cluster.CustomClusterType
     connect_timeout: _duration_pb2.Duration
     per_connection_buffer_limit_bytes: _wrappers_pb2.UInt32Value
     lb_policy: Cluster.LbPolicy
@@ -84,4 +95,4 @@ class Cluster(_message.Message):
     common_lb_config: Cluster.CommonLbConfig
     load_assignment: _endpoint_pb2.ClusterLoadAssignment
     typed_extension_protocol_options: _containers.MessageMap[str, _any_pb2.Any]
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[Cluster.DiscoveryType, str]] = ..., connect_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., per_connection_buffer_limit_bytes: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., lb_policy: _Optional[_Union[Cluster.LbPolicy, str]] = ..., circuit_breakers: _Optional[_Union[CircuitBreakers, _Mapping]] = ..., common_lb_config: _Optional[_Union[Cluster.CommonLbConfig, _Mapping]] = ..., load_assignment: _Optional[_Union[_endpoint_pb2.ClusterLoadAssignment, _Mapping]] = ..., typed_extension_protocol_options: _Optional[_Mapping[str, _any_pb2.Any]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[Cluster.DiscoveryType, str]] = ..., cluster_type: _Optional[_Union[Cluster.CustomClusterType, _Mapping]] = ..., connect_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., per_connection_buffer_limit_bytes: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., lb_policy: _Optional[_Union[Cluster.LbPolicy, str]] = ..., circuit_breakers: _Optional[_Union[CircuitBreakers, _Mapping]] = ..., common_lb_config: _Optional[_Union[Cluster.CommonLbConfig, _Mapping]] = ..., load_assignment: _Optional[_Union[_endpoint_pb2.ClusterLoadAssignment, _Mapping]] = ..., typed_extension_protocol_options: _Optional[_Mapping[str, _any_pb2.Any]] = ...) -> None: ...
