@@ -27,6 +27,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 from package_support import make_package
+from shoal.package.containers import Budget
 from shoal.package.errors import InvalidPackage
 from shoal.package.pickles import Global, UnreadablePickle, walk
 from shoal.package.policy import Policy
@@ -279,9 +280,7 @@ def test_files_that_hold_no_code_pass(tmp_path):
         "README.md": b"cat\ndog\nx",
         "model.safetensors": struct.pack("<Q", 2) + b"{}",
         "vocab.txt": b"x\ny\nz",
-        "weights.npy": b"\x93NUMPY\x01\x00v\x00"
-        + b"{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }".ljust(118)
-        + b"12345678",
+        "weights.npy": numpy_file("<f8", b"12345678"),
         "pytorch_model.bin": zipped(**{"a/data.pkl": b"\x80\x02ccollections\nOrderedDict\n)R.", "a/data/0": b"x" * 9}),
     }
     found = scan(make_package(tmp_path, files, format="huggingface", samples=None))
@@ -314,9 +313,7 @@ def test_a_file_that_is_not_what_was_packed_does_not_pass(tmp_path):
 
 
 def test_unpacking_has_an_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "shoal.package.scan.Budget", lambda: importlib.import_module("shoal.package.containers").Budget(10**6)
-    )
+    monkeypatch.setattr("shoal.package.scan.Budget", lambda: Budget(10**6))
     bomb = zlib.compress(b"\x80\x04" + b"N0" * 10**6)
     assert "unpacks to more than" in report_on(tmp_path / "a", bomb).summary
     assert "unpacks to more than" in report_on(tmp_path / "b", zipped(a=b"0" * 2 * 10**6), "x.bin", "custom").summary

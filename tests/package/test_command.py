@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+import pickle
+
+import pytest
+import yaml
+
+from package_support import SAMPLES
+from shoal.cli import main
+from shoal.package.keys import ensure_keys
+from shoal.package.stores import LocalStore
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """The command, in this process, on a state directory with keys and no cluster."""
+    ensure_keys(tmp_path / "state")
+    for name, value in {"SHOAL_STATE_DIR": str(tmp_path / "state"), "COLUMNS": "200", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments, code=0):
+        capsys.readouterr()
+        ended = main.run(["package", *map(str, arguments)])
+        captured = capsys.readouterr()
+        assert ended == code, captured.out + captured.err
+        return captured
+
+    return run
+
+
+@pytest.fixture
+def built(run, tmp_path):
+    (tmp_path / "digits.joblib").write_bytes(pickle.dumps({"weights": [1]}))
+    (tmp_path / "samples.json").write_text(json.dumps(SAMPLES))
+    options = ("--metric", "accuracy=0.97", "--owner", "Ada", "--run", "run-1", "--code-version", "abc")
+    run("build", tmp_path / "digits.joblib", tmp_path / "built", "--samples", tmp_path / "samples.json", *options)
+    return tmp_path / "built"
+
+
+def test_a_package_goes_from_file_to_store(run, built, tmp_path):
+    done = json.loads(run("publish", built, "-m", "digits", "--to", tmp_path / "store", "-o", "json").out)
+    place = tmp_path / "store" / "digits" / done["digest"][:12]
+    assert done["uri"] == (place / "model").as_uri()
+    shown = json.loads(run("inspect", place, "-o", "json").out)
+    assert shown["about"]["metrics"] == {"accuracy": 0.97}
+    assert shown["about"]["lineage"] == {"dagsterRun": "run-1", "codeVersion": "abc"}
+    assert shown["evidence"]["scan"]["passed"] is True
+    assert shown["evidence"]["scan"]["signer"].endswith("signing.pub")
+    assert "signed by" in run("verify", place).out
+    again = run("publish", built, "-m", "digits", "--to", tmp_path / "store")
+    assert "was published before, nothing changed" in again.err
+
+
+def test_the_card_shows_what_people_ask_for(run, built):
+    card = run("inspect", built).out
+    for text in ("sklearn", "accuracy=0.97", "Ada", "model.joblib", "FP32", "[-1, 2]", "the model is not signed"):
+        assert text in card
+
+
+def test_a_changed_package_is_told(run, built, tmp_path):
+    run("publish", built, "-m", "digits", "--to", tmp_path / "store")
+    (place,) = (tmp_path / "store" / "digits").iterdir()
+    (place / "model" / "model.joblib").write_bytes(b"x" * 10)
+    done = run("verify", place, code=1)
+    assert "model.joblib" in done.out
+    assert "not what was published" in done.err
+
+
+def test_what_would_run_code_is_not_published_unless_it_is_vouched_for(run, tmp_path):
+    (tmp_path / "evil.pkl").write_bytes(b"cmy_module\nModel\n(tR.")
+    run("build", tmp_path / "evil.pkl", tmp_path / "evil")
+    to = ("-m", "evil", "--to", tmp_path / "store")
+    done = run("publish", tmp_path / "evil", *to, code=1)
+    assert "not published" in done.err
+    assert "--allow my_module:Model" in done.err
+    assert LocalStore(tmp_path / "store").folders("") == []
+    run("publish", tmp_path / "evil", *to, "--allow", "my_module:Model")
+
+
+def test_evidence_is_added_by_hand(run, built, tmp_path):
+    run("attest", built, "approval", "--summary", "reviewed by Ada", "--metric", "votes=3")
+    run("attest", built, "scan")
+    run("attest", built, "signature")
+    run("attest", built, "budget", "--failed", "--summary", "too slow")
+    shown = json.loads(run("inspect", built, "-o", "json").out)["evidence"]
+    assert (shown["approval"]["summary"], shown["approval"]["metrics"]) == ("reviewed by Ada", {"votes": 3.0})
+    assert shown["scan"]["passed"] is True
+    assert shown["budget"]["passed"] is False
+    verified = run("verify", built).out
+    assert "signed by" in verified
+    assert "approval: passed" in verified
+
+
+def test_keys_are_made_once(run, tmp_path):
+    made = run("keygen", tmp_path / "keys")
+    assert str(tmp_path / "keys" / "signing.pub") in made.out
+    assert (tmp_path / "keys" / "signing.pem").stat().st_mode & 0o777 == 0o600
+    assert "has keys already" in run("keygen", tmp_path / "keys", code=1).err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "problem"),
+    [
+        (("inspect", "nowhere"), 1, "there is no package"),
+        (("inspect", "ftp://x/y/z"), 2, "no place for packages"),
+        (("inspect", "s3://bucket/model"), 2, "names no package"),
+        (("inspect", "pvc://claim/m/0a1b2c3d4e5f"), 1, "start it with `shoal up`"),
+        (("verify", "nowhere", "--trust", "nokey"), 1, "there is no package"),
+        (("build", "nowhere", "out"), 1, "does not exist"),
+        (("publish", "nowhere", "-m", "m", "--to", "x"), 1, "there is no package"),
+        (("publish", "nowhere", "-m", "m", "--key", "nokey"), 1, "nokey cannot be read"),
+    ],
+)
+def test_mistakes_are_explained(run, tmp_path, monkeypatch, arguments, code, problem):
+    monkeypatch.chdir(tmp_path)
+    assert problem in run(*arguments, code=code).err
+
+
+def test_numbers_are_checked(run, built, tmp_path):
+    assert "must be NAME=NUMBER" in run("attest", built, "approval", "--metric", "votes", code=2).err
+    assert "finite" in run("attest", built, "approval", "--metric", "votes=nan", code=2).err
+
+
+@pytest.mark.server
+def test_a_bucket_is_reached_by_the_usual_variables(run, built, s3, s3_options, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    to = f"s3://models/{s3_options['prefix']}"
+    done = yaml.safe_load(run("publish", built, "-m", "digits", "--to", to, "-o", "yaml").out)
+    assert done["uri"].startswith(f"{to}/digits/")
+    assert "signed by" in run("verify", done["uri"]).out
+    run("attest", done["uri"], "approval", "--model", "digits")
+    assert "approval" in json.loads(run("inspect", done["uri"], "-o", "json").out)["evidence"]
