@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 
 import dagster as dg
@@ -20,6 +23,7 @@ from dagster_shoal import (
     build_model_definitions,
 )
 from dagster_shoal.model import Gate
+from shoal_digits import ShadeTable
 
 OFFLINE: tuple[Gate, ...] = ("data", "metrics", "scan", "signature", "budget")
 """Gates that need no cluster."""
@@ -34,13 +38,15 @@ def load() -> Dataset:
 
 
 def train(data: Dataset, parameters: Any) -> Any:
-    """A stump; with `upside_down` one that is always wrong."""
+    """A stump; `upside_down`: one that is always wrong; `brittle`: one that fails on points it does not know."""
+    from sklearn.pipeline import Pipeline
     from sklearn.tree import DecisionTreeClassifier
 
     target = 1 - data.train.target if parameters.get("upside_down") else data.train.target
-    return DecisionTreeClassifier(max_depth=1, random_state=parameters.get("seed", 0)).fit(
-        data.train.inputs["points"], target
-    )
+    points = data.train.inputs["points"]
+    tree = DecisionTreeClassifier(max_depth=1, random_state=parameters.get("seed", 0)).fit(points, target)
+    known = ShadeTable().fit(np.concatenate([points, data.test.inputs["points"]]))
+    return Pipeline([("known", known), ("tree", tree)]) if parameters.get("brittle") else tree
 
 
 def evaluate(model: Any, rows: Rows) -> Evaluation:
@@ -58,6 +64,7 @@ def stump(name: str = "stump", gates: tuple[Gate, ...] = OFFLINE, **more: Any) -
         "metric_gates": (MetricGate("accuracy", 0.9, min_absolute_change=-0.05),),
         "data_gate": DataGate(min_rows=10),
         "samples": 4,
+        "trusted_names": ("shoal_digits:ShadeTable",),
         **more,
     }
     return ModelDefinition(name=name, load_data=load, train=train, evaluate=evaluate, gates=gates, **settings)
@@ -94,6 +101,31 @@ def run(
         run_config={"ops": {op: {"config": values} for op, values in (config or {}).items()}},
         raise_on_error=False,
     )
+
+
+class Traffic:
+    """Callers of a model, as long as the block lasts, who mostly send points nobody has seen in training."""
+
+    def __init__(self, url: str, every: float = 0.02) -> None:
+        self.answers: Counter[int] = Counter()
+        self._url = url
+        self._every = every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._play, daemon=True)
+
+    def __enter__(self) -> Traffic:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=30)
+
+    def _play(self) -> None:
+        strange = {"name": "points", "datatype": "FP32", "shape": [1, 2], "data": [100.0, 100.0]}
+        with httpx.Client(timeout=30) as client:
+            while not self._stop.wait(self._every):
+                self.answers[client.post(self._url, json={"inputs": [strange]}).status_code] += 1
 
 
 def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:

@@ -70,6 +70,8 @@ class _Run:
     shoal: ShoalResource
     client: ShoalClient
     watch: watching.Watch = field(default_factory=watching.Watch)
+    followed: str = ""
+    """Id of the rollout."""
     parts: dict[str, float] = field(default_factory=dict)
     """Seconds of each part of this run."""
 
@@ -78,13 +80,16 @@ class _Run:
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         """Declare, follow, conclude."""
         self._tag(**{MODEL_TAG: self.model.name, VERSION_TAG: package.digest[:12]})
-        report = self._begin(package, config)
+        try:
+            report = self._begin(package, config)
+            report = self._follow(report) if report is not None else None
+        except dg.DagsterExecutionInterruptedError:
+            self._cancelled()
+            raise
         if report is None:
             yield self._served_at_once(package)
             yield dg.AssetCheckResult(check_name=PROMOTED, passed=True, description="there was nothing to replace")
             return
-        self._tag(**{ROLLOUT_TAG: report.id})
-        report = self._follow(report)
         found = watching.evidence(report, self.watch.points)
         passed = report.succeeded
         yield dg.AssetCheckResult(
@@ -140,20 +145,16 @@ class _Run:
         }
 
     def _follow(self, report: RolloutReport) -> RolloutReport:
-        """The last report; observations on the way. A cancelled run pauses or aborts the rollout, as configured."""
+        """The last report; observations on the way."""
         shoal, began, waiting = self.shoal, time.monotonic(), False
-        try:
-            for seen in self.client.follow(self.model.service, report.id, shoal.poll_timeout, shoal.poll_interval):
-                report = seen
-                self._show(report)
-                if watching.awaits_approval(report) and not waiting:
-                    self.context.log.warning(
-                        f"rollout {report.id} waits for approval: {report.reason}. Run job `approve`."
-                    )
-                waiting = watching.awaits_approval(report)
-        except dg.DagsterExecutionInterruptedError:
-            self._cancelled(report)
-            raise
+        self.followed = report.id
+        self._tag(**{ROLLOUT_TAG: report.id})
+        for seen in self.client.follow(self.model.service, report.id, shoal.poll_timeout, shoal.poll_interval):
+            report = seen
+            self._show(report)
+            if watching.awaits_approval(report) and not waiting:
+                self.context.log.warning(f"rollout {report.id} waits: {report.reason}. To go on, run job `approve`.")
+            waiting = watching.awaits_approval(report)
         self.parts["follow_seconds"] = round(time.monotonic() - began, 3)
         return report
 
@@ -164,14 +165,18 @@ class _Run:
             partition = self.context.partition_key if self.context.has_partition_key else None
             self.context.log_event(watching.observation(key, partition, seen, report.id))
 
-    def _cancelled(self, report: RolloutReport) -> None:
+    def _cancelled(self) -> None:
+        """Pause or abort the rollout this run follows or has just begun, as configured."""
         verb = self.shoal.on_cancel
-        if verb == "leave" or not report.live:
+        if verb == "leave":
             return
         try:
-            self.client.steer(self.model.service, verb, report.id, self._by(), "the run that follows it was cancelled")
+            newest = self._newest()
+            if newest and newest.live and (newest.id == self.followed or newest.by.startswith(self._by())):
+                why = "the run that follows it was cancelled"
+                self.client.steer(self.model.service, verb, newest.id, self._by(), why)
         except ShoalError as error:  # It may have ended just now. In any case its own deadline holds.
-            self.context.log.warning(f"rollout {report.id} could not be told to {verb}: {error}")
+            self.context.log.warning(f"the rollout of {self.model.service} could not be told to {verb}: {error}")
 
     def _served_at_once(self, package: Published) -> dg.MaterializeResult[Any]:
         self.context.log.info(f"{self.model.service} serves {package.digest[:12]}; there was nothing to replace")
