@@ -14,7 +14,6 @@ from shoal.controller.kube import CONFIG_MAP
 from shoal.controller.store import Store
 from shoal.core.types import FailureReason, Unplaceable
 from shoal.package.errors import PackageError
-from shoal.package.gate import Gate
 from shoal.package.keys import TrustedKeys, read_trusted
 from shoal.resources.evidence import TRUSTED_KEYS
 from shoal.resources.source import ModelSource
@@ -55,7 +54,7 @@ class EvidenceGate:
         self._store = store
         self._claims = claims
         self._clock = clock
-        self._reader = reader or Gate()
+        self._reader = reader
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="evidence")
         self._known: OrderedDict[tuple[Any, ...], tuple[float, str]] = OrderedDict()
 
@@ -86,13 +85,22 @@ class EvidenceGate:
         entries = self._store.storage_entries()
 
         def work() -> str:
+            reader = self._reader_made()
             trusted, wrong = read_trusted(pems)
             for problem in wrong:
                 _LOG.warning("ConfigMap %s: %s", TRUSTED_KEYS, problem)
-            return self._reader.missing(source, requires, trusted, entries=entries, claims=self._claims) or ""
+            return reader.missing(source, requires, trusted, entries=entries, claims=self._claims) or ""
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except PackageError as error:
             names = ", ".join(requires)
             return f"evidence is required ({names}) and cannot be read now: {error}; it is tried again"
+
+    def _reader_made(self) -> EvidenceReader:
+        if self._reader is None:
+            # A third of a second, for object stores, that most clusters never need; two threads may both do it.
+            from shoal.package.gate import Gate
+
+            self._reader = Gate()
+        return self._reader

@@ -23,6 +23,7 @@ from shoal.resources.problems import InvalidManifest
 from shoal.resources.revision import model_key, revision_id, type_string
 from shoal.resources.source import ModelSource
 
+_JSON = json.JSONEncoder(separators=(",", ":"), sort_keys=True, ensure_ascii=False)
 _ENTRY = "spec.canary/"
 """How `by` of a rollout begins that an entry of `spec.canary` asked for."""
 
@@ -115,7 +116,7 @@ def _wanted(
         max_copies=most,
         plan=plan,
         by=by,
-        predictor=json.dumps(predictor, separators=(",", ":"), sort_keys=True, ensure_ascii=False),
+        predictor=_JSON.encode(predictor),
         stepwise=stepwise,
     )
     runtime = store.runtimes.get(chosen.runtime) if chosen else None
