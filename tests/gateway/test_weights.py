@@ -19,7 +19,7 @@ from shoal_protos import inference as oip
 
 pytestmark = pytest.mark.server
 OLD, NEW = "digits__isvc-old", "digits__isvc-new"
-REQUESTS = 3000
+REQUESTS = 2000
 SMALLEST_P = 1e-6
 """How unlikely a result may be before it is called wrong: one run in so many would fail by chance, at most."""
 STANDARD = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]}]}'
