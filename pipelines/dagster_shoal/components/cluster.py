@@ -92,8 +92,9 @@ class ShoalClusterComponent(dg.Component, dg.Model, dg.Resolvable):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Resources, jobs and sensors."""
-        sensors = abandoned_rollout_sensors(on_canceled=self.cluster.on_cancel, on_failed=self.on_failed_run)
-        resources: dict[str, Any] = {"shoal": self.cluster, "model_store": self.store}
+        shoal: ShoalResource = self.cluster
+        sensors = abandoned_rollout_sensors(on_canceled=shoal.on_cancel, on_failed=self.on_failed_run)
+        resources: dict[str, Any] = {"shoal": shoal, "model_store": self.store}
         if self.webhook:
             resources["webhook"] = Webhook(url=self.webhook)
             sensors += notification_sensors()

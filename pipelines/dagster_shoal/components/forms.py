@@ -75,8 +75,9 @@ RolloutChoice: TypeAlias = Annotated[
         _rollout, model_field_type=RolloutForm, description="How versions take over; the launchpad's defaults."
     ),
 ]
+# Dagster wants to derive a form from the type itself, which resources with bounds on their fields do not let it.
 ClusterChoice: TypeAlias = Annotated[
-    ShoalResource,
+    Any,
     dg.Resolver(_shoal, model_field_type=ShoalForm, description="The cluster, with the fields of ShoalResource."),
 ]
 MetricGates: TypeAlias = Annotated[

@@ -42,9 +42,8 @@ class ScriptTrainer:
         try:
             done = client.run(context=context, command=list(self.command), extras=extras)
         except FileNotFoundError as error:
-            raise dg.Failure(
-                f"training: {error.filename} does not exist; mend the command", allow_retries=False
-            ) from None
+            reason = f"training.command: {error.filename} does not exist; correct it"
+            raise dg.Failure(reason, allow_retries=False) from None
         return reported(done, into)
 
 
@@ -61,9 +60,7 @@ def reported(done: dg.PipesClientCompletedInvocation, into: Path) -> dict[str, A
         Failure: it left no file.
     """
     if not any(path.is_file() for path in into.rglob("*")):
-        reason = (
-            f"training: the program ended well but wrote no file into {into}; write the model to extras['model_dir']"
-        )
+        reason = f"training: the program ended well but wrote no file to model_dir, {into}; write the model there"
         raise dg.Failure(reason, allow_retries=False)
     shown: dict[str, Any] = {}
     for result in done.get_results(implicit_materializations=False):
