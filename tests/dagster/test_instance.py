@@ -1,0 +1,52 @@
+"""The instance configs that are shipped: valid by Dagster's own schema, and with the limits the design relies on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dagster._config import validate_config
+from dagster._core.instance.config import dagster_instance_config_schema
+
+import dagster as dg
+import dagster_shoal
+
+ROOT = Path(__file__).parents[2]
+LOCAL = Path(dagster_shoal.__file__).parent / "local" / "dagster.yaml"
+SHARED = ROOT / "pipelines" / "instance" / "dagster.yaml"
+
+
+def config(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize("path", [LOCAL, SHARED], ids=["local", "shared"])
+def test_it_is_valid(path: Path):
+    found = validate_config(dagster_instance_config_schema(), config(path))
+    assert found.success, found.errors
+
+
+@pytest.mark.parametrize("path", [LOCAL, SHARED], ids=["local", "shared"])
+def test_one_run_a_model_fast_dequeue_and_no_slot_held_by_the_dead(path: Path):
+    found = config(path)
+    limits = {limit["key"]: limit for limit in found["concurrency"]["runs"]["tag_concurrency_limits"]}
+    assert limits["shoal/model"]["limit"] == 1
+    assert limits["shoal/model"]["value"] == {"applyLimitPerUniqueValue": True}
+    assert found["run_coordinator"]["config"]["dequeue_interval_seconds"] == 1
+    assert found["run_monitoring"]["free_slots_after_run_end_seconds"] > 0
+    assert found.get("run_retries", {}).get("retry_on_asset_or_op_failure", False) is False
+
+
+def test_the_local_one_starts(tmp_path: Path):
+    (tmp_path / "dagster.yaml").write_text(LOCAL.read_text())
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert type(instance.run_coordinator).__name__ == "QueuedRunCoordinator"
+
+
+def test_the_launcher_takes_its_config():
+    launcher = pytest.importorskip("dagster_k8s").K8sRunLauncher
+    given = config(SHARED)["run_launcher"]["config"]
+    found = validate_config(launcher.config_type(), given)
+    assert found.success, found.errors
