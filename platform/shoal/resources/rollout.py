@@ -150,7 +150,7 @@ class RolloutSpec(Shape):
         None, description="Requests with the same header x-shoal-sticky go to the same revision. Default false."
     )
     shield: bool | None = Field(
-        None, description="A server error of the new revision is answered by the active one instead. Default true."
+        None, description="A request the new revision fails is answered by the active one instead. Default true."
     )
     deadline: Duration | None = Field(
         None, description="The longest a rollout may take, without waiting for people. Default 1h."
