@@ -379,3 +379,15 @@ def test_what_stays_undecided_at_the_end_waits_for_someone() -> None:
     world.steer("a", Verb.RESUME)
     world.settle()
     assert rollout(world).phase is Phase.SUCCEEDED
+
+
+def test_what_was_rolled_back_begins_again_by_another_declaration() -> None:
+    world = begun()
+    world.steer("a", Verb.ABORT)
+    world.roll_out("a", "a-2", CANARY, "a-1-rollout")
+    world.settle()
+    assert shares(world) == {"a-1": 1}, "the same declaration again is no news"
+    world.roll_out("a", "a-2", IMMEDIATE, "another")
+    world.settle()
+    assert shares(world) == {"a-2": 1}
+    assert rollout(world).id == "another"

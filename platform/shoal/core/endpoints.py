@@ -11,7 +11,7 @@ from shoal.core.copies import Copy, Urgency
 from shoal.core.events import EndpointDeclared
 from shoal.core.evicting import cancel
 from shoal.core.lifecycle import EndpointInput, EndpointState
-from shoal.core.loading import place
+from shoal.core.loading import forget_failures, place
 from shoal.core.rollout.lifecycle import RolloutInput
 from shoal.core.rollout.record import Entry, Phase, Rollout
 from shoal.core.rollout.run import Run
@@ -30,6 +30,9 @@ def declare(state: State, event: EndpointDeclared) -> None:
         _force(state, endpoint, event)
     elif endpoint.target != event.target:
         _retarget(state, endpoint, event)
+    elif endpoint.state is EndpointState.HELD and _is_another(endpoint, event):
+        forget_failures(state, endpoint.target)
+        _retarget(state, endpoint, event)
 
 
 def _create(state: State, event: EndpointDeclared) -> None:
@@ -44,6 +47,11 @@ def _create(state: State, event: EndpointDeclared) -> None:
     else:
         _end_run(state, endpoint, RolloutInput.FLIP, "the routes had flipped")
         _store(state, endpoint)
+
+
+def _is_another(endpoint: Endpoint, event: EndpointDeclared) -> bool:
+    """Whether a declaration asks for another rollout to the revision that was rolled back."""
+    return event.plan is not None and (endpoint.run is None or endpoint.run.record.id != event.rollout)
 
 
 def _force(state: State, endpoint: Endpoint, event: EndpointDeclared) -> None:

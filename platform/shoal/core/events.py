@@ -71,7 +71,7 @@ class EndpointDeclared:
     plan: Plan | None = None
     """How it shall switch, if it leads elsewhere. None: as soon as copies match, and no record is kept of it."""
     rollout: str = ""
-    """The id of the rollout that begins if it leads elsewhere; with a plan only."""
+    """The id of the rollout that begins if it leads elsewhere, or again to what was rolled back; with a plan only."""
     by: str = ""
     """Who or what asks for it, for people."""
     resume: Rollout | None = None

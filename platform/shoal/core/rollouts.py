@@ -8,6 +8,7 @@ from shoal.core import endpoints
 from shoal.core.actions import AskCheck, PersistRollout, WarmUpCopies
 from shoal.core.events import CheckAnswered, RolloutCommanded, TrafficObserved, WarmedUp
 from shoal.core.lifecycle import EndpointInput, EndpointState
+from shoal.core.loading import forget_failures
 from shoal.core.rollout.commands import refusal
 from shoal.core.rollout.lifecycle import RolloutInput
 from shoal.core.rollout.record import Phase, Verb
@@ -134,7 +135,7 @@ def _retry(state: State, endpoint: Endpoint, run: Run, by: str) -> None:
     if endpoint.state is not EndpointState.HELD:
         return
     run.retry(state.now, by)
-    state.failures.pop(endpoint.target, None)
+    forget_failures(state, endpoint.target)
     endpoint.move(EndpointInput.AGAIN)
     state.look_at(endpoint.target)
 

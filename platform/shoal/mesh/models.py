@@ -229,11 +229,11 @@ class Models:
                 )
             rollouts = self._catalog.rollouts.get(name)
             before = self._catalog.models.get(declaration.revision)
-            if existing and declaring.begins_again(existing, rollouts, before, declaration):
-                # The core holds what was rolled back until the endpoint is led away from it.
-                await self._engine.apply(EndpointDeclared(name, existing.active))
-                existing, before = self._catalog.endpoints.get(name), self._catalog.models.get(declaration.revision)
-            moves = existing is None or existing.target != declaration.revision
+            moves = (
+                existing is None
+                or existing.target != declaration.revision
+                or declaring.begins_again(existing, rollouts, before, declaration)
+            )
             if moves and (why := declaring.refused(rollouts, declaration)):
                 raise RolloutRefusedError(why)
             record = ModelRecord(
