@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import time
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from e2e_models import train_failing, train_numbered, train_refusing
+from e2e_rollouts import rollout_status
 from e2e_support import Cluster, running, service
 from e2e_traffic import Subject, Traffic
 
@@ -83,8 +83,7 @@ def declare(cluster: Cluster, path: str, rollout: str) -> str:
 
 
 def status(cluster: Cluster) -> dict[str, Any]:
-    done = cluster.shoal("rollout", "status", "rolled", "--output", "json")
-    return json.loads(done.out) if done.code == 0 else {}
+    return rollout_status(cluster, "rolled")
 
 
 def ended(cluster: Cluster, rollout: str, timeout: float = 60.0) -> dict[str, Any]:
