@@ -264,4 +264,6 @@ def _tell(done: Published, output: Output) -> None:
         return show(as_yaml(document))
     how = "published" if done.created else "was published before, nothing changed"
     note(f"{done.model} {done.digest[:12]}: {how} ({done.uri.removesuffix('/model')})")
+    if not done.address.parameters:
+        return note("to serve it, publish to pvc://CLAIM or s3://BUCKET, or copy it there")
     return show(as_yaml({"predictor": document["predictor"]}))
