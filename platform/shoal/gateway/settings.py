@@ -36,7 +36,7 @@ class GatewaySettings(BaseModel):
     rest: Address = _local(8008)
     """Where clients send REST."""
     xds: Address = _local(18000)
-    """Where the mesh serves routes (delta xDS) and hears of usage (LRS)."""
+    """Where the mesh serves routes (delta xDS) and hears of usage (LRS) and of requests in a rollout (ALS)."""
     activator_grpc: Address = _local(18033)
     activator_http: Address = _local(18008)
     management: Address = _local(18034)
