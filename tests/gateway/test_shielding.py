@@ -224,6 +224,19 @@ async def test_sticky_requests_are_not_tried_again_where_they_failed(gateway, ca
     await active.stop()
 
 
+@pytest.mark.parametrize("sticky", [False, True])
+async def test_a_gateway_that_starts_during_a_rollout(gateway, canary, sticky):
+    await gateway.route({"digits": (canary.upstream(NEW, watched=True, shielded=True, sticky=sticky),)})
+    await gateway.stop_process()
+    await until(lambda: not gateway.control.connected)
+    await gateway.start_process()
+    async with grpc.aio.insecure_channel(gateway.target) as channel:
+        infer = Stub(channel).ModelInfer
+        assert (await infer(oip.ModelInferRequest(model_name="digits"))).model_version == "canary"
+        canary.fail = grpc.StatusCode.INTERNAL
+        assert (await infer(oip.ModelInferRequest(model_name="digits"))).model_version == "activator"
+
+
 async def test_sticky_requests_outlast_a_restart_of_the_activator(gateway, canary, stub):
     await gateway.route({"digits": (canary.upstream(NEW, shielded=True, sticky=True),)})
     canary.fail = grpc.StatusCode.INTERNAL
