@@ -15,7 +15,7 @@ from shoal.package.keys import ensure_keys
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
     """An instance that knows the model `stump`."""
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("models", ["stump"])
         yield instance
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,13 @@ def test_one_definition_serves_all_models_by_partition(tmp_path: Path):
         assert graph.get(key).partitions_def == MODELS
     for check in graph.asset_check_keys:
         assert graph.get(check).partitions_def == MODELS
+
+
+@pytest.mark.parametrize("layout", ["partitions", "assets"])
+def test_nothing_deprecated_or_superseded_is_used(tmp_path: Path, layout: Any):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dg.Definitions.validate_loadable(definitions(tmp_path, layout=layout))
 
 
 def test_assets_follow_each_other(tmp_path: Path):
@@ -194,8 +202,7 @@ def test_the_workspace_loads_the_installed_example_by_module_name_from_anywhere(
         "dg.Definitions.validate_loadable(found)\n"
         "print(len(found.resolve_asset_graph().get_all_asset_keys()))"
     )
-    deprecated = ["-W", "error::DeprecationWarning:dagster_shoal", "-W", "error::dagster.SupersessionWarning"]
-    command = [sys.executable, *deprecated[:2], "-c", program]
+    command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= len(ORDER)

@@ -174,8 +174,11 @@ def test_a_step_prefers_what_its_own_run_made(state_dir: Path, instance: dg.Dags
 
 @pytest.mark.parametrize("gates", [("metrics",), GATES])
 def test_only_models_that_are_compared_with_what_serves_need_a_cluster(
-    state_dir: Path, instance: dg.DagsterInstance, gates: tuple[str, ...]
+    state_dir: Path, instance: dg.DagsterInstance, gates: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr("dagster_shoal.steps._RETRY_SECONDS", 0)
     model = stump(gates=gates, metric_gates=(MetricGate("accuracy", 0.5),))  # type: ignore[arg-type]
     result = run(definitions(state_dir, model), instance, ["training_data", "trained_model", "validated_model"])
     assert result.success is ("champion" not in gates)
+    retried = [event for event in result.all_events if event.is_step_up_for_retry]
+    assert bool(retried) is ("champion" in gates), "a cluster that is away may come back"
