@@ -32,8 +32,9 @@ def test_it_is_valid(path: Path):
 def test_one_run_a_model_fast_dequeue_and_no_slot_held_by_the_dead(path: Path):
     found = config(path)
     limits = {limit["key"]: limit for limit in found["concurrency"]["runs"]["tag_concurrency_limits"]}
-    assert limits["shoal/model"]["limit"] == 1
-    assert limits["shoal/model"]["value"] == {"applyLimitPerUniqueValue": True}
+    for key in ("shoal/model", "dagster/partition"):
+        assert limits[key]["limit"] == 1
+        assert limits[key]["value"] == {"applyLimitPerUniqueValue": True}
     assert found["run_coordinator"]["config"]["dequeue_interval_seconds"] == 1
     assert found["run_monitoring"]["free_slots_after_run_end_seconds"] > 0
     assert found.get("run_retries", {}).get("retry_on_asset_or_op_failure", False) is False
