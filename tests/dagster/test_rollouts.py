@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ from shoal.client import NotFound, RolloutReport, ShoalClient
 
 pytestmark = pytest.mark.server
 
+UP_TO_PUBLISHED = ["training_data", "trained_model", "validated_model", "model_package", "published_model"]
 AT_ONCE = {"strategy": "immediate"}
 CANARY = {
     "weights": [50.0],
@@ -205,6 +209,50 @@ def test_a_cancelled_run_pauses_and_the_next_one_picks_the_rollout_up(model: Mod
     assert adopted.success
     assert metadata(adopted, "rollout")["rollout"] == paused.id
     assert model.report().id == paused.id  # type: ignore[union-attr]
+
+
+_ROLL_OUT = """
+import sys, pathlib
+import dagster as dg
+from dagster_support import definitions, run, stump
+name, root = sys.argv[1:]
+with dg.DagsterInstance.ephemeral() as instance:
+    instance.add_dynamic_partitions("models", [name])
+    form = {"weights": [10.0, 50.0], "step_seconds": 3000.0, "min_samples": 1_000_000}
+    defs = definitions(pathlib.Path(root), stump(name))
+    run(defs, instance, partition=name, config={"roll_out": form}, job="rollout")
+"""
+
+
+def test_a_killed_run_loses_nothing(model: Model):
+    """Nothing is raised in a process that is killed: the rollout goes on, and the next run finds it."""
+    assert run(model.defs, model.instance, UP_TO_PUBLISHED, partition=model.name, config=_seed(9)).success
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", _ROLL_OUT, model.name, str(model.cluster.root)]
+    victim = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        left = eventually(lambda: r if (r := model.report()) and r.phase == "Progressing" else None, "it progresses")
+    finally:
+        victim.kill()
+        victim.wait(timeout=30)
+    later = model.report()
+    assert later is not None
+    assert (later.id, later.live) == (left.id, True)
+
+    def promote() -> None:
+        eventually(lambda: model.observations(), "the next run has seen it")
+        assert model.steer("approve", "approve_rollout", action="promote").success
+
+    promoter = threading.Thread(target=promote, daemon=True)
+    promoter.start()
+    adopted = model.rollout(**LONG)
+    promoter.join(timeout=30)
+    assert adopted.success
+    assert metadata(adopted, "rollout")["rollout"] == left.id
+
+
+def _seed(seed: int) -> dict[str, Any]:
+    return {"trained_model": {"parameters": {"seed": seed}}}
 
 
 def test_approval_and_going_back_from_the_ui(model: Model):
