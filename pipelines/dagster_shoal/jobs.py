@@ -11,7 +11,7 @@ import dagster as dg
 from dagster_shoal import watching
 from dagster_shoal.config import ApproveConfig, RollbackConfig, SteerConfig, TrainConfig
 from dagster_shoal.resource import ShoalResource
-from dagster_shoal.stages import MODEL_TAG, MODELS, Stage
+from dagster_shoal.stages import MODEL_TAG, MODELS, ROLLOUT_TAG, Stage
 from dagster_shoal.steps import Pipeline, told
 from shoal.client import RolloutReport, ShoalClient
 
@@ -117,7 +117,7 @@ def _steered(
     """Do it, and show how the rollout stands then."""
     with told(), shoal.client() as client:
         report = steer(client, shoal.run_link(context.run_id))
-    context.instance.add_run_tags(context.run_id, {"shoal/rollout-id": report.id})
+    context.instance.add_run_tags(context.run_id, {ROLLOUT_TAG: report.id})
     figures = watching.figures_of(report)
     context.log.info(f"rollout {report.id} of {service} is {report.phase}: {report.reason or figures}")
     context.add_output_metadata({"rollout": report.id, "phase": report.phase, "reason": report.reason, **figures})

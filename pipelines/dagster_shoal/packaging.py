@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -199,14 +198,15 @@ def proven(found: Published, model: ModelDefinition, store: ModelStore) -> None:
         given = verification.evidence.get(gate)
         if given is None or given.signer is None:
             problems.append(f"{gate}: no trusted evidence")
+        elif given.statement.model not in ("", model.name):
+            problems.append(f"{gate}: is about model {given.statement.model}")
         elif not given.statement.passed:
             problems.append(f"{gate}: did not pass: {given.statement.summary}")
     if problems:
-        listed = dg.MetadataValue.json(json.loads(json.dumps(problems)))
         raise refusal(
             f"package {found.digest[:12]} of {model.name} may not be rolled out: {'; '.join(problems)}. "
             "Run its gates and publish it again",
-            {"missing": listed},
+            {"missing": dg.MetadataValue.json(problems)},
         )
 
 
