@@ -198,13 +198,13 @@ def large(tmp_path, key) -> Path:
 
 
 def test_kills_at_random_moments_leave_whole_packages_only_in_a_directory(tmp_path, key):
-    seen = killed(large(tmp_path, key), {"root": str(tmp_path / "store")}, key, 40, 0.3)
+    seen = killed(large(tmp_path, key), {"root": str(tmp_path / "store")}, key, 30, 0.3)
     assert seen["whole"] > 0
     assert seen["partial"] > 0, "no kill hit a publisher at work"
 
 
 @pytest.mark.server
 def test_kills_at_random_moments_leave_whole_packages_only_in_a_bucket(tmp_path, key, s3_options):
-    seen = killed(large(tmp_path, key), s3_options, key, 40, 0.3)
+    seen = killed(large(tmp_path, key), s3_options, key, 30, 0.3)
     assert seen["whole"] > 0
     assert seen["partial"] > 0, "no kill hit a publisher at work"

@@ -20,6 +20,7 @@ from sklearn.datasets import load_digits
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -75,6 +76,7 @@ def models():
         GradientBoostingClassifier(n_estimators=1),
         KNeighborsClassifier(algorithm="kd_tree"),
         MLPClassifier(max_iter=2),
+        GridSearchCV(LogisticRegression(max_iter=5), {"C": [1, 2]}, cv=2),
         make_pipeline(FunctionTransformer(np.log1p), StandardScaler(), SelectKBest(k=5), LogisticRegression()),
     ]
     with warnings.catch_warnings():

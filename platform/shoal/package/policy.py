@@ -40,6 +40,7 @@ _EXACT: Final[dict[str, str]] = {
     "numpy._core.multiarray": "_reconstruct scalar",
     "numpy.core.numeric": "_frombuffer",
     "numpy._core.numeric": "_frombuffer",
+    "numpy.ma": "MaskedArray",
     "numpy.ma.core": "MaskedArray _mareconstruct",
     "numpy.random": "RandomState Generator",
     "numpy.random.mtrand": "RandomState",
@@ -59,6 +60,11 @@ _EXACT: Final[dict[str, str]] = {
     "sklearn.cluster._kmeans": "_kmeans_single_lloyd _kmeans_single_elkan",
     "sklearn.feature_selection._univariate_selection": "f_classif f_regression chi2 r_regression",
     "sklearn.feature_selection._mutual_info": "mutual_info_classif mutual_info_regression",
+    "pandas": (
+        "Categorical CategoricalDtype DataFrame DatetimeIndex Index MultiIndex RangeIndex Series StringDtype Timedelta "
+        "Timestamp"
+    ),
+    "pandas.arrays": "DatetimeArray TimedeltaArray",
     "pandas._libs.internals": "_unpickle_block",
     "pandas._libs.arrays": "__pyx_unpickle_NDArrayBacked",
     "pandas.core.indexes.base": "Index _new_Index",
