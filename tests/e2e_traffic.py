@@ -67,7 +67,8 @@ class Traffic:
         self._rows = samples()
         self._bodies = {form: [self._body(form, row) for row in range(len(self._rows))] for form in FORMS[1:]}
         self._rest = rest
-        self._channel = grpc.aio.insecure_channel(grpc_address)
+        # Connections of its own: those of others to the same address may be waiting after a failure.
+        self._channel = grpc.aio.insecure_channel(grpc_address, options=[("grpc.use_local_subchannel_pool", 1)])
         self._infer = self._channel.unary_unary(
             oip.method_path("ModelInfer"), oip.ModelInferRequest.SerializeToString, oip.ModelInferResponse.FromString
         )

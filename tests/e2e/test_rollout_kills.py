@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -98,13 +99,15 @@ def status(cluster: Cluster) -> dict[str, Any]:
 
 
 def strike(cluster: Cluster, victim: str, moment: Moment, before: str) -> None:
-    """Kill a part when the moment has come."""
+    """Kill a part when the moment has come, and wait until it is back."""
     time.sleep(moment.after)
     if moment.after == 0.0 and moment.name != "declared":
         eventually(
             lambda: (found := status(cluster)).get("id", before) != before and moment.reached(found), moment.name
         )
-    kill(cluster.part(victim))
+    pid = cluster.part(victim)
+    kill(pid)
+    eventually(lambda: cluster.part(victim) != pid and answers(cluster), f"the {victim} to be back")
 
 
 def approve_when_asked(cluster: Cluster, before: str) -> dict[str, Any]:
@@ -162,7 +165,6 @@ async def test_a_bad_canary_is_rolled_back_although_a_part_is_killed(hurt: Clust
     hurt.must("apply", "-f", "-", stdin=service("hurt", Path(path).name, "hurt") + BAD)
     half = Moment("at 50%", at_step(1))
     strike(hurt, victim, half, before)
-    eventually(hurt.ready, "the part to be back")
     traffic = Traffic(hurt.grpc, hurt.rest, [subject])
     playing = asyncio.create_task(traffic.play(lambda: subject, 600, RATE))
     report = await asyncio.to_thread(approve_when_asked, hurt, before)
@@ -173,6 +175,16 @@ async def test_a_bad_canary_is_rolled_back_although_a_part_is_killed(hurt: Clust
     assert report["weight"] == 0
     assert traffic.failures == []
     await only(hurt, subject, active)
+
+
+def answers(cluster: Cluster) -> bool:
+    """Whether every part is there and the gateway takes connections."""
+    try:
+        for port in (cluster.grpc_port, cluster.rest_port):
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return cluster.ready()
 
 
 async def only(cluster: Cluster, subject: Subject, version: int) -> None:
