@@ -46,6 +46,13 @@ def paused(client: ShoalClient, name: str) -> RolloutReport:
     return report
 
 
+def other(client: ShoalClient, name: str) -> str:
+    """A model that neither serves nor was just tried."""
+    report = client.rollout(name)
+    revisions = {model: client.revision_of(manifest(name, model)) for model in ("a", "b", "c")}
+    return next(model for model, revision in revisions.items() if revision not in (report.active, report.target))
+
+
 @pytest.fixture(scope="module")
 def name(request: pytest.FixtureRequest) -> str:
     """An InferenceService that serves model `a`."""
@@ -123,7 +130,7 @@ def test_second_task_follows_the_rollout_under_way_and_a_sensor_sees_it_wait(nam
 @pytest.mark.parametrize(("verb", "phase"), [("pause", "Paused"), ("abort", "RolledBack"), ("leave", "Progressing")])
 def test_ended_task_stops_its_rollout_as_it_says(name: str, client: ShoalClient, verb: Any, phase: str):
     steps = [{"setWeight": 50}, {"pause": {"duration": "60s"}}]
-    model = "c" if client.rollout(name).target == client.revision_of(manifest(name, "b")) else "b"
+    model = other(client, name)
     with pytest.raises(TaskDeferred) as deferred:
         operator(manifest(name, model, **{**KEEP_NONE, "steps": steps}), deferrable=True, on_kill=verb).execute({})
     trigger = deferred.value.trigger
@@ -140,8 +147,7 @@ def test_ended_task_stops_its_rollout_as_it_says(name: str, client: ShoalClient,
 
 
 def test_time_that_is_over_leaves_the_rollout_alone(name: str, client: ShoalClient):
-    model = "c" if client.rollout(name).target != client.revision_of(manifest(name, "c")) else "a"
-    task = operator(manifest(name, model, **WAITING), deferrable=True, timeout=0.0)
+    task = operator(manifest(name, other(client, name), **WAITING), deferrable=True, timeout=0.0)
     with pytest.raises(TaskDeferred) as deferred:
         task.execute({})
     event = first(deferred.value.trigger)

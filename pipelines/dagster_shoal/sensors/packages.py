@@ -105,6 +105,8 @@ class _Look:
         gone = set(self._seen.listing) - set(names)
         for name in gone:
             del self._seen.listing[name]
+        if not names:
+            self._seen.round += 1
         last = max(names, default="")
         for name in in_turn(names, self._seen.after, bounds):
             target = known(self._models, name)
