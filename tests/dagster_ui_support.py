@@ -45,10 +45,10 @@ _ASSET = f"""\
 query($key: AssetKeyInput!, $partition: String!) {{ assetOrError(assetKey: $key) {{ __typename ... on Asset {{
   assetMaterializations(partitions: [$partition]) {{ runId {_ENTRIES} }}
   assetObservations(partitions: [$partition]) {{ runId timestamp {_ENTRIES} }} }} }} }}"""
-_CHECKS = """\
-query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { __typename ... on AssetNode { assetChecksOrError {
-  __typename ... on AssetChecks { checks { name executionForLatestMaterialization { status evaluation { success
-  description } } } } } } } }"""
+_CHECKS = f"""\
+query($key: AssetKeyInput!) {{ assetNodeOrError(assetKey: $key) {{ __typename ... on AssetNode {{ assetChecksOrError {{
+  __typename ... on AssetChecks {{ checks {{ name executionForLatestMaterialization {{ status evaluation {{ success
+  description {_ENTRIES} }} }} }} }} }} }} }} }}"""
 _INSTIGATOR = """\
 query($selector: InstigationSelector!) { instigationStateOrError(instigationSelector: $selector) { __typename
   ... on InstigationState { id status ticks(limit: 20) { status runIds skipReason error { message } } } } }"""
@@ -71,11 +71,12 @@ class Dagster:
         """What the one repository of the location is called."""
         return {"repositoryName": "__repository__", "repositoryLocationName": LOCATION, **more}
 
-    def launch(self, job: str, config: dict[str, Any], partition: str = "digits", **tags: str) -> str:
-        """Launch a run of a job: its id."""
-        marked = tags | ({"dagster/partition": partition, "shoal/model": partition} if partition else {})
+    def launch(self, job: str, config: dict[str, Any], partition: str = "digits", assets: tuple[str, ...] = ()) -> str:
+        """Launch a run of a job, or of some of its assets: its id."""
+        marked = {"dagster/partition": partition, "shoal/model": partition} if partition else {}
+        some = {"assetSelection": [{"path": self.path(name)} for name in assets]} if assets else {}
         params = {
-            "selector": self.selector(jobName=job),
+            "selector": {**self.selector(jobName=job), **some},
             "runConfigData": json.dumps(config),
             "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in marked.items()]},
         }
@@ -127,7 +128,7 @@ class Dagster:
         found = self.ask(_ASSET, key={"path": self.path(name)}, partition=partition)["assetOrError"]
         assert found["__typename"] == "Asset", found
         return {
-            kind: [{"run": event["runId"], **_plain(event)} for event in found[f"asset{kind.title()}"]]
+            kind: [{**_plain(event), "run": event["runId"]} for event in found[f"asset{kind.title()}"]]
             for kind in ("materializations", "observations")
         }
 
@@ -156,6 +157,15 @@ def _plain(event: dict[str, Any] | None) -> dict[str, Any]:
         entry["label"]: next((entry[name] for name in values if name in entry), entry.get("table"))
         for entry in (event or {}).get("metadataEntries") or []
     }
+
+
+BEFORE_ROLLOUT = ("training_data", "trained_model", "validated_model", "model_package", "published_model")
+
+
+def publish(dagster: Dagster, recipe: str, seed: int) -> None:
+    """Train and publish a version, and do not roll it out."""
+    config = {"ops": {"trained_model": {"config": {"parameters": {"recipe": recipe, "seed": seed}}}}}
+    dagster.must_succeed(dagster.launch("retrain", config, assets=BEFORE_ROLLOUT))
 
 
 def retrain(recipe: str = "good", seed: int = 0, **rollout: Any) -> dict[str, Any]:
@@ -277,6 +287,19 @@ def launched(root: Path, *options: str) -> Iterator[Stack]:
         assert process.wait(120) == 0, log.read_text()
     assert not cluster.processes(), "mesh processes are left"
     assert not marked(home), "Dagster processes are left"
+
+
+def listens_on(pid: int) -> list[str]:
+    """Addresses that a process listens on, as the kernel writes them: `0100007F` is 127.0.0.1."""
+    files = Path(f"/proc/{pid}/fd").iterdir()
+    mine = {str(file.readlink()).removeprefix("socket:[").removesuffix("]") for file in files if file.is_symlink()}
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in mine:
+                found.append(fields[1].partition(":")[0])
+    return found
 
 
 def marked(home: Path) -> list[int]:

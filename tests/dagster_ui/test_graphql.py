@@ -55,7 +55,7 @@ def test_a_worse_version_is_stopped_by_its_gate(serving: Stack, promoted: str):
     assert serving.dagster.ended(run) == "FAILURE"
     failed = serving.dagster.checks("validated_model")["metrics"]
     assert failed["status"] == "FAILED"
-    assert "accuracy is 0." in failed["evaluation"]["description"]
+    assert "accuracy is 0." in str(failed["evaluation"])
     assert serving.dagster.asset("published_model")["materializations"][0]["run"] == promoted
     assert serving.cluster.status("digits")["modelRevisionName"] == before
 
@@ -76,11 +76,12 @@ def test_a_version_that_errs_on_live_traffic_goes_back_and_the_run_says_why(serv
 
 
 def test_an_earlier_version_is_back_at_once(serving: Stack, promoted: str):
-    before = serving.cluster.status("digits")["modelRevisionName"]
+    made = next(each for each in serving.dagster.asset("rollout")["materializations"] if each["run"] == promoted)
+    form = {"model": "digits", "to": made["from"], "reason": "callers complain"}
     with serving.caller().calling():
-        config = {"ops": {"rollback_model": {"config": {"model": "digits", "reason": "callers complain"}}}}
+        config = {"ops": {"rollback_model": {"config": form}}}
         serving.dagster.must_succeed(serving.dagster.launch("rollback", config, partition=""))
-    assert serving.cluster.status("digits")["modelRevisionName"] != before
+    assert serving.cluster.status("digits")["modelRevisionName"] == made["from"]
     report = serving.rollout()
     assert report["ended"] - report["started"] < 5
     assert "callers complain" in str(report)
@@ -92,7 +93,7 @@ def test_a_partition_is_a_model_of_its_own(serving: Stack):
     run = serving.dagster.launch("retrain", forest, partition="digits-forest")
     serving.dagster.must_succeed(run)
     assert serving.dagster.run(run)["tags"]["dagster/partition"] == "digits-forest"
-    assert serving.dagster.asset("rollout", "digits-forest")["materializations"][0]["phase"] == "Serving"
+    assert serving.dagster.asset("rollout", "digits-forest")["materializations"][0]["phase"] in {"Serving", "Succeeded"}
     assert serving.cluster.status("digits-forest")["modelRevisionName"].startswith("digits-forest__isvc-")
     assert serving.cluster.status("digits")["modelRevisionName"] == before
 

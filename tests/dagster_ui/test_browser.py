@@ -1,0 +1,61 @@
+"""The UI in a real browser: a rollout launched from the launchpad with a config, watched to a good and to a bad end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from browser_support import Ui, browser, require
+from dagster_ui_support import LOCATION, Stack, publish
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+CONFIG = """\
+ops:
+  roll_out:
+    config:
+      strategy: canary
+      weights: [WEIGHTS]
+      step_seconds: 60
+      min_samples: 20
+      max_latency_ratio: 0
+      reason: from the launchpad
+"""
+
+
+@pytest.fixture
+def ui(serving: Stack) -> Iterator[Ui]:
+    """A browser on the UI."""
+    require()
+    with browser() as driver:
+        yield Ui(driver, serving.dagster.url, LOCATION)
+
+
+def test_a_rollout_from_the_launchpad_succeeds_and_shows_how(serving: Stack, ui: Ui):
+    publish(serving.dagster, "good", 21)
+    with serving.caller().calling():
+        run = ui.launch("rollout", "digits", CONFIG.replace("WEIGHTS", "10, 50"))
+        ui.see("//*[normalize-space()='Success']", 120)
+    assert serving.dagster.run(run)["status"] == "SUCCESS"
+    assert "from the launchpad" in serving.rollout()["by"]
+    ui.open("/assets/rollout?view=overview")
+    ui.press("//*[text()='Plots']")
+    ui.see("//*[text()='weight']/following::canvas")
+    ui.open(f"/runs/{run}")
+    ui.see_text("ASSET_OBSERVATI")
+    ui.open("/assets/rollout?view=checks")
+    ui.see_text("promoted")
+    ui.see_text("Succeeded")
+
+
+def test_a_bad_rollout_from_the_launchpad_fails_and_says_why(serving: Stack, ui: Ui):
+    before = serving.cluster.status("digits")["modelRevisionName"]
+    publish(serving.dagster, "brittle", 22)
+    with serving.caller().calling():
+        run = ui.launch("rollout", "digits", CONFIG.replace("WEIGHTS", "50"))
+        ui.see("//*[normalize-space()='Failure']", 120)
+    assert serving.dagster.run(run)["status"] == "FAILURE"
+    ui.see_text("answers are errors")
+    ui.open("/assets/rollout?view=checks")
+    ui.see_text("answers are errors")
+    assert serving.cluster.status("digits")["modelRevisionName"] == before

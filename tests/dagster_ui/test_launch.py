@@ -1,0 +1,108 @@
+"""`python -m dagster_shoal up`, which `make pipelines` calls: what it says, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dagster_shoal.__main__ import main, options_of
+from dagster_shoal.local.home import LaunchError, configure, owned
+from dagster_shoal.local.launch import port_for
+from dagster_shoal.local.processes import MARK, Part, end, end_leftovers
+from dagster_ui_support import Stack, listens_on, marked
+from e2e_support import eventually
+
+STUBBORN = """\
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])
+print('ready', flush=True)
+time.sleep(600)
+"""
+
+
+def part(folder: Path, program: str) -> Part:
+    return Part("part", ["-c", program], {**os.environ, MARK: str(folder)}, folder / "part.log")
+
+
+def test_a_part_ends_with_its_children_even_if_it_does_not_want_to(tmp_path: Path):
+    stubborn = part(tmp_path, STUBBORN)
+    stubborn.start()
+    eventually(lambda: "ready" in stubborn.last_words(), "it runs")
+    assert len(marked(tmp_path)) == 2
+    end([stubborn], grace=0.5)
+    assert stubborn.exit_code == -signal.SIGKILL
+    eventually(lambda: not marked(tmp_path), "nothing is left")
+
+
+def test_what_a_killed_launch_left_is_ended_by_the_next(tmp_path: Path):
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    left = subprocess.Popen(command, env={**os.environ, MARK: str(tmp_path)})
+    other = subprocess.Popen(command, env={**os.environ, MARK: str(tmp_path / "other")})
+    try:
+        assert end_leftovers(tmp_path) == 1
+        assert left.wait(10) == -signal.SIGKILL
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_home_has_one_owner(tmp_path: Path):
+    with owned(tmp_path), pytest.raises(LaunchError, match=f"already runs .* as pid {os.getpid()}"), owned(tmp_path):
+        pass
+    with owned(tmp_path):
+        pass
+
+
+def test_an_instance_config_of_the_user_stays(tmp_path: Path):
+    configure(tmp_path)
+    config = yaml.safe_load((tmp_path / "dagster.yaml").read_text())
+    assert config["telemetry"] == {"enabled": False}
+    assert config["concurrency"]["runs"]["tag_concurrency_limits"][0]["key"] == "shoal/model"
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    configure(tmp_path)
+    assert (tmp_path / "dagster.yaml").read_text() == "telemetry: {enabled: false}\n"
+
+
+def test_a_port_in_use_is_said_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(LaunchError, match="in use"):
+            port_for(port)
+        assert main(["up", "--state-dir", str(tmp_path), "--port", str(port), "--no-mesh"]) == 1
+    assert "choose another with --port" in capsys.readouterr().err
+
+
+def test_options_of_the_mesh_come_after_two_dashes(tmp_path: Path):
+    options = options_of(["up", "--state-dir", str(tmp_path), "--port", "0", "--", "--grpc-port", "9033"])
+    assert options.mesh_arguments == ("--grpc-port", "9033")
+    assert options.home == tmp_path / "dagster"
+    assert options.partitions == ("digits", "digits-forest")
+    assert options_of(["up", "--module", "mine.definitions"]).partitions == ()
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_all_listen_on_loopback_only(stack: Stack):
+    for name in ("webserver", "code-server", "daemon"):
+        addresses = listens_on(stack.part(name))
+        assert set(addresses) <= {"0100007F", "00000000000000000000000001000000"}, addresses
+        assert addresses or name == "daemon"
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_a_second_launch_on_the_same_home_is_refused(stack: Stack, capsys: pytest.CaptureFixture[str]):
+    assert main(["up", "--state-dir", str(stack.cluster.root), "--port", "0", "--no-mesh"]) == 1
+    assert "already runs" in capsys.readouterr().err
+    assert stack.dagster.ask("{ version }")["version"]
