@@ -27,9 +27,9 @@ CANARY = """\
     strategy: canary
     steps:
     - setWeight: 10
-    - pause: {duration: 1s}
+    - analysis: {timeout: 60s}
     - setWeight: 50
-    - pause: {duration: 1s}
+    - pause: {duration: 500ms}
     checks:
     - {name: errors, metric: errorRate, max: 0.02, minSamples: 50}
     warmUp: {requests: 0}
