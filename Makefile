@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 EXTRAS := dagster,demo,dev,etcd,mlflow,mlserver
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo pipelines test lint format protos bench clean
+.PHONY: help setup setup-airflow demo pipelines test lint format protos bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | sort
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort
 
 setup: $(VENV)/.ready ## create .venv with the `shoal` command and all extras
 
@@ -18,6 +18,15 @@ $(VENV)/.ready: pyproject.toml pipelines/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[$(EXTRAS)]' --editable ./pipelines
+	@touch $@
+
+# Airflow pins much of what it needs, so it has an environment of its own.
+setup-airflow: setup .venv-airflow/.ready ## create .venv-airflow, with Airflow and its Shoal provider (400 MB)
+
+.venv-airflow/.ready: pyproject.toml pipelines/airflow_provider_shoal/pyproject.toml
+	$(PYTHON) -m venv .venv-airflow
+	$(BIN)/uv pip install --quiet --python .venv-airflow/bin/python 'apache-airflow>=3.3,<3.4' pytest \
+		--editable . --editable ./pipelines/airflow_provider_shoal
 	@touch $@
 
 demo: setup ## serve forty real models from two pods and update one under load (ARGS=--keep leaves it running)
