@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 import yaml
 from dagster._config import process_config, validate_config
 from dagster._core.instance.config import dagster_instance_config_schema
-from dagster_k8s import DagsterK8sJobConfig, K8sRunLauncher, construct_dagster_k8s_job, k8s_job_executor
-from dagster_k8s.job import UserDefinedDagsterK8sConfig
+from dagster._core.storage.dagster_run import DagsterRun
+from dagster_k8s import K8sRunLauncher, construct_dagster_k8s_job, k8s_job_executor
 
 import dagster as dg
 from dagster_shoal.execution import PodTrainer
@@ -30,41 +29,45 @@ def test_instance_is_valid():
     assert read("dagster.yaml")["run_monitoring"]["free_slots_after_run_end_seconds"] > 0
 
 
-def test_run_becomes_a_job_that_is_not_tried_again():
-    config = read("dagster.yaml")["run_launcher"]["config"]
+@pytest.fixture
+def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> K8sRunLauncher:
+    """As an instance with the example's config would have it. Nothing listens at its cluster's address."""
+    for name in ("DAGSTER_PG_HOST", "DAGSTER_PG_USER", "DAGSTER_PG_DB"):
+        monkeypatch.setenv(name, f"the-{name}")
+    cluster = {"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}
+    context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
+    document = {"apiVersion": "v1", "kind": "Config", "clusters": [cluster], "contexts": [context]}
+    (tmp_path / "kubeconfig").write_text(
+        yaml.dump({**document, "users": [{"name": "u", "user": {}}], "current-context": "x"})
+    )
+    reach = {"load_incluster_config": False, "kubeconfig_file": str(tmp_path / "kubeconfig")}
+    config = {**read("dagster.yaml")["run_launcher"]["config"], **reach}
     found = process_config(K8sRunLauncher.config_type(), config)
     assert found.success, found.errors
-    fields = DagsterK8sJobConfig.config_type_run_launcher()
-    known = {name: value for name, value in found.value.items() if name in fields and name != "run_k8s_config"}
-    job_config = DagsterK8sJobConfig(
-        **{name: value for name, value in known.items() if name in DagsterK8sJobConfig._fields},
-    )
-    user = UserDefinedDagsterK8sConfig.from_dict(
-        {name: value for name, value in config["run_k8s_config"].items() if value}
-    )
+    return K8sRunLauncher(**found.value)
+
+
+def test_run_becomes_a_job_that_is_not_tried_again(launcher: K8sRunLauncher):
+    run = DagsterRun(job_name="rollout", run_id="1")
+    context = launcher.get_container_context_for_run(run)
     job = construct_dagster_k8s_job(
-        job_config=job_config,
+        job_config=context.get_k8s_job_config(job_image="ours:1", run_launcher=launcher),
         args=["dagster", "api", "execute_run"],
         job_name="dagster-run-1",
-        user_defined_k8s_config=user,
         pod_name="dagster-run-1",
         component="run_worker",
+        user_defined_k8s_config=context.run_k8s_config,
     ).to_dict()
     assert job["spec"]["backoff_limit"] == 0
     pod = job["spec"]["template"]
     assert pod["metadata"]["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
     assert pod["spec"]["service_account_name"] == "dagster-shoal-runs"
     assert pod["spec"]["restart_policy"] == "Never"
-
-
-def test_launcher_takes_its_config():
-    config = process_config(K8sRunLauncher.config_type(), read("dagster.yaml")["run_launcher"]["config"]).value
-    launcher = K8sRunLauncher(
-        **{**config, "load_incluster_config": False, "kubeconfig_file": None},
-        k8s_client_batch_api=Mock(),
-        k8s_client_core_api=Mock(),
-    )
-    assert launcher.job_namespace == "dagster"
+    (container,) = pod["spec"]["containers"]
+    assert {"/work", "/keys"} <= {mount["mount_path"] for mount in container["volume_mounts"]}
+    env = {entry["name"]: entry for entry in container["env"]}
+    assert env["DAGSTER_PG_HOST"]["value"] == "the-DAGSTER_PG_HOST"
+    assert env["DAGSTER_PG_PASSWORD"]["value_from"]["secret_key_ref"]["name"] == "dagster-postgresql-secret"
 
 
 def test_steps_config_is_what_the_executor_takes():
