@@ -29,7 +29,7 @@ setup-airflow: setup .venv-airflow/.ready ## create .venv-airflow, with Airflow 
 		--editable . --editable ./pipelines/airflow_provider_shoal
 	@touch $@
 
-demo: setup ## serve forty real models from two pods and update one under load (ARGS=--keep leaves it running)
+demo: setup ## serve forty real models from two pods, then roll out under load (ARGS=--keep leaves it running)
 	$(BIN)/python examples/demo/demo.py $(ARGS)
 
 pipelines: setup ## open the Dagster UI on an embedded mesh; Ctrl-C ends both (ARGS="--port 3001")

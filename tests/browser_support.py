@@ -112,7 +112,18 @@ class Ui:
             lambda driver: "roll_out" in driver.execute_script(_EDITOR + "return e ? e.getValue() : ''")
         )
         self._choose(partition)
-        self.driver.execute_script(_EDITOR + "e.setValue(arguments[0])", config)
+        # A tag of the partition's; it comes together with the partition's config, which replaces what was written.
+        self.see_text(f"shoal/model: {partition}")
+
+        def written(driver: webdriver.Chrome) -> bool:
+            if driver.execute_script(_EDITOR + "return e ? e.getValue() : ''") == config:
+                return True
+            driver.execute_script(_EDITOR + "e.setValue(arguments[0])", config)
+            time.sleep(2)
+            return False
+
+        self._wait(60.0).until(written, "the config cannot be entered")
+        self.see_text("No errors")
         button = "//*[contains(@class, 'ialog')]//button[normalize-space()='Materialize']"
 
         def opened(driver: webdriver.Chrome) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -41,6 +42,9 @@ _FAILURES = f"""\
 query($id: ID!) {{ logsForRun(runId: $id) {{ __typename ... on EventConnection {{ events {{ __typename
   ... on ExecutionStepFailureEvent {{ stepKey error {{ message }} failureMetadata {{ description {_ENTRIES} }} }}
   ... on RunFailureEvent {{ message }} }} }} }} }}"""
+_MESSAGES = """\
+query($id: ID!) { logsForRun(runId: $id) { __typename ... on EventConnection { events { ... on MessageEvent {
+  message } } } } }"""
 _ASSET = f"""\
 query($key: AssetKeyInput!, $partition: String!) {{ assetOrError(assetKey: $key) {{ __typename ... on Asset {{
   assetMaterializations(partitions: [$partition]) {{ runId {_ENTRIES} }}
@@ -122,6 +126,12 @@ class Dagster:
             for event in events
             if event["__typename"] == "ExecutionStepFailureEvent"
         ]
+
+    def worker(self, run: str) -> int:
+        """The process that executes a run."""
+        events = self.ask(_MESSAGES, id=run)["logsForRun"]["events"]
+        found = [re.search(r"\(pid: (\d+)\)", event.get("message", "")) for event in events]
+        return next(int(each[1]) for each in found if each)
 
     def asset(self, name: str, partition: str = "digits") -> dict[str, list[dict[str, Any]]]:
         """Materializations and observations of a partition, newest first: what each shows, and its run."""
@@ -243,16 +253,6 @@ class Stack:
         """How the newest rollout of an endpoint stands, by the mesh's own account; empty: there is none."""
         done = self.cluster.shoal("rollout", "status", name, "--output", "json")
         return json.loads(done.out) if done.code == 0 else {}
-
-    def workers(self, run: str) -> list[int]:
-        """Processes that execute a run."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):
-                    if run in (entry / "cmdline").read_text() and "execute_run" in (entry / "cmdline").read_text():
-                        found.append(int(entry.name))
-        return found
 
 
 @contextlib.contextmanager

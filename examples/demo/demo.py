@@ -1,7 +1,8 @@
 """`make demo`: forty real models on two pods that hold about ten each, behind Envoy, and an update under load.
 
 Trains the models, starts an embedded cluster, serves the getting-started example over REST and gRPC, plays traffic
-whose every answer is checked, and ends with a table. Stops what it started unless told to `--keep` it.
+whose every answer is checked, has Dagster roll three versions of a model out under traffic, and ends with tables. Stops
+what it started unless told to `--keep` it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import track
 from rich.table import Table
+from rollouts import as_it_should, roll_out, table_of
 from traffic import Client, Tally, percentile, zipf_weights
 from train import Model, train, train_svm
 
@@ -81,6 +83,7 @@ class Demo:
                     console.print(
                         f"\nIt is still running. Look around: [bold]shoal top --state-dir {self.state_dir}[/]"
                     )
+                    console.print(f"See the runs: [bold]python -m dagster_shoal up --state-dir {self.state_dir}[/]")
                     console.print(f"End it: [bold]shoal down --state-dir {self.state_dir}[/]")
                 else:
                     self.shoal("down", show=False)
@@ -106,8 +109,12 @@ class Demo:
         text = "---\n".join(isvc(model.name, model.path.name) for model in models)
         self.shoal("apply", "-f", "-", text=text, quiet=True)
         client = asyncio.run(self.traffic(models, folder))
+        runs, asked = asyncio.run(roll_out(console, self.state_dir, self.grpc))
         self.summary(client)
-        return 1 if client.tally.failures else 0
+        console.print(table_of(runs, asked))
+        for failure in asked.tally.failures[:5]:
+            console.print(f"[red]{failure}[/]")
+        return 1 if client.tally.failures or asked.tally.failures or not as_it_should(runs) else 0
 
     def ask_by_rest(self) -> None:
         """The request of the getting-started example, with curl where there is one."""

@@ -51,17 +51,31 @@ class Client:
 
     Args:
         address: of the gateway.
-        expected: of each model, one tuple of answers to all samples for each version that may answer.
+        expected: of each model, one tuple of answers to all rows for each version that may answer.
+        rows: what to ask about; default: `samples`.
+        tensor: name of the models' input.
     """
 
-    def __init__(self, address: str, expected: Mapping[str, Collection[tuple[int, ...]]]) -> None:
+    def __init__(
+        self,
+        address: str,
+        expected: Mapping[str, Collection[tuple[int, ...]]],
+        rows: np.ndarray | None = None,
+        tensor: str = "predict",
+    ) -> None:
         self.expected = dict(expected)
         self.tally = Tally()
-        self._rows = samples()
+        self._rows = samples() if rows is None else rows
+        self._tensor = tensor
+        self._stopped = False
         self._channel = grpc.aio.insecure_channel(address)
         self._infer = self._channel.unary_unary(
             oip.method_path("ModelInfer"), lambda m: m.SerializeToString(), oip.ModelInferResponse.FromString
         )
+
+    def stop(self) -> None:
+        """Send no more; `play` returns once everything is answered."""
+        self._stopped = True
 
     async def close(self) -> None:
         """Disconnect."""
@@ -71,7 +85,7 @@ class Client:
         """One request; what comes of it is in the tally."""
         row = random.randrange(len(self._rows))
         request = oip.ModelInferRequest(model_name=name)
-        request.inputs.add(name="predict", datatype="FP32", shape=[1, 64])
+        request.inputs.add(name=self._tensor, datatype="FP32", shape=[1, 64])
         request.raw_input_contents.append(self._rows[row].tobytes())
         started = time.perf_counter()
         # A version may stop being acceptable while the request is under way.
@@ -98,7 +112,7 @@ class Client:
         tasks: set[asyncio.Task[None]] = set()
         started = time.perf_counter()
         sent = 0
-        while (elapsed := time.perf_counter() - started) < seconds:
+        while (elapsed := time.perf_counter() - started) < seconds and not self._stopped:
             while sent < elapsed * rate:
                 task = asyncio.create_task(self.ask(pick()))
                 tasks.add(task)

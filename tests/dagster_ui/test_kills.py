@@ -36,8 +36,7 @@ def test_a_killed_run_loses_nothing_and_the_next_one_follows_its_rollout(serving
     publish(serving.dagster, "good", 31)
     first = serving.dagster.launch("rollout", config(step_seconds=20.0))
     rollout = begun(serving, first)["id"]
-    for pid in serving.workers(first):
-        kill(pid)
+    kill(serving.dagster.worker(first))
     assert serving.dagster.ended(first, 60) == "FAILURE"
     assert serving.rollout()["ended"] is None
     second = serving.dagster.launch("rollout", config(step_seconds=20.0))
@@ -51,9 +50,9 @@ def test_a_rollout_ends_as_declared_though_nobody_follows_it(serving: Stack):
     publish(serving.dagster, "good", 32)
     run = serving.dagster.launch("rollout", config())
     rollout = begun(serving, run)
-    for pid in serving.workers(run):
-        kill(pid)
+    kill(serving.dagster.worker(run))
     report = eventually(lambda: over(serving), "the rollout ends by itself", 60, 0.25)
+    assert serving.dagster.ended(run) == "FAILURE"
     assert (report["id"], report["phase"]) == (rollout["id"], "Succeeded")
     assert serving.cluster.status("digits")["modelRevisionName"] == rollout["target"]
 
@@ -64,8 +63,7 @@ def test_a_bad_canary_goes_back_though_its_run_was_killed(serving: Stack):
     with serving.caller().calling():
         run = serving.dagster.launch("rollout", config(weights=[50.0], step_seconds=60.0, min_samples=20))
         rollout = begun(serving, run)
-        for pid in serving.workers(run):
-            kill(pid)
+        kill(serving.dagster.worker(run))
         report = eventually(lambda: over(serving), "the rollout ends by itself", 60, 0.25)
     assert (report["id"], report["phase"]) == (rollout["id"], "RolledBack")
     assert serving.cluster.status("digits")["modelRevisionName"] == before

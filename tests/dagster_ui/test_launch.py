@@ -19,6 +19,7 @@ from dagster_shoal.local.processes import MARK, Part, end, end_leftovers
 from dagster_ui_support import Stack, listens_on, marked
 from e2e_support import eventually
 
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 STUBBORN = """\
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -96,7 +97,7 @@ def test_options_of_the_mesh_come_after_two_dashes(tmp_path: Path):
 def test_all_listen_on_loopback_only(stack: Stack):
     for name in ("webserver", "code-server", "daemon"):
         addresses = listens_on(stack.part(name))
-        assert set(addresses) <= {"0100007F", "00000000000000000000000001000000"}, addresses
+        assert set(addresses) <= LOOPBACK, addresses
         assert addresses or name == "daemon"
 
 

@@ -192,9 +192,10 @@ class Launch:
         job = f"{self._ui}/locations/{self.options.location}/jobs"
         self.say(
             f"\nDagster UI  {self._ui}\ngateway     {gateway or 'not running'}\n\n"
-            f"Train and roll out:   {job}/retrain/launchpad  (choose a partition, Launch Run)\n"
-            f"Roll out again:       {job}/rollout/launchpad\n"
-            f"Look at the assets:   {self._ui}/asset-groups\n"
+            f"Train and roll out:   {job}/retrain\n"
+            f"Roll out again:       {job}/rollout\n"
+            f"Look at the assets:   {self._ui}/asset-groups\n\n"
+            "On a job: the menu beside Materialize, Open launchpad, choose a partition, Materialize.\n"
             "Ctrl-C ends everything."
         )
 

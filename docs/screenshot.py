@@ -1,0 +1,42 @@
+"""Takes the README's screenshot of the asset graph: `python docs/screenshot.py`.
+
+Launches mesh and Dagster as `make pipelines` does, has a model trained and rolled out twice, and looks at the graph in
+a headless Chromium (Debian: chromium, chromium-driver).
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent / "tests"))
+
+from browser_support import Ui, browser, missing  # noqa: E402
+from dagster_ui_support import LOCATION, launched, retrain  # noqa: E402
+
+IMAGE = DOCS / "images" / "asset-graph.png"
+
+
+def main() -> int:
+    """Write the image."""
+    if problem := missing():
+        print(problem, file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as folder, launched(Path(folder) / "state") as stack:
+        stack.dagster.must_succeed(stack.dagster.launch("retrain", retrain(seed=0)))
+        with stack.caller().calling():
+            stack.dagster.must_succeed(stack.dagster.launch("retrain", retrain(seed=1, weights=[10.0, 50.0])))
+        with browser(1500, 900) as driver:
+            ui = Ui(driver, stack.dagster.url, LOCATION)
+            ui.open("/asset-groups?expanded=shoal_example:__repository__:models,shoal_example:__repository__:serving")
+            ui.see_text("serving_endpoint")
+            ui.see_text("2 partitions")
+            driver.save_screenshot(str(IMAGE))
+    print(f"written to {IMAGE}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
