@@ -58,10 +58,11 @@ class PodWorker:
         for status in (self._pod.get("status") or {}).get("containerStatuses") or ():
             if status["name"] == fact.name:
                 fact.restarts = int(status.get("restartCount", 0))
-                running = (status.get("state") or {}).get("running")
-                if running:
+                state = status.get("state") or {}
+                ran = state.get("running") or state.get("terminated")  # the latter if its end was still written down
+                if ran:
                     fact.restarts += 1
-                    started = seconds_of(running["startedAt"])
+                    started = seconds_of(ran["startedAt"])
                     fact.last = Terminated(-9, started, time.time(), "the cluster was stopped", "NodeShutdown")
         return fact
 
