@@ -57,8 +57,9 @@ def reasons(done: dg.ExecuteInProcessResult) -> Iterator[str]:
     """Why a run failed: gates that say no, or what ended the rollout."""
     for check in done.get_asset_check_evaluations():
         if not check.passed:
-            told = [entry.text for entry in check.metadata.values() if isinstance(entry, dg.TextMetadataValue)]
-            yield f"gate {check.check_name}: {'; '.join(told) or check.description}"
+            details = check.metadata.get("findings")
+            problems = str(details.value).replace("\n- ", "; ").removeprefix("- ") if details else check.description
+            yield f"gate {check.check_name}: {problems}"
 
 
 def newest(client: ShoalClient) -> dict | None:
