@@ -28,10 +28,11 @@ def main() -> int:
         stack.dagster.must_succeed(stack.dagster.launch("retrain", retrain(seed=0)))
         with stack.caller().calling():
             stack.dagster.must_succeed(stack.dagster.launch("retrain", retrain(seed=1, weights=[10.0, 50.0])))
-        with browser(2600, 640) as driver:
+        with browser(2300, 640) as driver:
             ui = Ui(driver, stack.dagster.url, LOCATION)
             ui.open("/asset-groups?expanded=global%40global%3Amodels%2Cglobal%40global%3Aserving")
-            ui.see_text("serving_endpoint")
+            for text in ("5 / 5 Passed", "2 partitions"):
+                ui.see_text(text)
             driver.save_screenshot(str(IMAGE))
     print(f"written to {IMAGE}")
     return 0
