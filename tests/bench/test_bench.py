@@ -50,4 +50,4 @@ async def test_missing_programs_are_named_with_their_packages(tmp_path):
 async def test_unknown_measurements_are_refused_with_those_there_are():
     code, output = await bench("gatway")
     assert code == 2
-    assert "no measurement named gatway; there are cold, gateway, loads" in output
+    assert "no measurement named gatway; there are cold, dagster, gateway, loads, rollout" in output
