@@ -27,15 +27,15 @@ STEPS = """\
     strategy: canary
     steps:
     - setWeight: 10
-    - pause: {duration: 2s}
+    - pause: {duration: 1s}
     - setWeight: 50
     - analysis:
         timeout: 120s
         checks:
-        - {name: enough, metric: errorRate, max: 0.5, minSamples: 60}
+        - {name: enough, metric: errorRate, max: 0.5, minSamples: 30}
     - pause: {}
     - setWeight: 100
-    - pause: {duration: 3s}
+    - pause: {duration: 1500ms}
     warmUp: {requests: 20}
 """
 BAD = """\
