@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import random
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -446,7 +447,7 @@ class Schedules(RuleBasedStateMachine):
 
 # The same 2000 schedules at every run, so that a change is judged and not luck; SHOAL_SCHEDULES=N searches N new ones.
 EXAMPLES = int(os.environ.get("SHOAL_SCHEDULES", "2000"))
-TestSchedules = Schedules.TestCase
+TestSchedules = pytest.mark.timeout(1200)(Schedules.TestCase)
 TestSchedules.settings = settings(
     max_examples=EXAMPLES,
     derandomize="SHOAL_SCHEDULES" not in os.environ,

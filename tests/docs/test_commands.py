@@ -13,7 +13,7 @@ import typer
 from docs_support import ROOT, Page, pages
 from shoal.cli.main import app
 
-_TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+_TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 _SEPARATORS = {"&&", "||", "|", ";"}
 
 
