@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 def config(**form: Any) -> dict[str, Any]:
     common = {"strategy": "canary", "weights": [10.0, 50.0], "max_latency_ratio": 0.0, "on_inconclusive": "continue"}
-    return {"ops": {"roll_out": {"config": {**common, "step_seconds": 8.0, "min_samples": 10_000, **form}}}}
+    return {"ops": {"roll_out": {"config": {**common, "step_seconds": 5.0, "min_samples": 10_000, **form}}}}
 
 
 def begun(stack: Stack, run: str) -> dict[str, Any]:
@@ -34,12 +34,12 @@ def over(stack: Stack) -> dict[str, Any] | None:
 
 def test_a_killed_run_loses_nothing_and_the_next_one_follows_its_rollout(serving: Stack):
     publish(serving.dagster, "good", 31)
-    first = serving.dagster.launch("rollout", config(step_seconds=20.0))
+    first = serving.dagster.launch("rollout", config(step_seconds=15.0))
     rollout = begun(serving, first)["id"]
     kill(serving.dagster.worker(first))
     assert serving.dagster.ended(first, 60) == "FAILURE"
     assert serving.rollout()["ended"] is None
-    second = serving.dagster.launch("rollout", config(step_seconds=20.0))
+    second = serving.dagster.launch("rollout", config(step_seconds=15.0))
     serving.dagster.must_succeed(second)
     assert serving.dagster.asset("rollout")["materializations"][0]["rollout"] == rollout
     assert serving.dagster.run(second)["tags"]["shoal/rollout-id"] == rollout
