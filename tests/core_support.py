@@ -26,7 +26,7 @@ from shoal.core.actions import (
     WarmUpCopies,
 )
 from shoal.core.core import Core
-from shoal.core.rollout.plan import Plan
+from shoal.core.rollout.plan import WHOLE, Plan
 from shoal.core.rollout.record import Rollout, Verb
 from shoal.core.settings import CoreSettings
 from shoal.core.types import (
@@ -311,7 +311,8 @@ class World:
         for key, copies in self.table.items():
             for copy in copies:
                 if copy.pod == NO_POD:
-                    assert copy.weight == self.rollouts[EndpointName(key.name)].shadow
+                    rollout = self.rollouts[EndpointName(key.name)]
+                    assert copy.weight == min(rollout.shadow, WHOLE - rollout.weight)
                     continue
                 server = self.servers.get(copy.pod)
                 assert server is not None, f"{key.name} is routed to the vanished {copy.pod}"

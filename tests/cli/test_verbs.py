@@ -106,15 +106,17 @@ def test_volumes(running: Path, tmp_path: Path):
     file = str(tmp_path / "models" / "deep" / "model")
     assert shoal("pvc", "create", "volume", "--from", file, "--replace", state_dir=running).code == 0
     assert [path.name for path in (running / "pvcs" / "volume").iterdir()] == ["model"]
-    assert shoal("pvc", "list", state_dir=running).out.splitlines()[1].split()[:3] == ["volume", "Bound", "1"]
+    listed = shoal("pvc", "list", state_dir=running).out.splitlines()[1:]
+    assert ["volume", "Bound", "1"] in [line.split()[:3] for line in listed]
 
 
 def test_the_mesh_is_seen(running: Path):
     top = shoal("top", "--once", state_dir=running)
     assert top.code == 0, top.err
     assert "requests/s" in top.out
-    copies = shoal("get", "copies", "-o", "json", state_dir=running)
-    assert json.loads(copies.out) == {"copies": []}
+    copies = json.loads(shoal("get", "copies", "-o", "json", state_dir=running).out)["copies"]
+    table = shoal("get", "copies", state_dir=running).out
+    assert all(copy["revision"] in table and copy["pod"] in table for copy in copies)
 
 
 def test_logs_of_the_parts(running: Path):

@@ -128,7 +128,7 @@ def test_evidence_of_another_tool_with_a_proper_envelope_is_refused(package, key
 
 def test_moments_are_kept_in_utc(package):
     at = datetime.fromisoformat("2026-01-01T10:00:00.5+02:00")
-    assert statement(package, at=at).at == datetime(2026, 1, 1, 8, tzinfo=UTC)
+    assert statement(package, at=at).at == datetime(2026, 1, 1, 8, 0, 0, 500_000, tzinfo=UTC)
 
 
 def test_what_is_signed_can_be_read_again(package, key):

@@ -76,7 +76,7 @@ def _facts(package: Package, model: str) -> RenderableType:
         "format": f"{content.format} {content.version or ''}".strip(),
         "size": f"{size(content.size)} in {len(content.files)} files",
         "samples": size(content.samples.size) if content.samples else "none",
-        "created": about.created.isoformat(),
+        "created": about.created.isoformat(timespec="seconds"),
         "owner": about.owner,
         "licence": about.licence,
         "description": about.description,

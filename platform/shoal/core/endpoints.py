@@ -57,12 +57,12 @@ def _is_another(endpoint: Endpoint, event: EndpointDeclared) -> bool:
 def _force(state: State, endpoint: Endpoint, event: EndpointDeclared) -> None:
     superseded = _set_revisions(state, endpoint, endpoint.active, event.target)
     endpoint.move(EndpointInput.FORCE)
-    if superseded is not None:
-        give_up_target(state, endpoint, superseded)
-    drop_superseded(state, superseded)
     if endpoint.run is not None and endpoint.run.record.target != event.target:
         _end_run(state, endpoint, RolloutInput.SUPERSEDE, f"{event.target} was forced")
     _flip(state, endpoint, "forced")
+    if superseded is not None:
+        give_up_target(state, endpoint, superseded)
+    drop_superseded(state, superseded)
 
 
 def _retarget(state: State, endpoint: Endpoint, event: EndpointDeclared) -> None:
@@ -218,11 +218,7 @@ def _flip(state: State, endpoint: Endpoint, because: str) -> None:
     before, target = endpoint.active, endpoint.target
     mine = _waiters(state, endpoint.name, before)
     _set_revisions(state, endpoint, target, target)
-    if target in state.models:
-        state.waiting.move(mine, target)
-    else:
-        for waiter in mine:
-            state.reject(waiter.ticket, RejectCode.NOT_FOUND, f"model not found: {endpoint.name}")
+    _move_to_active(state, endpoint, mine)
     state.decide("flip", target, f"{endpoint.name} switches from {before}: {because}")
     _end_run(state, endpoint, RolloutInput.FLIP, because)
     state.routes.flip(RouteKey(endpoint.name), state.now)
@@ -239,8 +235,15 @@ def _waiters(state: State, name: EndpointName, revision: RevisionId) -> list[Wai
 
 def give_up_target(state: State, endpoint: Endpoint, target: RevisionId) -> None:
     """Requests for the canary that wait for a revision which is not tried any more are the active one's."""
+    _move_to_active(state, endpoint, _waiters(state, endpoint.name, target))
+
+
+def _move_to_active(state: State, endpoint: Endpoint, waiters: list[Waiter]) -> None:
     if endpoint.active in state.models:
-        state.waiting.move(_waiters(state, endpoint.name, target), endpoint.active)
+        state.waiting.move(waiters, endpoint.active)
+    else:
+        for waiter in waiters:
+            state.reject(waiter.ticket, RejectCode.NOT_FOUND, f"model not found: {endpoint.name}")
 
 
 def _store(state: State, endpoint: Endpoint) -> None:

@@ -145,7 +145,12 @@ def _refusal(
     if any(_passing(state, pod, model) for pod in possible):
         return WAIT
     if memory is not None and memory.of_pod and not exclude:
-        return _refused_by_failure(memory)
+        if urgency is Urgency.WISHED or state.loaded(model.id):
+            return _refused_by_failure(memory)
+        # Blocked as if it had failed everywhere, until a pod has space: whoever waits for it must be told.
+        failure = list(memory.of_pod.values())[-1]
+        message = f"{failure.message} (on {failure.pod}; the other pods are full of copies that are to be kept)"
+        return _refuse_place(state, model, RejectCode.INTERNAL, message)
     if all(pod.spec.id in exclude or model.id in pod.copies for pod in possible):
         if urgency is not Urgency.WAITING:
             return WAIT

@@ -55,7 +55,7 @@ def _finite(value: float) -> float:
 def _utc(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("needs a time zone, such as 2026-01-31T12:00:00Z")
-    return value.astimezone(UTC).replace(microsecond=0)
+    return value.astimezone(UTC)
 
 
 FilePath = Annotated[str, AfterValidator(_path)]
