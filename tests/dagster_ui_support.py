@@ -172,6 +172,10 @@ def _plain(event: dict[str, Any] | None) -> dict[str, Any]:
 BEFORE_ROLLOUT = ("training_data", "trained_model", "validated_model", "model_package", "published_model")
 
 
+ENOUGH = 200
+"""Answers after which a version of the recipe `brittle` (one in twenty is an error) has shown itself."""
+
+
 def publish(dagster: Dagster, recipe: str, seed: int) -> None:
     """Train and publish a version, and do not roll it out."""
     config = {"ops": {"trained_model": {"config": {"parameters": {"recipe": recipe, "seed": seed}}}}}

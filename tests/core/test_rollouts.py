@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from core_support import World, model, pod
 from shoal.core import events as ev
+from shoal.core.actions import Forward
 from shoal.core.rollout.measure import Observation, latency_bucket
 from shoal.core.rollout.plan import (
     IMMEDIATE,
@@ -391,3 +392,34 @@ def test_what_was_rolled_back_begins_again_by_another_declaration() -> None:
     world.settle()
     assert shares(world) == {"a-2": 1}
     assert rollout(world).id == "another"
+
+
+def test_a_promoted_revision_that_loads_nowhere_goes_back_though_a_pod_was_never_tried() -> None:
+    world = served(pods=2)
+    world.declare(model("kept", 100, least=1))
+    world.settle()
+    world.declare(model("a-2"))
+    world.roll_out("a", "a-2", CANARY, "a-1-rollout")
+    world.steer("a", Verb.PROMOTE)
+    assert rollout(world).phase is Phase.PROMOTING
+    world.settle(frozenset({RevisionId("a-2")}))
+    record = rollout(world)
+    assert record.phase is Phase.ROLLED_BACK
+    assert "it broke" in record.reason
+    assert "full of copies that are to be kept" in record.reason
+    assert shares(world) == {"a-1": 1}
+
+
+def test_a_request_for_the_canary_goes_to_what_is_forced_though_the_active_revision_was_removed() -> None:
+    world = served(pods=1)
+    world.declare(model("a-2"))
+    world.roll_out("a", "a-2", CANARY, "a-1-rollout")
+    world.request(RouteKey("a", canary=True))
+    world.send(ev.ModelRemoved(RevisionId("a-1")))
+    del world.models[RevisionId("a-1")]
+    world.declare(model("a-3"))
+    world.send(ev.EndpointDeclared(NAME, RevisionId("a-3"), None, True))
+    world.settle()
+    (answer,) = world.answers.values()
+    assert isinstance(answer, Forward)
+    assert answer.revision == "a-3"

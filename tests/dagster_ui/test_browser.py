@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from browser_support import Ui, browser, require
-from dagster_ui_support import LOCATION, Stack, publish
+from dagster_ui_support import ENOUGH, LOCATION, Stack, publish
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 CONFIG = """\
@@ -17,10 +17,15 @@ ops:
       strategy: canary
       weights: [WEIGHTS]
       step_seconds: 60
-      min_samples: 20
+      min_samples: SAMPLES
       max_latency_ratio: 0
       reason: from the launchpad
 """
+
+
+def config(weights: str, samples: int) -> str:
+    """The launchpad's form, as YAML."""
+    return CONFIG.replace("WEIGHTS", weights).replace("SAMPLES", str(samples))
 
 
 @pytest.fixture
@@ -34,7 +39,7 @@ def ui(serving: Stack) -> Iterator[Ui]:
 def test_a_rollout_from_the_launchpad_succeeds_and_shows_how(serving: Stack, ui: Ui):
     publish(serving.dagster, "good", 21)
     with serving.caller().calling():
-        run = ui.launch("rollout", "digits", CONFIG.replace("WEIGHTS", "10, 50"))
+        run = ui.launch("rollout", "digits", config("10, 50", 20))
         ui.see("//*[normalize-space()='Success']", 120)
     assert serving.dagster.run(run)["status"] == "SUCCESS"
     assert "from the launchpad" in serving.rollout()["by"]
@@ -52,7 +57,7 @@ def test_a_bad_rollout_from_the_launchpad_fails_and_says_why(serving: Stack, ui:
     before = serving.cluster.status("digits")["modelRevisionName"]
     publish(serving.dagster, "brittle", 22)
     with serving.caller().calling():
-        run = ui.launch("rollout", "digits", CONFIG.replace("WEIGHTS", "50"))
+        run = ui.launch("rollout", "digits", config("50", ENOUGH))
         ui.see("//*[normalize-space()='Failure']", 120)
     assert serving.dagster.run(run)["status"] == "FAILURE"
     ui.see_text("answers are errors")

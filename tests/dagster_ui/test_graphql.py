@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dagster_ui_support import Stack, retrain
+from dagster_ui_support import ENOUGH, Stack, retrain
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 QUICK = {"strategy": "canary", "weights": [10.0, 50.0], "step_seconds": 30.0, "min_samples": 20}
@@ -63,7 +63,8 @@ def test_a_worse_version_is_stopped_by_its_gate(serving: Stack, promoted: str):
 def test_a_version_that_errs_on_live_traffic_goes_back_and_the_run_says_why(serving: Stack, promoted: str):
     before = serving.cluster.status("digits")["modelRevisionName"]
     with serving.caller().calling():
-        run = serving.dagster.launch("retrain", retrain("brittle", 3, **{**QUICK, "weights": [50.0]}))
+        form = {**QUICK, "weights": [50.0], "min_samples": ENOUGH}
+        run = serving.dagster.launch("retrain", retrain("brittle", 3, **form))
         assert serving.dagster.ended(run) == "FAILURE"
     failure = next(each for each in serving.dagster.failures(run) if each["step"] == "roll_out")
     assert "RolledBack" in failure["description"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dagster_ui_support import Stack, publish
+from dagster_ui_support import ENOUGH, Stack, publish
 from e2e_support import eventually, kill
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -61,7 +61,7 @@ def test_a_bad_canary_goes_back_though_its_run_was_killed(serving: Stack):
     before = serving.cluster.status("digits")["modelRevisionName"]
     publish(serving.dagster, "brittle", 33)
     with serving.caller().calling():
-        run = serving.dagster.launch("rollout", config(weights=[50.0], step_seconds=60.0, min_samples=20))
+        run = serving.dagster.launch("rollout", config(weights=[50.0], step_seconds=60.0, min_samples=ENOUGH))
         rollout = begun(serving, run)
         kill(serving.dagster.worker(run))
         report = eventually(lambda: over(serving), "the rollout ends by itself", 60, 0.25)
