@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from shoal.cli.choices import Goal
 from shoal.cli.options import NAMESPACE, Context, Kubeconfig, Namespace, StateDir
 from shoal.cli.output import Output
 
@@ -14,14 +14,6 @@ _PANEL = "Declared objects"
 _KIND = typer.Argument(
     metavar="KIND", help="isvc, servingruntimes, pods, copies, pvc, secrets, configmaps, events, ..."
 )
-
-
-class Goal(StrEnum):
-    """Values of `wait --for`."""
-
-    READY = "Ready"
-    LOADED = "Loaded"
-    DELETE = "Delete"
 
 
 def register(app: typer.Typer) -> None:

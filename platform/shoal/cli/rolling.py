@@ -12,10 +12,10 @@ from typing import Any
 from rich.live import Live
 
 from shoal.cli import rolloutview as view
+from shoal.cli.choices import Steering
 from shoal.cli.errors import CliError, TimedOut
 from shoal.cli.output import as_json as to_json
 from shoal.cli.output import interactive, note, show
-from shoal.cli.rollouts import Verb
 from shoal.cli.session import Target
 from shoal.cli.waiting import duration
 from shoal.client import NotFound, RolloutReport, ShoalClient, ShoalError, Unreachable
@@ -70,7 +70,7 @@ def follow(target: Target, name: str, rollout: str, timeout: str | None, *, as_j
         raise CliError(f"rollout {last.id} of {last.name} is {last.phase}: {last.reason or 'no reason given'}")
 
 
-def steer(target: Target, verb: Verb, name: str, *, rollout: str, by: str, reason: str, as_json: bool) -> None:
+def steer(target: Target, verb: Steering, name: str, *, rollout: str, by: str, reason: str, as_json: bool) -> None:
     """`shoal rollout pause`, `resume`, `promote`, `abort`, `retry`.
 
     Raises:

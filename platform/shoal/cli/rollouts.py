@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from shoal.cli.choices import Steering
 from shoal.cli.options import NAMESPACE, Context, Kubeconfig, Namespace, StateDir
 
 app = typer.Typer(
@@ -22,9 +23,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-
-
-Verb = Literal["pause", "resume", "promote", "abort", "retry"]
 
 
 class Form(StrEnum):
@@ -108,7 +106,7 @@ def watch(
     follow(which, name, rollout, timeout, as_json=output is Form.JSON)
 
 
-_STEERING: Mapping[Verb, str] = {
+_STEERING: Mapping[Steering, str] = {
     "pause": """Stop a rollout where it is: the weights stay, the checks go on, the deadline waits.
 
 Example: `shoal rollout pause fraud --reason "looking at the complaints"`""",
@@ -130,7 +128,7 @@ Example: `shoal rollout retry fraud`""",
 }
 
 
-def _steering(verb: Verb) -> Callable[..., None]:
+def _steering(verb: Steering) -> Callable[..., None]:
     def command(
         name: Name,
         reason: Reason = "",

@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import quote
 
 from shoal.cli import session
+from shoal.cli.choices import Goal
 from shoal.cli.errors import CliError, TimedOut, UsageProblem
 from shoal.cli.kinds import INFERENCE_SERVICES, by_name
-from shoal.cli.objects import Goal
 from shoal.cli.output import note, show
 from shoal.cluster.api import KubeClient, Object, Resource
 from shoal.cluster.errors import ApiError
