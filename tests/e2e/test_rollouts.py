@@ -20,8 +20,8 @@ from e2e_support import Cluster, running, service
 from e2e_traffic import Subject, Traffic
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
-ROLLBACKS = int(os.environ.get("SHOAL_ROLLBACKS", "3"))
-"""Every sixth rollout is a bad one. `SHOAL_ROLLBACKS=10` is the long run: fifty that take over, ten that go back."""
+ROLLBACKS = int(os.environ.get("SHOAL_ROLLBACKS", "10"))
+"""Every sixth rollout is a bad one: fifty take over, ten go back. `SHOAL_ROLLBACKS=3` is a shorter run."""
 ROLLOUTS = 5 * ROLLBACKS
 RATE = 300.0
 CANARY = """\
