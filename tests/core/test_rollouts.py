@@ -257,6 +257,21 @@ def test_a_shadow_has_its_share_and_serves_nobody() -> None:
     assert shares(world) == {"a-2": 1}
 
 
+def test_a_preview_has_the_active_revision_s_figures_beside_it() -> None:
+    world = begun(Plan(Strategy.BLUE_GREEN, (Pause(None),), checks=(ERRORS,)))
+    assert [(copy.revision, copy.watched) for copy in world.table[KEY]] == [("a-1", True)]
+    world.steer("a", Verb.ABORT)
+    assert [(copy.revision, copy.watched) for copy in world.table[KEY]] == [("a-1", False)]
+
+
+def test_a_preview_nobody_asked_is_not_held_up_by_requests_to_the_active_revision() -> None:
+    world = begun(Plan(Strategy.BLUE_GREEN, (Pause(None),), checks=(ERRORS,)))
+    observe(world, "a-1", 500)
+    world.steer("a", Verb.RESUME)
+    world.settle()
+    assert rollout(world).phase is Phase.SUCCEEDED
+
+
 def test_hooks_are_asked_and_decide() -> None:
     hook = Check("hook", Metric.WEBHOOK, url="http://hook", interval=10.0, failure_limit=1)
     world = served()
@@ -327,10 +342,24 @@ def test_after_a_restart_what_was_rolled_back_stays_so() -> None:
 
 def test_promoting_skips_what_is_left() -> None:
     world = begun(Plan(Strategy.CANARY, (SetWeight(10), Pause(None))))
-    world.steer("a", Verb.PROMOTE)
+    world.steer("a", Verb.PROMOTE, "urgent")
     world.settle()
     assert shares(world) == {"a-2": 1}
     assert rollout(world).phase is Phase.SUCCEEDED
+    assert rollout(world).reason == "promoted by somebody: urgent; loaded to 1 copies"
+
+
+def test_what_people_say_is_in_the_timeline() -> None:
+    world = begun()
+    for verb in (Verb.PAUSE, Verb.RESUME, Verb.ABORT, Verb.RETRY):
+        world.steer("a", verb, f"said at {verb.value}")
+    told = [entry.what for entry in rollout(world).timeline if "said" in entry.what]
+    assert told == [
+        "paused by somebody: said at pause",
+        "resumed by somebody: said at resume",
+        "aborted by somebody: said at abort",
+        "retried by somebody: said at retry",
+    ]
 
 
 def test_pausing_stops_the_clock_of_a_step() -> None:

@@ -118,7 +118,7 @@ def command(state: State, event: RolloutCommanded) -> None:
         case Verb.PAUSE:
             run.pause(state.now, f"paused{who}{why}")
         case Verb.RESUME:
-            run.resume(state.now, event.by)
+            run.resume(state.now, f"resumed{who}{why}")
         case Verb.PROMOTE:
             run.promote(state.now, f"promoted{who}{why}")
             if endpoint.state is EndpointState.ROLLING:
@@ -127,14 +127,14 @@ def command(state: State, event: RolloutCommanded) -> None:
         case Verb.ABORT:
             roll_back(state, endpoint, run, f"aborted{who}{why}")
         case Verb.RETRY:
-            _retry(state, endpoint, run, event.by)
+            _retry(state, endpoint, run, f"retried{who}{why}")
     state.dirty_endpoints[endpoint.name] = None
 
 
-def _retry(state: State, endpoint: Endpoint, run: Run, by: str) -> None:
+def _retry(state: State, endpoint: Endpoint, run: Run, how: str) -> None:
     if endpoint.state is not EndpointState.HELD:
         return
-    run.retry(state.now, by)
+    run.retry(state.now, how)
     forget_failures(state, endpoint.target)
     endpoint.move(EndpointInput.AGAIN)
     state.look_at(endpoint.target)

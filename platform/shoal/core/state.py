@@ -214,7 +214,8 @@ class State:
     def _divided(self, endpoint: Endpoint, run: Run) -> tuple[RouteCopy, ...]:
         """The shares of a rollout. What cannot be kept exactly is not routed: the activator asks for the active one."""
         if not run.divides:
-            return tuple(RouteCopy(copy.pod, copy.revision) for copy in self._in_order(endpoint.active))
+            copies = self._in_order(endpoint.active)
+            return tuple(RouteCopy(copy.pod, copy.revision, watched=run.judged) for copy in copies)
         record, plan = run.record, run.record.plan
         target = self._in_order(endpoint.target)
         weight = record.weight if target else 0

@@ -104,3 +104,21 @@ def test_what_was_seen_of_a_rollout_is_dropped_with_it(world):
     world.observer.forwarded(KEY, "newer", 1.0, error=False)
     del world.rollouts["digits"]
     assert world.told() == {}
+
+
+@pytest.mark.parametrize(
+    "later",
+    [replace(ROLLOUT, id="r2", active="new", target="newer"), replace(ROLLOUT, started=9.0)],
+    ids=["the next one", "a retried one"],
+)
+def test_a_rollout_begins_with_nothing_seen_of_the_one_before(world, later):
+    world.observer.forwarded(KEY, "new", 1.0, error=True)
+    world.observer.compared("digits", ROLLOUT, agree=False, active_scores=(), target_scores=())
+    world.rollouts["digits"] = later
+    world.observer.compared("digits", ROLLOUT, agree=False, active_scores=(), target_scores=())
+    world.observer.forwarded(KEY, "new", 1.0, error=False)
+    (seen_now,) = world.told().values()
+    assert (seen_now.requests, seen_now.errors, seen_now.compared) == (1, 0, 0)
+    world.observer.forwarded(KEY, "new", 1.0, error=False)
+    world.rollouts["digits"] = replace(later, id="r3")
+    assert world.told() == {}

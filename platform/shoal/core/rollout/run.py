@@ -68,6 +68,11 @@ class Run:
         return self.stepped and self.record.phase is not Phase.PROMOTING
 
     @property
+    def judged(self) -> bool:
+        """Whether its steps have begun: then the active revision's answers count too, for checks compare with them."""
+        return self.watched and self.record.warmed
+
+    @property
     def divides(self) -> bool:
         """Whether requests may be divided between both revisions."""
         return self.live and bool(self.record.weight or self.record.shadow)
@@ -126,13 +131,13 @@ class Run:
         self._move(RolloutInput.PAUSE, now, reason)
         self._set(paused_from=before, paused_at=now, reason=reason)
 
-    def resume(self, now: float, by: str) -> None:
-        """Go on where it was paused; a step that waited for someone is done."""
+    def resume(self, now: float, how: str) -> None:
+        """Go on where it was paused; a step that waited for someone is done. `how` is for the timeline."""
         record = self.record
         undecided = self._overdue(record.paused_at)
         approved = isinstance(self.step, Pause) and self.step.seconds is None
         pause = now - record.paused_at
-        self._move(RolloutInput.RESUME, now, f"resumed by {by}" if by else "resumed")
+        self._move(RolloutInput.RESUME, now, how)
         self._set(
             phase=record.paused_from or Phase.PROGRESSING,
             paused_from=None,
@@ -148,17 +153,19 @@ class Run:
     def promote(self, now: float, why: str) -> None:
         """Skip what is left."""
         self._move(RolloutInput.PROMOTE, now, why)
-        self._set(step=len(self.record.plan.steps), reason="", paused_from=None)
+        self._set(step=len(self.record.plan.steps), reason=why, paused_from=None)
 
     def end(self, given: RolloutInput, now: float, why: str) -> None:
         """It is over: succeeded, rolled back or superseded."""
+        promoted = self.record.reason if self.record.phase is Phase.PROMOTING else ""
         self._move(given, now, why)
-        whole = WHOLE if given is RolloutInput.FLIP else 0
-        self._set(weight=whole, shadow=0, ended=now, reason=why, paused_from=None)
+        flipped = given is RolloutInput.FLIP
+        reason = f"{promoted}; {why}" if promoted and flipped else why
+        self._set(weight=WHOLE if flipped else 0, shadow=0, ended=now, reason=reason, paused_from=None)
 
-    def retry(self, now: float, by: str) -> None:
-        """Begin again, with nothing seen yet."""
-        self._move(RolloutInput.RETRY, now, f"retried by {by}" if by else "retried")
+    def retry(self, now: float, how: str) -> None:
+        """Begin again, with nothing seen yet. `how` is for the timeline."""
+        self._move(RolloutInput.RETRY, now, how)
         self._set(started=now, ended=None, waited=0.0, step=0, step_since=now, warmed=False, reason="", checks=())
         self.active, self.target = Window(), Window()
         self._since_step = (Window(), Window())
@@ -258,7 +265,7 @@ class Run:
         """All steps are done. Where there are requests to judge by, the checks must have been decided too."""
         results = [self._judge(check, (self.active, self.target), now) for check in self.record.plan.checks]
         undecided = [result.name for result in results if result.verdict is not Verdict.PASS]
-        if not undecided or not (self.active.requests or self.target.requests):
+        if not undecided or not (self.target.requests or (self.divides and self.active.requests)):
             self._move(RolloutInput.STEPPED, now, "all steps are done")
             return None
         if now < self.record.step_since + DECIDE_SECONDS:

@@ -48,7 +48,7 @@ class RolloutCollector(Collector):
         recent = [view for view in newest if view.rollout.ended is None or view.rollout.ended > since]
         recent = recent[:MAX_WITH_FIGURES]
         yield _counter("requests", "Requests a revision answered in a rollout", recent, lambda seen: seen.requests)
-        yield _counter("errors", "Those it answered with a server error", recent, lambda seen: seen.errors)
+        yield _counter("errors", "Those that count as errors", recent, lambda seen: seen.errors)
         yield _counter("compared", "Answers of it that were compared for a shadow", recent, lambda seen: seen.compared)
         yield _counter(
             "disagreements", "Those that differed from the active revision's", recent, lambda seen: seen.disagreed

@@ -45,6 +45,16 @@ class _Tally:
         )
 
 
+@dataclass(slots=True)
+class _Account:
+    """What waits to be reported of one rollout."""
+
+    rollout: tuple[str, float]
+    """Its id and when it began: a retried one counts anew."""
+    tallies: dict[str, _Tally] = field(default_factory=dict)
+    """By revision; each has at most a few thousand buckets."""
+
+
 class Observer:
     """Counts requests by endpoint and revision. Only endpoints in a rollout, and only its two revisions, are counted.
 
@@ -56,8 +66,7 @@ class Observer:
     def __init__(self, submit: Callable[[Event], None], live: Callable[[EndpointName], Rollout | None]) -> None:
         self._submit = submit
         self._live = live
-        # At most two revisions of each endpoint in a rollout, each with at most a few thousand buckets.
-        self._tallies: dict[EndpointName, dict[str, _Tally]] = {}
+        self._accounts: dict[EndpointName, _Account] = {}
         self._waiting: Counter[EndpointName] = Counter()
 
     async def run(self) -> None:
@@ -68,28 +77,27 @@ class Observer:
 
     def flush(self) -> None:
         """Report everything that was not reported yet."""
-        for endpoint in tuple(self._tallies):
+        for endpoint in tuple(self._accounts):
             self._report(endpoint)
 
     def observed(self, seen: tuple[RequestSeen, ...]) -> None:
         """What gateways saw of watched copies (`GatewayCallbacks.observed`)."""
-        revisions: dict[EndpointName, frozenset[str]] = {}
+        rollouts: dict[EndpointName, Rollout | None] = {}
         for request in seen:
             if request.key.is_revision:
                 continue  # meant for one revision, whatever the rollout does
             endpoint = EndpointName(request.key.name)
-            if endpoint not in revisions:
-                revisions[endpoint] = self._revisions(endpoint)
-            if request.revision in revisions[endpoint]:
-                self._count(endpoint, request.revision, request.milliseconds, error=request.error)
-        for endpoint in revisions:
+            if endpoint not in rollouts:
+                rollouts[endpoint] = self._rollout(endpoint)
+            self._count(rollouts[endpoint], request.revision, request.milliseconds, error=request.error)
+        for endpoint in rollouts:
             self._report_if_many(endpoint)
 
     def forwarded(self, key: RouteKey, revision: str, milliseconds: float, *, error: bool) -> None:
         """The activator forwarded a request, or a shadowed one."""
         endpoint = EndpointName(key.name)
-        if not key.is_revision and revision in self._revisions(endpoint):
-            self._count(endpoint, revision, milliseconds, error=error)
+        if not key.is_revision:
+            self._count(self._rollout(endpoint), revision, milliseconds, error=error)
             self._report_if_many(endpoint)
 
     def compared(
@@ -102,31 +110,34 @@ class Observer:
         target_scores: Iterable[float],
     ) -> None:
         """The answers of both revisions of a rollout to one request were compared. Scores are finite numbers."""
-        if self._revisions(endpoint) != {rollout.active, rollout.target}:
+        live = self._rollout(endpoint)
+        if live is None or _era(live) != _era(rollout):
             return  # the rollout was followed by another meanwhile
-        target = self._tally(endpoint, rollout.target)
+        target = self._tally(live, rollout.target)
         target.compared += 1
         target.disagreed += not agree
         target.scores.update(map(score_bucket, target_scores))
-        self._tally(endpoint, rollout.active).scores.update(map(score_bucket, active_scores))
+        self._tally(live, rollout.active).scores.update(map(score_bucket, active_scores))
 
-    def _revisions(self, endpoint: EndpointName) -> frozenset[str]:
+    def _rollout(self, endpoint: EndpointName) -> Rollout | None:
         rollout = self._live(endpoint)
-        return frozenset({rollout.active, rollout.target}) if rollout and rollout.live else frozenset()
+        return rollout if rollout and rollout.live else None
 
-    def _tally(self, endpoint: EndpointName, revision: str) -> _Tally:
-        tallies = self._tallies.setdefault(endpoint, {})
-        tally = tallies.get(revision)
-        if tally is None:
-            tally = tallies[revision] = _Tally()
-        return tally
+    def _tally(self, rollout: Rollout, revision: str) -> _Tally:
+        account = self._accounts.get(rollout.endpoint)
+        if account is None or account.rollout != _era(rollout):
+            account = self._accounts[rollout.endpoint] = _Account(_era(rollout))
+            self._waiting.pop(rollout.endpoint, None)
+        return account.tallies.setdefault(revision, _Tally())
 
-    def _count(self, endpoint: EndpointName, revision: str, milliseconds: float, *, error: bool) -> None:
-        tally = self._tally(endpoint, revision)
+    def _count(self, rollout: Rollout | None, revision: str, milliseconds: float, *, error: bool) -> None:
+        if rollout is None or revision not in (rollout.active, rollout.target):
+            return
+        tally = self._tally(rollout, revision)
         tally.requests += 1
         tally.errors += error
         tally.latencies[latency_bucket(milliseconds)] += 1
-        self._waiting[endpoint] += 1
+        self._waiting[rollout.endpoint] += 1
 
     def _report_if_many(self, endpoint: EndpointName) -> None:
         if self._waiting[endpoint] >= ENOUGH:
@@ -134,10 +145,13 @@ class Observer:
 
     def _report(self, endpoint: EndpointName) -> None:
         self._waiting.pop(endpoint, None)
-        tallies = self._tallies.pop(endpoint, {})
-        revisions = self._revisions(endpoint)
-        observations = tuple(
-            tally.observation(revision) for revision, tally in tallies.items() if revision in revisions
-        )
-        if observations:
-            self._submit(TrafficObserved(endpoint, observations))
+        account = self._accounts.pop(endpoint, None)
+        rollout = self._rollout(endpoint)
+        if account is None or rollout is None or account.rollout != _era(rollout):
+            return  # the rollout is over: what is left to report of it is nobody's
+        observations = tuple(tally.observation(revision) for revision, tally in account.tallies.items())
+        self._submit(TrafficObserved(endpoint, observations))
+
+
+def _era(rollout: Rollout) -> tuple[str, float]:
+    return rollout.id, rollout.started
