@@ -19,8 +19,9 @@ def options_of(arguments: list[str] | None) -> Options:
         "up", help="start it; Ctrl-C ends it", description="Start mesh and Dagster; Ctrl-C ends what was started."
     )
     up.add_argument("--state-dir", help="where everything is kept [default: SHOAL_STATE_DIR, or one per user]")
-    up.add_argument("--module", default=Options.module, help="module with the definitions [default: %(default)s]")
-    up.add_argument("--location", default=Options.location, help="name of the code location [default: %(default)s]")
+    where = "installed, or in the current directory"
+    up.add_argument("--module", default=Options.module, help=f"definitions, {where} [default: %(default)s]")
+    up.add_argument("--location", help="name of the code location [default: the module's package]")
     up.add_argument("--partition", action="append", metavar="MODEL", help="add a model's partition; may be repeated")
     up.add_argument("--port", type=int, default=Options.port, help="port of the UI, 0 for any [default: %(default)s]")
     up.add_argument("--no-mesh", action="store_true", help="do not start the mesh, which is elsewhere")
@@ -30,7 +31,7 @@ def options_of(arguments: list[str] | None) -> Options:
     return Options(
         state_dir=state_dir(given.state_dir),
         module=given.module,
-        location=given.location,
+        location=given.location or (Options.location if example else given.module.partition(".")[0]),
         partitions=tuple(given.partition or (_EXAMPLE if example else ())),
         port=given.port,
         mesh_arguments=tuple(given.mesh),

@@ -71,6 +71,8 @@ def _check(pipeline: Pipeline, stage: Stage, gate: Gate) -> dg.AssetChecksDefini
             folder, verdict = judge(Case(pipeline, context, model, shoal, model_store))
         verdict = verdict.model_copy(update={"run": context.run.run_id, "subject": verdict.subject or folder.id})
         folder.record(verdict)
+        if not verdict.passed:  # Dagster's own words for it name the check only.
+            context.log.error(verdict.words)
         return result_of(verdict)
 
     return check

@@ -9,10 +9,13 @@ from dagster_shoal.model import ModelDefinition
 from dagster_shoal.stages import Stage
 from dagster_shoal.steps import DIGEST, Pipeline, refusal
 from dagster_shoal.store import ModelStore
+from shoal.package.errors import PackageNotFound
 from shoal.package.names import DIGEST_CHARACTERS
 from shoal.package.package import find, published
 from shoal.package.publish import Published, published_as
 from shoal.package.stores.protocol import Store
+
+_MOST_NAMED = 5
 
 
 def chosen(
@@ -39,7 +42,17 @@ def chosen(
             raise refusal(f"config.version: {digest!r} is too short; give at least {DIGEST_CHARACTERS} characters")
     else:
         digest = _recorded(instance, pipeline, partition, config.run, run_id) or _newest(opened, model)
-    return published_as(published(opened, model.name, digest), model.name)
+    try:
+        package = published(opened, model.name, digest)
+    except PackageNotFound:
+        if not config.version:
+            raise
+        there = ", ".join(each.digest[:DIGEST_CHARACTERS] for each in find(opened, model.name)[-_MOST_NAMED:])
+        raise refusal(
+            f"config.version: no package {digest[:DIGEST_CHARACTERS]} of {model.name} is published; "
+            + (f"the newest are {there}" if there else "materialize published_model first")
+        ) from None
+    return published_as(package, model.name)
 
 
 def _recorded(instance: dg.DagsterInstance, pipeline: Pipeline, partition: str | None, wanted: str, run_id: str) -> str:

@@ -11,7 +11,7 @@ defs = build_model_definitions(
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import dagster as dg
@@ -73,12 +73,24 @@ def build_model_assets(
     if callable(models):
         if layout == "assets":
             raise ValueError('models: is a function, which knows no list of models; give the list, or use "partitions"')
-        layouts, formats = [Layout(models)], tuple(kinds)
+        layouts, common = [Layout(models)], ShoalProps(Stage.TRAINING_DATA, None, tuple(kinds))
     else:
         catalogue = catalogue_of(models)
         layouts = [Layout(catalogue)] if layout == "partitions" else [Layout(catalogue, model) for model in models]
-        formats = tuple(sorted({model.format for model in models}))
-    return [_assets(each, translator, freshness_policy, formats, rollout_form) for each in layouts]
+        common = _in_common(models)
+    return [_assets(each, translator, freshness_policy, common, rollout_form) for each in layouts]
+
+
+def _in_common(models: Sequence[ModelDefinition]) -> ShoalProps:
+    """What is shown on assets that are about all of these models."""
+    versions = {model.code_version for model in models}
+    return ShoalProps(
+        Stage.TRAINING_DATA,
+        None,
+        formats=tuple(sorted({model.format for model in models})),
+        owners=tuple(sorted({owner for model in models for owner in model.owners})),
+        code_version=versions.pop() if len(versions) == 1 else "",
+    )
 
 
 def catalogue_of(models: Sequence[ModelDefinition]) -> Catalogue:
@@ -103,10 +115,10 @@ def _assets(
     layout: Layout,
     translator: ShoalTranslator,
     freshness: dg.FreshnessPolicy | None,
-    formats: tuple[str, ...],
+    common: ShoalProps,
     rollout_form: type[RolloutConfig],
 ) -> ModelAssets:
-    specs = {stage: translator.get_asset_spec(ShoalProps(stage, layout.only, formats)) for stage in Stage}
+    specs = {stage: translator.get_asset_spec(replace(common, stage=stage, model=layout.only)) for stage in Stage}
     linked = {stage: _linked(stage, specs, layout) for stage in Stage}
     pipeline = Pipeline(layout, linked, rollout_form)
     assets = (

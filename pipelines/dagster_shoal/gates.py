@@ -88,10 +88,10 @@ def judge_champion(
         figures |= {f"challenger_{gate.metric}": ours, f"champion_{gate.metric}": theirs}
         shown.append(f"{gate.metric} {ours:.4g} against {theirs:.4g}")
         if gate.min_absolute_change is not None and gain < gate.min_absolute_change:
-            problems.append(f"{gate.metric}: {shown[-1]}; the change must be at least {gate.min_absolute_change:+g}")
+            problems.append(f"{shown[-1]}; the change must be at least {gate.min_absolute_change:+g}")
         relative = gain / abs(theirs) if theirs else math.copysign(math.inf, gain) if gain else 0.0
         if gate.min_relative_change is not None and relative < gate.min_relative_change:
-            problems.append(f"{gate.metric}: {shown[-1]}; the change must be at least {gate.min_relative_change:+.1%}")
+            problems.append(f"{shown[-1]}; the change must be at least {gate.min_relative_change:+.1%}")
     return judged("champion", problems, ", ".join(shown) or "no metric is compared", metrics=_finite(figures))
 
 

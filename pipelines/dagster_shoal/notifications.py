@@ -110,14 +110,28 @@ def notification_sensors(
 
 
 def _reason(context: dg.RunStatusSensorContext) -> str:
-    """Why a run failed: the first step's own words, else the run's."""
+    """Why a run failed: what its failed checks say, else the first step's own words, else the run's."""
     failed = context.for_run_failure()
+    if checks := _failed_checks(context):
+        return "\n".join(checks)
     for event in failed.get_step_failure_events():
         data: Any = event.event_specific_data
         described = getattr(getattr(data, "user_failure_data", None), "description", None)
         if described or getattr(data, "error", None) is not None:
             return str(described or data.error.message).strip()
     return failed.failure_event.message or ""
+
+
+def _failed_checks(context: dg.RunStatusSensorContext) -> list[str]:
+    """Names and words of the run's failed checks: a step that a blocking check failed names no more than the check."""
+    found: list[str] = []
+    for entry in context.instance.all_logs(
+        context.dagster_run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    ):
+        data: Any = entry.dagster_event.event_specific_data if entry.dagster_event else None
+        if data is not None and not data.passed:
+            found.append(f"{data.check_name}: {data.description or 'failed'}")
+    return found
 
 
 def notification_hooks(link: str = "") -> set[dg.HookDefinition]:

@@ -93,8 +93,9 @@ def find_model(catalogue: Catalogue, name: str) -> ModelDefinition:
     try:
         return catalogue(name)
     except KeyError as error:
+        known = error.args[0] if error.args else "it says no more"
         reason = (
-            f"the catalogue has no model {name!r}: {error}; delete the partition, or add the model to the catalogue"
+            f"the catalogue has no model {name!r}: {known}; correct the name or partition, or add it to the catalogue"
         )
         raise dg.Failure(reason, allow_retries=False) from None
 

@@ -52,6 +52,10 @@ class ShoalProps:
     """None where one definition serves all models, by partition."""
     formats: tuple[str, ...] = ()
     """Model formats, for icons, where `model` is None."""
+    owners: tuple[str, ...] = ()
+    """Of any of the models, where `model` is None."""
+    code_version: str = ""
+    """Of all the models, where `model` is None; empty where they differ."""
 
 
 class ShoalTranslator:
@@ -69,7 +73,7 @@ class ShoalTranslator:
             description=_SAYS[stage] + (f"\n\n{model.description}" if model and model.description else ""),
             group_name="serving" if stage in (Stage.ROLLOUT, Stage.SERVING_ENDPOINT) else "models",
             kinds=set(sorted(_KINDS[stage] | icons)[:3]),
-            owners=list(model.owners) if model else [],
+            owners=list(model.owners if model else props.owners),
             tags={MODEL_TAG: model.name} if model else {},
-            code_version=(model.code_version or None) if model else None,
+            code_version=(model.code_version if model else props.code_version) or None,
         )

@@ -34,7 +34,8 @@ class Verdict(BaseModel):
     @property
     def words(self) -> str:
         """Name, summary and findings in one line."""
-        return "; ".join((f"{self.gate}: {self.summary}", *self.details))
+        findings = self.details if self.details != (self.summary,) else ()
+        return "; ".join((f"{self.gate}: {self.summary}", *findings))
 
 
 def judged(gate: str, problems: list[str], fine: str, *, metrics: dict[str, float] | None = None) -> Verdict:

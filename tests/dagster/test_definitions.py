@@ -39,6 +39,15 @@ def test_one_definition_serves_all_models_by_partition(tmp_path: Path):
         assert graph.get(check).partitions_def == MODELS
 
 
+def test_assets_of_all_models_have_the_owners_of_all_and_the_code_version_they_share(tmp_path: Path):
+    same = definitions(tmp_path, stump("a"), stump("b", owners=("team:tests", "ann@example.com")))
+    rollout = same.resolve_asset_graph().get(dg.AssetKey("rollout"))
+    assert list(rollout.owners) == ["ann@example.com", "team:tests"]
+    assert rollout.code_version == "7"
+    differing = definitions(tmp_path, stump("a"), stump("b", code_version="8"))
+    assert differing.resolve_asset_graph().get(dg.AssetKey("rollout")).code_version is None
+
+
 @pytest.mark.parametrize("layout", ["partitions", "assets"])
 def test_nothing_deprecated_or_superseded_is_used(tmp_path: Path, layout: Any):
     with warnings.catch_warnings():

@@ -90,6 +90,11 @@ def test_champion_and_challenger(gate: MetricGate, ours: float, theirs: float, p
     assert judge_champion({"m": ours}, {"m": theirs}, [gate]).passed is passes
 
 
+def test_what_makes_a_challenger_fail_is_said_once():
+    verdict = judge_champion({"m": 0.5}, {"m": 0.9}, [MetricGate("m", 0, min_absolute_change=-0.05)])
+    assert verdict.words == "champion: m 0.5 against 0.9; the change must be at least -0.05"
+
+
 def signature(inputs: dict[str, tuple[str, list[int]]], outputs: dict[str, tuple[str, list[int]]]) -> Signature:
     def side(tensors: dict[str, tuple[str, list[int]]]) -> list[dict[str, Any]]:
         return [{"name": name, "datatype": kind, "shape": shape} for name, (kind, shape) in tensors.items()]

@@ -78,6 +78,26 @@ def test_sensor_posts_how_a_run_ended(chat: Chat, instance: dg.DagsterInstance, 
     assert "digits-3" in below["elements"][0]["text"]
 
 
+def test_news_of_a_stopped_model_are_the_words_of_its_gate(chat: Chat, instance: dg.DagsterInstance):
+    @dg.asset
+    def model() -> None:
+        """Something to check."""
+
+    @dg.asset_check(asset=model, blocking=True)
+    def metrics() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=False, description="accuracy is 0.5, below 0.9")
+
+    selection = dg.AssetSelection.all()
+    job = dg.define_asset_job("retrain", selection, tags=TAGS, executor_def=dg.in_process_executor)
+    defs = dg.Definitions(assets=[model], asset_checks=[metrics], jobs=[job])
+    result = defs.resolve_job_def("retrain").execute_in_process(instance=instance, raise_on_error=False)
+    (sensor,) = notification_sensors(["failure"])
+    context = _context(sensor.name, instance, result, result.get_run_failure_event())
+    sensor(context, webhook=Webhook(url=chat.url), shoal=ShoalResource())
+    (message,) = chat.messages
+    assert message["blocks"][0]["text"]["text"].endswith("metrics: accuracy is 0.5, below 0.9")
+
+
 def _context(
     name: str, instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult, event: dg.DagsterEvent
 ) -> dg.RunStatusSensorContext:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,8 @@ def test_a_failing_gate_stops_before_publishing_with_its_reason(state_dir: Path,
     (bad,) = [c for c in result.get_asset_check_evaluations() if not c.passed]
     assert (bad.check_name, bad.partition) == ("metrics", "stump")
     assert bad.description == "accuracy is 0, below 0.9"
+    said = [entry for entry in instance.all_logs(result.run_id) if entry.level == logging.ERROR]
+    assert "metrics: accuracy is 0, below 0.9" in [entry.user_message for entry in said], "Dagster names the check only"
     assert find(store(state_dir), "stump") == []
     assert {e.asset_key.path[0] for e in result.get_asset_materialization_events()} == set(UP_TO_PUBLISHED[:3])
 
@@ -154,7 +157,7 @@ def test_a_model_may_have_fewer_gates_than_there_are(state_dir: Path, instance: 
 def test_an_unknown_partition_says_which_models_there_are(state_dir: Path, instance: dg.DagsterInstance):
     instance.add_dynamic_partitions("models", ["nobody"])
     result = run(definitions(state_dir), instance, ["training_data"], partition="nobody")
-    assert "known are stump" in failure(result).user_failure_data.description
+    assert "no model 'nobody': known are stump; correct" in failure(result).user_failure_data.description
 
 
 def test_an_asset_without_its_upstream_says_what_to_materialize(state_dir: Path, instance: dg.DagsterInstance):

@@ -304,7 +304,7 @@ def test_a_package_by_version_and_by_run(model: Model, instance: dg.DagsterInsta
     assert metadata(by_run, "rollout")["digest"] == metadata(second, "rollout")["digest"]
     for form, words in (
         ({"version": "12ab"}, "is too short"),
-        ({"version": "0" * 12}, "there is no package"),
+        ({"version": "0" * 12}, f"config.version: no package {'0' * 12} of {model.name} is published; the newest are"),
         ({"run": "no-such-run"}, "published no package"),
         ({"run": second.run_id, "version": "0" * 12}, "keep one of them"),
     ):

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from dagster_ui_support import MODULE, Stack, launched, retrain
+from dagster_ui_support import LOCATION, MODULE, Stack, launched, retrain
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Started by `python -m dagster_shoal up`."""
     models = ("--partition", "digits", "--partition", "digits-forest")
-    with launched(tmp_path_factory.mktemp("ui") / "state", "--module", MODULE, *models) as stack:
+    with launched(
+        tmp_path_factory.mktemp("ui") / "state", "--module", MODULE, *models, "--location", LOCATION
+    ) as stack:
         yield stack
 
 

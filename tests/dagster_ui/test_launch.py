@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+import dagster as dg
 from dagster_shoal.__main__ import main, options_of
-from dagster_shoal.local.home import LaunchError, configure, owned
+from dagster_shoal.local.home import LaunchError, configure, owned, settle
 from dagster_shoal.local.launch import port_for
 from dagster_shoal.local.processes import MARK, Part, end, end_leftovers
 from dagster_ui_support import Stack, listens_on, marked
@@ -89,7 +90,58 @@ def test_options_of_the_mesh_come_after_two_dashes(tmp_path: Path):
     assert options.mesh_arguments == ("--grpc-port", "9033")
     assert options.home == tmp_path / "dagster"
     assert options.partitions == ("digits", "digits-forest")
-    assert options_of(["up", "--module", "mine.definitions"]).partitions == ()
+    assert options.location == "shoal_example"
+    mine = options_of(["up", "--module", "mine.definitions"])
+    assert (mine.partitions, mine.location) == ((), "mine")
+    assert options_of(["up", "--module", "mine.definitions", "--location", "ours"]).location == "ours"
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_a_module_of_the_current_directory_that_cannot_be_loaded_ends_it_with_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "not_installed.py").write_text("raise ValueError('the words of its author')\n")
+    monkeypatch.chdir(tmp_path)
+    given = ["--module", "not_installed", "--state-dir", str(tmp_path / "state"), "--port", "0", "--no-mesh"]
+    assert main(["up", *given]) == 1
+    assert "not_installed cannot be loaded: ValueError: the words of its author" in capsys.readouterr().err
+    assert not marked(tmp_path / "state" / "dagster")
+
+
+ENDLESS = """\
+import sys, time
+import dagster as dg
+
+@dg.op
+def work(): time.sleep(600)
+
+@dg.job(executor_def=dg.in_process_executor)
+def rollout(): work()
+
+with dg.DagsterInstance.from_config(sys.argv[1]) as instance:
+    rollout.execute_in_process(instance=instance)
+"""
+
+
+def test_runs_that_ended_with_their_machine_are_closed_by_the_next_launch(tmp_path: Path):
+    configure(tmp_path)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        # The run's process: nobody tells Dagster that it is gone.
+        orphan = subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path)], stderr=subprocess.DEVNULL)
+        try:
+            started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
+            (run,) = eventually(lambda: instance.get_runs(started), "the run has started", 60)
+        finally:
+            orphan.kill()
+            orphan.wait()
+        assert settle(tmp_path, "models", ["digits"]) == 1
+        closed = instance.get_run_by_id(run.run_id)
+        assert closed is not None
+        assert closed.status is dg.DagsterRunStatus.FAILURE
+        assert "run it again" in instance.all_logs(run.run_id)[-1].message
+        assert instance.get_dynamic_partitions("models") == ["digits"]
+        assert settle(tmp_path, "models", []) == 0, "a run that has ended stays as it is"
 
 
 @pytest.mark.server

@@ -32,11 +32,14 @@ _GRACE_SECONDS = 15.0
 _MESH_STOP_SECONDS = 90.0
 _MOST_STARTS = 5
 _POLL_SECONDS = 0.2
+_UNREACHABLE = "DagsterUserCodeUnreachableError"
+"""What the webserver says until the code server listens; anything else is the matter of the code itself."""
 _LOCATIONS = """\
 { workspaceOrError { __typename
   ... on PythonError { message }
-  ... on Workspace { locationEntries { name loadStatus locationOrLoadError {
-    __typename ... on PythonError { message } ... on RepositoryLocation { repositories { name } } } } } } }"""
+  ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename
+    ... on PythonError { message className causes { message } }
+    ... on RepositoryLocation { repositories { name } } } } } } }"""
 _RELOAD = "mutation($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) { __typename } }"
 
 
@@ -47,6 +50,8 @@ class Options:
     state_dir: Path
     module: str = "dagster_shoal.example.definitions"
     location: str = "shoal_example"
+    directory: Path = field(default_factory=Path.cwd)
+    """Where modules are looked for that are not installed."""
     partitions: tuple[str, ...] = ()
     """Names of models to add to the partitions, so that there is something to press at once."""
     port: int = 3000
@@ -133,6 +138,7 @@ class Launch:
         }
         workspace = str(home / "workspace.yaml")
         module = ["--module-name", self.options.module, "--location-name", self.options.location]
+        module += ["--working-directory", str(self.options.directory)]
         commands = {
             "code-server": ["dagster", "code-server", "start", "--host", HOST, "--port", str(code), *module],
             "webserver": ["dagster_webserver", "--host", HOST, "--port", str(ui), "--workspace", workspace],
@@ -171,7 +177,11 @@ class Launch:
         return "" if code == 0 else "the mesh is starting"
 
     def _location(self) -> str:
-        """Empty once the code location is loaded, else what is missing."""
+        """Empty once the code location is loaded, else what is missing.
+
+        Raises:
+            LaunchError: its code cannot be loaded, which waiting does not mend.
+        """
         answer = _graphql(self._ui, _LOCATIONS)
         if answer is None:
             return "the UI does not answer yet"
@@ -182,6 +192,9 @@ class Launch:
                 return "the code location is loading"
             if result["__typename"] == "RepositoryLocation":
                 return ""
+            if result.get("className") != _UNREACHABLE:
+                log = self.options.home / "output" / "code-server.log"
+                raise LaunchError(f"{self.options.module} cannot be loaded: {_reason(result)}\nAll of it is in {log}")
             return f"error: {result.get('message', '')[:2000]}"
         return f"error: {found.get('message', 'no code location')[:2000]}"
 
@@ -269,6 +282,12 @@ def port_for(wanted: int) -> int:
         except OSError:
             raise LaunchError(f"port {wanted} is in use; choose another with --port, or 0 for any") from None
         return int(probe.getsockname()[1])
+
+
+def _reason(error: dict[str, Any]) -> str:
+    """Of the code that could not be loaded: what went wrong there first, without the layers above."""
+    causes = [cause["message"] for cause in error.get("causes", [])]
+    return str([error.get("message", ""), *causes][-1]).strip()[:2000]
 
 
 def _graphql(ui: str, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any] | None:
