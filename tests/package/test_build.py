@@ -49,7 +49,7 @@ def write(path, data: bytes):
         ("digits.joblib", b"x", "sklearn", "model.joblib"),
         ("digits.v2.pkl", b"x", "sklearn", "model.pkl"),
         ("a.pickle", b"x", "sklearn", "model.pickle"),
-        ("a.ubj", b"{L", "xgboost", "model.ubj"),
+        ("a.ubj", b"{L\x00\x00\x00\x00\x00\x00\x00\x07learner{", "xgboost", "model.ubj"),
         ("a.json", b'{"learner":{}}', "xgboost", "model.json"),
         ("a.bst", b"bs64", "xgboost", "model.bst"),
         ("a.bst", b"tree\nversion=v4", "lightgbm", "model.bst"),
@@ -72,6 +72,7 @@ def test_the_format_of_a_file_is_told_by_name_and_content(tmp_path, name, data, 
         ("model.joblib", b"", "is empty"),
         ("notes.txt", b"hello", "not a model that LightGBM saved"),
         ("data.json", b'{"a": 1}', "not a model that XGBoost saved"),
+        ("data.ubj", b"hello", "not a model that XGBoost saved"),
         ("model.onnx", b"nonsense", "no ONNX model"),
     ],
 )
@@ -113,6 +114,8 @@ def test_an_mlflow_model_is_packaged_in_its_flavours_own_format(tmp_path):
     [
         ("xgboost: {data: model.ubj}", "model.ubj", "xgboost"),
         ("lightgbm: {data: model.lgb}", "model.lgb", "lightgbm"),
+        ("sklearn: {pickled_model: model.skops, serialization_format: skops}", "model.skops", "mlflow"),
+        ("lightgbm: {data: model.skops}", "model.skops", "mlflow"),
         ("pytorch: {model_data: data}", "data", "mlflow"),
     ],
 )
@@ -138,6 +141,7 @@ def test_an_mlflow_model_can_be_packaged_as_a_whole_with_its_columns(tmp_path):
         ("flavors: {spark: {}}", "no flavour that is served: spark"),
         ("a: [", "is not YAML"),
         ("flavors: {sklearn: {pickled_model: ../../etc/passwd}}", "leaves its folder"),
+        ("flavors: {sklearn: {pickled_model: model.pkl}}", r"there is no model\.pkl; copy all"),
     ],
 )
 def test_broken_mlflow_models_are_refused(tmp_path, text, problem):
@@ -149,6 +153,38 @@ def test_broken_mlflow_models_are_refused(tmp_path, text, problem):
 def test_an_mlflow_model_without_the_named_flavour_is_refused(tmp_path):
     with pytest.raises(InvalidPackage, match="no flavour of format 'onnx'"):
         build(mlflow(tmp_path / "m"), tmp_path / "package", format="onnx")
+    other = mlflow(tmp_path / "other", "lightgbm: {data: model.skops}", file="model.skops")
+    with pytest.raises(InvalidPackage, match=r"do not read model\.skops; leave out --format"):
+        build(other, tmp_path / "package", format="lightgbm")
+
+
+def onnx_with_weights(folder):
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in "xy"]
+    weights = numpy_helper.from_array(np.ones((4, 4), np.float32), "w")
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", sides[:1], sides[1:], [weights])
+    folder.mkdir()
+    options = {"save_as_external_data": True, "location": "net.weights", "size_threshold": 0}
+    save(helper.make_model(graph), str(folder / "net.onnx"), **options)
+    return folder / "net.onnx"
+
+
+def test_an_onnx_model_brings_the_files_of_its_weights(tmp_path):
+    graph = onnx_with_weights(tmp_path / "m")
+    package = build(graph, tmp_path / "package")
+    assert sorted(package.content.files) == ["model.onnx", "net.weights"]
+    (tmp_path / "m" / "net.weights").unlink()
+    with pytest.raises(InvalidPackage, match=r"weights in net\.weights, which is not beside it"):
+        build(graph, tmp_path / "other")
+
+
+def test_an_onnx_model_with_weights_elsewhere_is_refused(tmp_path):
+    graph = onnx_with_weights(tmp_path / "m")
+    graph.write_bytes(graph.read_bytes().replace(b"net.weights", b"../t.weight"))
+    with pytest.raises(InvalidPackage, match="leaves its folder"):
+        build(graph, tmp_path / "package")
 
 
 def test_the_signature_of_an_onnx_model_is_read_from_its_graph(tmp_path):
@@ -188,7 +224,7 @@ def test_without_a_signature_the_samples_say_what_goes_in_and_out(package):
 @pytest.mark.parametrize(
     ("tensor", "problem"),
     [
-        ({"name": "z", "datatype": "FP32", "shape": [-1, 2]}, "no input of the signature; there are z"),
+        ({"name": "z", "datatype": "FP32", "shape": [-1, 2]}, "no input of the signature; rename it to one of z"),
         ({"name": "x", "datatype": "FP64", "shape": [-1, 2]}, r"is FP32 \[1, 2\], the signature says FP64"),
         ({"name": "x", "datatype": "FP32", "shape": [-1, 3]}, "the signature says"),
         ({"name": "x", "datatype": "FP32", "shape": [2]}, "the signature says"),
@@ -259,7 +295,7 @@ def test_an_existing_directory_is_not_overwritten(tmp_path, package):
 @pytest.mark.parametrize("source", ["nowhere", "empty"])
 def test_sources_without_a_model_are_refused(tmp_path, source):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InvalidPackage, match=r"does not exist|is empty|no folder of one known format"):
+    with pytest.raises(InvalidPackage, match=r"does not exist|empty is empty; name the folder"):
         build(tmp_path / source, tmp_path / "package")
 
 

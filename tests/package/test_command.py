@@ -58,6 +58,29 @@ def test_the_card_shows_what_people_ask_for(run, built):
         assert text in card
 
 
+def test_what_a_model_was_trained_with_is_kept(run, tmp_path):
+    (tmp_path / "digits.joblib").write_bytes(pickle.dumps({"weights": [1]}))
+    (tmp_path / "frozen.txt").write_text("scikit-learn==1.6.1\n# by hand\nnumpy==2.1\n-e .\n")
+    run("build", tmp_path / "digits.joblib", tmp_path / "built", "--requirements", tmp_path / "frozen.txt")
+    shown = json.loads(run("inspect", tmp_path / "built", "-o", "json").out)
+    assert shown["about"]["environment"] == {"scikit-learn": "1.6.1", "numpy": "2.1"}
+    assert "cannot be read" in run("build", tmp_path / "digits.joblib", "x", "--requirements", "none", code=1).err
+
+
+def test_the_card_shows_the_whole_digest(run, built, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    digest = json.loads(run("inspect", built, "-o", "json").out)["digest"]
+    lines = [line.strip("│ ") for line in run("inspect", built).out.splitlines()]
+    assert digest in "".join(lines).replace("digest", "").replace(" ", "")
+
+
+def test_a_wrong_name_or_place_is_told_before_anything_is_scanned(run, built, tmp_path):
+    assert "is no name for a model" in run("publish", built, "-m", "No.Name", "--to", tmp_path / "store", code=1).err
+    assert "no place for packages" in run("publish", built, "-m", "digits", "--to", "gs://bucket", code=2).err
+    assert not (built / "evidence").exists()
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_changed_package_is_told(run, built, tmp_path):
     run("publish", built, "-m", "digits", "--to", tmp_path / "store")
     (place,) = (tmp_path / "store" / "digits").iterdir()
@@ -79,7 +102,8 @@ def test_what_would_run_code_is_not_published_unless_it_is_vouched_for(run, tmp_
 
 
 def test_evidence_is_added_by_hand(run, built, tmp_path):
-    run("attest", built, "approval", "--summary", "reviewed by Ada", "--metric", "votes=3")
+    assert "require" not in run("attest", built, "approval", "--summary", "reviewed by Ada", "--metric", "votes=3").err
+    assert "no rollout can require 'aproval'" in run("attest", built, "aproval").err
     run("attest", built, "scan")
     run("attest", built, "signature")
     run("attest", built, "budget", "--failed", "--summary", "too slow")
@@ -102,7 +126,8 @@ def test_keys_are_made_once(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "problem"),
     [
-        (("inspect", "nowhere"), 1, "there is no package"),
+        (("inspect", "nowhere"), 1, "nowhere: it does not exist; `shoal package build` makes one"),
+        (("inspect", "."), 1, "it has no shoal-package.json; `shoal package build` makes one"),
         (("inspect", "ftp://x/y/z"), 2, "no place for packages"),
         (("inspect", "s3://bucket/model"), 2, "names no package"),
         (("inspect", "pvc://claim/m/0a1b2c3d4e5f"), 1, "start it with `shoal up`"),
@@ -130,7 +155,10 @@ def test_a_bucket_is_reached_by_the_usual_variables(run, built, s3, s3_options, 
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     to = f"s3://models/{s3_options['prefix']}"
     done = yaml.safe_load(run("publish", built, "-m", "digits", "--to", to, "-o", "yaml").out)
+    assert "pods cannot reach it yet" in run("publish", built, "-m", "digits", "--to", to).err
     assert done["uri"].startswith(f"{to}/digits/")
     assert "signed by" in run("verify", done["uri"]).out
     run("attest", done["uri"], "approval", "--model", "digits")
     assert "approval" in json.loads(run("inspect", done["uri"], "-o", "json").out)["evidence"]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert "http://127.0.0.1:9 does not answer; check its address" in run("verify", done["uri"], code=1).err

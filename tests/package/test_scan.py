@@ -4,6 +4,7 @@ import bz2
 import gzip
 import importlib
 import io
+import json
 import lzma
 import pickle
 import pickletools
@@ -274,6 +275,46 @@ def zipped(**members: bytes) -> bytes:
 )
 def test_files_of_other_formats_are_looked_into(tmp_path, name, data):
     assert not report_on(tmp_path, data, name, "huggingface").passed
+
+
+def skops_node(module: str, name: str, loader: str, content) -> dict:
+    return {"__module__": module, "__class__": name, "__loader__": loader, "content": content}
+
+
+SKOPS_EVIL = skops_node(
+    "posix", "system", "ConstructorFromReduceNode", skops_node("builtins", "tuple", "TupleNode", [])
+)
+SKOPS_INNER = skops_node("builtins", "list", "ListNode", [SKOPS_EVIL])
+SKOPS_OLD = skops_node("builtins", "function", "FunctionNode", {"module_path": "os", "function": "system"})
+
+
+@pytest.mark.parametrize("schema", [SKOPS_EVIL, SKOPS_INNER, SKOPS_OLD, {"__loader__": "ObjectNode"}])
+@pytest.mark.parametrize(("name", "before"), [("model.skops", b""), ("model.json", b"{}"), ("model.npy", None)])
+def test_names_in_files_of_skops_are_held_against_the_list(tmp_path, schema, name, before):
+    """MLflow reads which names skops may trust from the model itself, and takes any file that ends as an archive."""
+    before = numpy_file("<f8", b"12345678") if before is None else before
+    data = before + zipped(**{"schema.json": json.dumps(schema).encode()})
+    found = report_on(tmp_path, data, name, "mlflow")
+    assert not found.passed
+    assert "schema.json" in found.summary
+    if schema is not SKOPS_OLD and "__module__" in schema:
+        assert "calls posix:system" in found.summary
+
+
+def test_models_that_skops_wrote_pass(tmp_path, models):
+    from skops.io import dumps
+
+    for number, model in enumerate([*models[:3], *models[4:6]]):
+        found = report_on(tmp_path / str(number), dumps(model), "model.skops", "mlflow")
+        assert found.passed, found.summary
+        assert any(name.startswith("sklearn.") for name in found.globals)
+
+
+def test_what_is_no_pickle_is_said_to_be_none(tmp_path):
+    found = report_on(tmp_path / "a", b"hello", "model.joblib")
+    assert "cannot be followed as a pickle (KeyError), so it is damaged or none" in found.summary
+    found = report_on(tmp_path / "b", b"hi", "readme")
+    assert "if it is text, call it .txt" in found.summary
 
 
 def test_files_that_hold_no_code_pass(tmp_path):

@@ -69,7 +69,9 @@ def test_files_that_are_cut_or_longer_are_found(there, trusted, cut):
         path.write_bytes(data)
 
 
-@pytest.mark.parametrize("name", ["model/model.joblib", "model/extra/notes.txt", "samples.json", "shoal-package.json"])
+@pytest.mark.parametrize(
+    "name", ["model/model.joblib", "model/extra/notes.txt", "samples.json", "shoal-package.json", "model.sig"]
+)
 def test_files_that_are_missing_are_found(there, trusted, name):
     (there / name).unlink()
     assert any(name in problem for problem in problems(there, trusted))

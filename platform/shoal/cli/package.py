@@ -56,6 +56,9 @@ def build(
         Path | None, typer.Option(help="JSON with inputs and outputs. Default: read from the model.", metavar="FILE")
     ] = None,
     metric: Metrics = None,
+    requirements: Annotated[
+        Path | None, typer.Option(help="What it was trained with, as pip freeze writes it.", metavar="FILE")
+    ] = None,
     owner: Annotated[str | None, typer.Option(help="Who answers for it.")] = None,
     licence: Annotated[str | None, typer.Option(help="Such as Apache-2.0.")] = None,
     description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
@@ -71,7 +74,7 @@ def build(
     from shoal.cli.packaging import Description, build_package
 
     lineage = {"codeVersion": code_version, "dataVersion": data_version, "parent": parent, "dagsterRun": run or None}
-    about = Description(metric or [], owner, licence, description, lineage)
+    about = Description(metric or [], requirements, owner, licence, description, lineage)
     build_package(source, output, model_format, version, samples, signature, about)
 
 

@@ -13,6 +13,7 @@ from shoal.cli.output import size
 from shoal.package.keys import TrustedKeys
 from shoal.package.manifest import TensorSpec
 from shoal.package.package import Package
+from shoal.package.scan import counted
 from shoal.package.verify import Verification, signature_of
 
 _MOST_FILES = 20
@@ -52,20 +53,24 @@ def print_card(package: Package, model: str, trusted: TrustedKeys) -> None:
 
 def print_verification(package: Package, found: Verification) -> None:
     """What a verification found, one line each."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     for problem in found.problems:
         console.print(Text.assemble(("✗ ", "red"), problem))
     for remark in found.notes:
         console.print(Text.assemble(("! ", "yellow"), remark))
     if found.sound:
         count = len(package.payload())
+        are = "is" if count == 1 else "are"
         signed = f", signed by {found.signed_by}" if found.signed_by else ""
-        console.print(Text.assemble(("✓ ", "green"), f"{package.digest[:12]}: {count} files are as published{signed}"))
-        for name, item in sorted(found.evidence.items()):
-            outcome = "passed" if item.statement.passed else "failed"
-            console.print(
-                Text.assemble(("✓ ", "green"), f"{name}: {outcome}, signed by {item.signer or 'an unknown key'}")
+        console.print(
+            Text.assemble(
+                ("✓ ", "green"), f"{package.digest[:12]}: {counted(count, 'file')} {are} as published{signed}"
             )
+        )
+        for name, item in sorted(found.evidence.items()):
+            mark = ("✓ ", "green") if item.statement.passed else ("! ", "yellow")
+            outcome = "passed" if item.statement.passed else "failed"
+            console.print(Text.assemble(mark, f"{name}: {outcome}, signed by {item.signer or 'an unknown key'}"))
 
 
 def _facts(package: Package, model: str) -> RenderableType:
@@ -74,7 +79,7 @@ def _facts(package: Package, model: str) -> RenderableType:
         "digest": package.digest,
         "place": package.store.address(package.folder).uri if model else None,
         "format": f"{content.format} {content.version or ''}".strip(),
-        "size": f"{size(content.size)} in {len(content.files)} files",
+        "size": f"{size(content.size)} in {counted(len(content.files), 'file')}",
         "samples": size(content.samples.size) if content.samples else "none",
         "created": about.created.isoformat(timespec="seconds"),
         "owner": about.owner,
@@ -124,6 +129,8 @@ def _evidence(package: Package, trusted: TrustedKeys) -> RenderableType:
 
 def _grid(rows: dict[str, str]) -> RenderableType:
     grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column()
+    grid.add_column(overflow="fold")
     for name, value in rows.items():
         grid.add_row(Text(name, "dim"), Text(value))
     return grid

@@ -19,15 +19,18 @@ from shoal.package import evidence
 from shoal.package.build import build, read_signature
 from shoal.package.keys import generate_keys
 from shoal.package.manifest import About, problems
+from shoal.package.mlflow import read_requirements
+from shoal.package.names import model_name
 from shoal.package.package import Package, open_directory
 from shoal.package.policy import Policy
 from shoal.package.predictor import predictor_for
 from shoal.package.publish import Published, publish
 from shoal.package.samples import load_samples
-from shoal.package.scan import EVIDENCE_NAME, Report, scan
+from shoal.package.scan import EVIDENCE_NAME, Report, counted, scan
 from shoal.package.stores import LocalStore, Store
 from shoal.package.transfer import sign_package
 from shoal.package.verify import verify
+from shoal.resources.evidence import EVIDENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Description:
     """What is said of a model when it is packaged."""
 
     metrics: Sequence[str]
+    requirements: Path | None
     owner: str | None
     licence: str | None
     description: str | None
@@ -93,7 +97,8 @@ def build_package(
             samples=load_samples(samples) if samples else None,
             about=_about(description),
         )
-    note(f"built {output}: {built.content.format} package {built.digest[:12]}, {len(built.content.files)} files")
+    files = counted(len(built.content.files), "file")
+    note(f"built {output}: {built.content.format} package {built.digest[:12]}, {files}")
     note(f"next: shoal package publish {output} --model NAME")
 
 
@@ -124,7 +129,9 @@ def verify_package(access: Access, where: str, trust: list[Path]) -> None:
         found = verify(package, trusted_keys(access, trust))
     print_verification(package, found)
     if not found.sound:
-        raise CliError(f"package {package.digest[:12]} is not what was published ({len(found.problems)} problems)")
+        raise CliError(
+            f"package {package.digest[:12]} is not what was published ({counted(len(found.problems), 'problem')})"
+        )
 
 
 def publish_package(access: Access, directory: Path, wishes: Publication, output: Output) -> None:
@@ -136,14 +143,15 @@ def publish_package(access: Access, directory: Path, wishes: Publication, output
     with explained():
         key = signing_key(access, wishes.key) if wishes.sign else None
         package = open_directory(directory.absolute())
+        model_name(wishes.model)
+        store = open_store(access, wishes.to)
         if wishes.scan:
             report = _scanned(package, wishes.allow, allow_code=wishes.allow_code)
             if not report.passed:
                 found = "\n  ".join(str(finding) for finding in report.findings[:20])
-                raise CliError(f"not published, for loading it may run code:\n  {found}")
+                raise CliError(f"not published, for its scan did not pass:\n  {found}")
             if key is not None:
                 package.add(evidence.sign(report.statement(package), key))
-        store = open_store(access, wishes.to)
         done = publish(directory.absolute(), store, wishes.model, key=key)
     _declare_claim(access, store, done)
     _tell(done, output)
@@ -173,6 +181,8 @@ def attest_package(access: Access, where: str, wishes: Attestation) -> None:
         f"{statement.name} of {package.digest[:12]}: {outcome}"
         + (f", {statement.summary}" if statement.summary else "")
     )
+    if statement.name not in EVIDENCE:
+        note(f"no rollout can require {statement.name!r}: the names it may ask for are {', '.join(EVIDENCE)}")
     if wishes.name == EVIDENCE_NAME and not statement.passed:
         raise CliError("the scan did not pass; its findings are kept as evidence: `shoal package inspect`")
 
@@ -219,6 +229,7 @@ def _about(given: Description) -> About:
     fields: dict[str, Any] = {
         "created": evidence.now(),
         "metrics": _numbers(given.metrics),
+        "environment": read_requirements(given.requirements) if given.requirements else {},
         "lineage": {name: value for name, value in given.lineage.items() if value is not None},
         "owner": given.owner,
         "licence": given.licence,
@@ -258,12 +269,14 @@ def _tell(done: Published, output: Output) -> None:
         "created": done.created,
         "predictor": predictor_for(done),
     }
-    if output is Output.JSON:
-        return show(as_json(document))
-    if output is Output.YAML:
-        return show(as_yaml(document))
+    if output in (Output.JSON, Output.YAML):
+        show(as_json(document) if output is Output.JSON else as_yaml(document))
+        return
     how = "published" if done.created else "was published before, nothing changed"
     note(f"{done.model} {done.digest[:12]}: {how} ({done.uri.removesuffix('/model')})")
     if not done.address.parameters:
-        return note("to serve it, publish to pvc://CLAIM or s3://BUCKET, or copy it there")
-    return show(as_yaml({"predictor": document["predictor"]}))
+        note("to serve it, publish to pvc://CLAIM or s3://BUCKET, or copy it there")
+        return
+    show(as_yaml({"predictor": document["predictor"]}))
+    if done.address.parameters.get("type") == "s3":
+        note("pods cannot reach it yet: publish again with --storage-key ENTRY, an entry of the Secret storage-config")

@@ -20,7 +20,7 @@ from shoal.package.formats import MLFLOW, MLMODEL, ONNX, format_of, uniform_name
 from shoal.package.manifest import About, Content, FileRef, Lineage, Signature, TensorSpec, compose, file_ref, problems
 from shoal.package.mlflow import read_mlflow
 from shoal.package.names import MANIFEST, MAX_FILES, MAX_PAYLOAD_BYTES, MAX_SAMPLES_BYTES, PAYLOAD, SAMPLES, file_path
-from shoal.package.onnx import read_onnx
+from shoal.package.onnx import read_onnx, weights_of
 from shoal.package.package import Package, open_directory
 from shoal.package.samples import Samples
 from shoal.package.stores.local import open_plain
@@ -54,10 +54,10 @@ def build(
     """Build a package of a model file or folder into a directory that does not exist yet.
 
     Args:
-        source: a file (`.joblib`, `.pkl`, `.onnx`, XGBoost's, LightGBM's), an MLflow model directory, a folder with a
-            `model-settings.json`, or with `format` any file or folder.
-        format: as `modelFormat.name`. An MLflow model is packaged in its flavour's own format, unless this says
-            `mlflow`.
+        source: a file (`.joblib`, `.pkl`, `.onnx` with the files of its weights, XGBoost's, LightGBM's), an MLflow
+            model directory, a folder with a `model-settings.json`, or with `format` any file or folder.
+        format: as `modelFormat.name`. An MLflow model is packaged in its flavour's own format if its server reads
+            the file, unless this says `mlflow`.
         version: as `modelFormat.version`; only needed if runtimes are to be chosen by it.
         signature: replaces the one that is read from the model (MLflow, ONNX) or else made from the samples.
         about: its environment and origin are completed by what the model says.
@@ -120,6 +120,8 @@ def _examine(source: Path, wanted: str | None) -> _Model:
     if source.is_dir() and len(files) == 1:
         (only,) = files.values()
         files = {uniform_name(only): only} if only.parent == source else files
+    if found == ONNX and not source.is_dir():
+        files |= _weights(source)
     graphs = [path for path in files.values() if path.suffix == ".onnx"]
     signature = read_onnx(graphs[0]) if found == ONNX and len(graphs) == 1 else None
     return _Model(found, files, signature)
@@ -132,8 +134,16 @@ def _examine_mlflow(source: Path, wanted: str | None) -> _Model:
     elif (path := source / found.artifact).is_symlink():
         raise InvalidPackage(f"{path} is a link; put the file itself there")
     else:
-        files = {uniform_name(path): path}
+        files = {uniform_name(path): path} | (_weights(path) if found.format == ONNX else {})
     return _Model(found.format, files, found.signature, found.environment, found.run)
+
+
+def _weights(graph: Path) -> dict[str, Path]:
+    files = {name: graph.parent / name for name in weights_of(graph)}
+    for name, path in files.items():
+        if not path.is_file():
+            raise InvalidPackage(f"{graph} keeps its weights in {name}, which is not beside it; copy it there")
+    return files
 
 
 def _files_below(top: Path, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Path]]:
@@ -242,7 +252,9 @@ def _check_samples(samples: Samples, signature: Signature) -> None:
             spec = specs.get(tensor.name)
             where = f"samples[{index}].request.inputs[{tensor.name}]"
             if spec is None:
-                raise InvalidPackage(f"{where} is no input of the signature; there are {', '.join(specs)}")
+                raise InvalidPackage(
+                    f"{where} is no input of the signature; rename it to one of {', '.join(specs)}, or give --signature"
+                )
             fits = len(spec.shape) == len(tensor.shape) and all(
                 want in (-1, got) for want, got in zip(spec.shape, tensor.shape, strict=True)
             )

@@ -53,6 +53,16 @@ def is_archive(head: bytes) -> bool:
     return head.startswith(_ZIP_MAGIC)
 
 
+def ends_as_archive(file: BinaryIO) -> bool:
+    """Whether ZIP readers would take it for an archive, whatever it begins with: they look at its end."""
+    try:
+        return zipfile.is_zipfile(file)
+    except ValueError:  # A stream that cannot be read backwards.
+        return False
+    finally:
+        file.seek(0)
+
+
 def is_numpy(head: bytes) -> bool:
     """Whether it is an array that NumPy saved."""
     return head.startswith(_NUMPY_MAGIC)

@@ -61,12 +61,19 @@ def format_of(source: Path) -> str:
         return _native(source / NATIVE_SETTINGS)
     if (source / "config.json").is_file():
         return HUGGINGFACE
+    if not any(source.iterdir()):
+        raise InvalidPackage(f"{source} is empty; name the folder or file that training wrote")
     files = [entry for entry in source.iterdir() if entry.is_file()]
     if len(files) == 1 and len(list(source.iterdir())) == 1:
         return _format_of_file(files[0])
     raise InvalidPackage(
         f"{source} is no folder of one known format (no {MLMODEL}, {NATIVE_SETTINGS} or single model file); {_FIX}"
     )
+
+
+def is_file_of(path: Path, model_format: str) -> bool:
+    """Whether a file is in this format, by its name: other tools' files of such models are not for its server."""
+    return _SUFFIXES.get(path.suffix) == model_format or (path.suffix, model_format) == (".bst", LIGHTGBM)
 
 
 def uniform_name(path: Path) -> str:
@@ -91,6 +98,8 @@ def _format_of_file(path: Path) -> str:
         return LIGHTGBM
     if path.suffix == ".txt" and not is_lightgbm:
         raise InvalidPackage(f"{path.name} is not a model that LightGBM saved; {_FIX}")
+    if path.suffix == ".ubj" and not (head.startswith(b"{") and b"learner" in head):
+        raise InvalidPackage(f"{path.name} is not a model that XGBoost saved; {_FIX}")
     if path.suffix == ".json" and b'"learner"' not in head and b'"version"' not in head:
         raise InvalidPackage(f"{path.name} is not a model that XGBoost saved; {_FIX}")
     return found

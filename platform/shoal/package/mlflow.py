@@ -11,7 +11,7 @@ from typing import Any, Final
 import yaml
 
 from shoal.package.errors import InvalidPackage
-from shoal.package.formats import LIGHTGBM, MLFLOW, MLMODEL, ONNX, SKLEARN, XGBOOST
+from shoal.package.formats import LIGHTGBM, MLFLOW, MLMODEL, ONNX, SKLEARN, XGBOOST, is_file_of
 from shoal.package.manifest import Signature, TensorSpec
 from shoal.package.names import file_path
 from shoal.package.stores.local import open_plain
@@ -69,7 +69,8 @@ def read_mlflow(directory: Path, wanted: str | None = None) -> MlflowModel:
     document = _mapping(_yaml(directory / MLMODEL), MLMODEL)
     flavours = _mapping(document.get("flavors"), f"{MLMODEL}: flavors")
     chosen, artifact = _flavour(directory, flavours, wanted)
-    environment = _requirements(directory / "requirements.txt")
+    requirements = directory / "requirements.txt"
+    environment = read_requirements(requirements) if requirements.is_file() else {}
     if document.get("mlflow_version"):
         environment["mlflow"] = str(document["mlflow_version"])
     run = document.get("run_id")
@@ -82,9 +83,19 @@ def _flavour(directory: Path, flavours: Mapping[str, Any], wanted: str | None) -
     for name, (model_format, field_name) in _FLAVOURS.items():
         if name not in flavours or wanted not in (None, model_format):
             continue
+        where = f"{MLMODEL}: flavors.{name}.{field_name}"
         file = _mapping(flavours[name], f"{MLMODEL}: flavors.{name}").get(field_name)
-        if isinstance(file, str) and (directory / file_path(file, f"{MLMODEL}: flavors.{name}.{field_name}")).is_file():
+        if not isinstance(file, str):
+            continue
+        path = directory / file_path(file, where)
+        if not path.exists():
+            raise InvalidPackage(f"{where}: there is no {file}; copy all that MLflow saved to {directory}")
+        if is_file_of(path, model_format):
             return model_format, file
+        if wanted is not None:
+            raise InvalidPackage(
+                f"{where}: servers of {model_format} do not read {file}; leave out --format, then MLflow will"
+            )
     if wanted in (None, MLFLOW):
         if "python_function" not in flavours:
             raise InvalidPackage(f"{MLMODEL} has no flavour that is served: {', '.join(flavours) or 'none'}")
@@ -134,9 +145,12 @@ def _made(name: str, datatype: str | None, shape: list[int]) -> TensorSpec | Non
     return TensorSpec.model_validate({"name": name, "datatype": datatype, "shape": shape})
 
 
-def _requirements(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        return {}
+def read_requirements(path: Path) -> dict[str, str]:
+    """Packages and their versions, as `pip freeze` writes them; lines that pin none are left out.
+
+    Raises:
+        InvalidPackage: it cannot be read.
+    """
     pinned = (line.split("#")[0].split(";")[0].strip() for line in _text(path).splitlines()[:4000])
     pairs = (line.partition("==") for line in pinned if "==" in line)
     return {name.strip(): version.strip() for name, _, version in pairs}

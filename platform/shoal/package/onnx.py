@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from shoal.package.errors import ExtraMissing, InvalidPackage
 from shoal.package.manifest import Signature, TensorSpec
+from shoal.package.names import file_path
 
 _DATATYPES: Final = {
     "FLOAT": "FP32",
@@ -26,6 +27,34 @@ def read_onnx(path: Path) -> Signature | None:
         InvalidPackage: it is no ONNX model.
         ExtraMissing: the `onnx` package is not installed.
     """
+    graph, onnx = _read(path)
+    constants = {constant.name for constant in graph.initializer}
+    inputs = _specs((value for value in graph.input if value.name not in constants), onnx)
+    outputs = [spec for spec in _specs(graph.output, onnx) if spec is not None]
+    known = [spec for spec in inputs if spec is not None]
+    return Signature(inputs=known, outputs=outputs) if known and len(known) == len(inputs) else None
+
+
+def weights_of(path: Path) -> list[str]:
+    """Files beside a graph that hold its weights, by their paths from its folder: exporters do that with large models.
+
+    Raises:
+        InvalidPackage: it is no ONNX model, or names a file outside of its folder.
+        ExtraMissing: the `onnx` package is not installed.
+    """
+    graph, onnx = _read(path)
+    places = (
+        entry.value
+        for tensor in _tensors(graph)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    )
+    return sorted({file_path(place.removeprefix("./"), f"{path}: weights in") for place in places})
+
+
+def _read(path: Path) -> tuple[Any, Any]:
+    """The graph, and the library."""
     try:
         import onnx
         from google.protobuf.message import DecodeError
@@ -37,11 +66,15 @@ def read_onnx(path: Path) -> Signature | None:
         raise InvalidPackage(f"{path} is no ONNX model: {error}") from None
     if not graph.node:
         raise InvalidPackage(f"{path} is no ONNX model: it has no graph")
-    constants = {constant.name for constant in graph.initializer}
-    inputs = _specs((value for value in graph.input if value.name not in constants), onnx)
-    outputs = [spec for spec in _specs(graph.output, onnx) if spec is not None]
-    known = [spec for spec in inputs if spec is not None]
-    return Signature(inputs=known, outputs=outputs) if known and len(known) == len(inputs) else None
+    return graph, onnx
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    yield from graph.initializer
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for inner in (attribute.g, *attribute.graphs):
+            yield from _tensors(inner)
 
 
 def _specs(values: Iterable[Any], onnx: Any) -> list[TensorSpec | None]:

@@ -126,7 +126,15 @@ def open_package(store: Store, folder: str) -> Package:
 
 def open_directory(directory: Path) -> Package:
     """The package in a directory, as `shoal package build` makes it. Raises as `open_package` does."""
-    return open_package(LocalStore(directory), "")
+    if not directory.is_dir():
+        how = "is no directory" if directory.exists() else "does not exist"
+        raise PackageNotFound(f"there is no package at {directory}: it {how}; `shoal package build` makes one")
+    try:
+        return open_package(LocalStore(directory), "")
+    except PackageNotFound:
+        raise PackageNotFound(
+            f"there is no package at {directory}: it has no {MANIFEST}; `shoal package build` makes one"
+        ) from None
 
 
 def published(store: Store, model: str, digest: str) -> Package:

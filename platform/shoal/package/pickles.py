@@ -101,7 +101,9 @@ def walk(file: BinaryIO, found: Walk | None = None, *, joblib: bool = False, dep
     except UnreadablePickle:
         raise
     except Exception as error:  # Opcodes on garbage fail in as many ways as there are opcodes.
-        raise UnreadablePickle(f"it is no proper pickle: {error or type(error).__name__}") from None
+        raise UnreadablePickle(
+            f"it cannot be followed as a pickle ({type(error).__name__}), so it is damaged or none"
+        ) from None
     return found
 
 

@@ -20,6 +20,7 @@ from shoal.package.containers import (
     Budget,
     UnreadableFile,
     compression,
+    ends_as_archive,
     is_archive,
     is_numpy,
     is_pickle,
@@ -34,6 +35,7 @@ from shoal.package.names import PAYLOAD
 from shoal.package.package import Package
 from shoal.package.pickles import Global, UnreadablePickle, Walk, walk
 from shoal.package.policy import Policy
+from shoal.package.skops import SCHEMA, follow_schema
 
 EVIDENCE_NAME: Final = "scan"
 _PICKLES: Final = (".joblib", ".pkl", ".pickle", ".dill", ".pth", ".pt", ".ckpt")
@@ -78,7 +80,8 @@ class Report:
         """One line."""
         if self.passed:
             vouched = f", {len(self.allowed)} names vouched for" if self.allowed else ""
-            return f"{self.files} files, {self.pickles} pickles with {len(self.globals)} names: all known{vouched}"
+            pickles = counted(self.pickles, "pickle")
+            return f"{counted(self.files, 'file')}, {pickles} with {len(self.globals)} names: all known{vouched}"
         more = f" (and {len(self.findings) - 1} more)" if len(self.findings) > 1 else ""
         return f"{self.findings[0]}{more}"
 
@@ -150,7 +153,10 @@ class _Scanner:
     def _guarded(self, name: str, file: BinaryIO) -> None:
         try:
             self._examine(name, file, 0)
-        except (UnreadablePickle, UnreadableFile) as error:
+        except UnreadablePickle as error:
+            fix = "" if name.endswith(_PICKLES) else "; leave it out, or if it is text, call it .txt"
+            self._find(name, f"{error}{fix}")
+        except UnreadableFile as error:
             self._find(name, str(error))
 
     def _examine(self, name: str, file: BinaryIO, depth: int, *, torch: bool = False) -> None:
@@ -171,6 +177,8 @@ class _Scanner:
             self._pickle(name, file, joblib=self._format == SKLEARN and not torch, torch=torch)
         else:
             self._probe(name, file)
+        if not is_archive(head) and ends_as_archive(file):
+            self._archive(name, file, depth)
 
     def _is_pickle_by_name(self, name: str) -> bool:
         """Servers choose how to read a file by its name or its place, whatever it begins with."""
@@ -185,6 +193,8 @@ class _Scanner:
                 inner = f"{name}!{member}"
                 try:
                     self._examine(inner, content, depth + 1, torch=member.endswith("data.pkl"))
+                    if member == SCHEMA:
+                        self._skops(inner, content)
                 except (UnreadablePickle, UnreadableFile) as error:
                     self._find(inner, str(error))
 
@@ -195,13 +205,21 @@ class _Scanner:
             self._find(name, "something follows the pickle")
         if found.persistent and not torch:
             self._find(name, "it refers to objects outside of itself")
+        self._judge(name, found, torch=torch)
+        for what in _known_evil(found, name):
+            if not any(what in str(finding) for finding in self._report.findings) and what not in self._policy.extra:
+                self._find(name, f"refers to {what}, which picklescan knows to be dangerous")
+
+    def _skops(self, name: str, file: BinaryIO) -> None:
+        file.seek(0)
+        if (found := follow_schema(file)) is not None:
+            self._judge(name, found)
+
+    def _judge(self, name: str, found: Walk, *, torch: bool = False) -> None:
         self._report.globals |= {str(item) for item in found.globals}
         for item in sorted(found.globals, key=str):
             if not self._policy.allows(item, called=item in found.called, torch=torch):
                 self._find(name, self._explained(item, found))
-        for what in _known_evil(found, name):
-            if not any(what in str(finding) for finding in self._report.findings) and what not in self._policy.extra:
-                self._find(name, f"refers to {what}, which picklescan knows to be dangerous")
 
     def _probe(self, name: str, file: BinaryIO) -> None:
         """A text may be a pickle of the first protocols, and settings may have it loaded as one."""
@@ -214,6 +232,11 @@ class _Scanner:
     def _explained(self, item: Global, found: Walk) -> str:
         how = "calls" if item in found.called else "refers to"
         return f"{how} {item}, which models have no need of; if it is yours, allow it by --allow {item}"
+
+
+def counted(number: int, what: str) -> str:
+    """Such as `1 file`, `2 files`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _known_evil(found: Walk, name: str) -> Iterator[str]:

@@ -111,7 +111,10 @@ def _signer(
     package: Package, entries: dict[str, Entry], trusted: TrustedKeys, problems: list[str], notes: list[str]
 ) -> str | None:
     if package.path(SIGNATURE) not in entries:
-        notes.append("the payload is not signed")
+        if package.manifest.seal is None:
+            notes.append("the payload is not signed")
+        else:
+            problems.append(f"{SIGNATURE} is missing, although the package was signed; attest its signature again")
         return None
     if not trusted:
         notes.append("no trusted keys are given, so the signature was not checked")

@@ -177,7 +177,7 @@ class S3Store:
         except ServerError as error:
             raise StoreUnavailable(f"{self._uri(path)}: the store answered {error.status_code}") from None
         except (InvalidResponseError, urllib3.exceptions.HTTPError, OSError) as error:
-            raise StoreUnavailable(f"{self._uri(path)}: the store does not answer: {type(error).__name__}") from None
+            raise StoreUnavailable(f"{self._uri(path)}: {_place(error)} does not answer; check its address") from None
         except (MinioException, ValueError) as error:
             raise InvalidPackage(f"{self._uri(path)} cannot be asked for: {error}") from None
 
@@ -261,6 +261,11 @@ def _pool(certificate: str | None) -> urllib3.PoolManager:
         retries=urllib3.Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
         ssl_context=context,
     )
+
+
+def _place(error: Exception) -> str:
+    pool = getattr(error, "pool", None)
+    return f"{pool.scheme}://{pool.host}:{pool.port}" if pool is not None else "the store"
 
 
 def _fix(code: str | None) -> str:
