@@ -118,9 +118,15 @@ def test_watching_a_rollout_that_is_rolled_back_fails(models: Path):
     assert "is RolledBack: aborted by ben: no" in err
     code, out, err = rollout(models, "retry", "aborted")
     assert code == 0, err
-    assert until_paused(models, "aborted")["weight"] == 25.0
+    paused = until_paused(models, "aborted")
+    assert paused["weight"] == 25.0
     assert rollout(models, "promote", "aborted")[0] == 0
     assert rollout(models, "watch", "aborted", "--timeout", "60s")[0] == 0
+    apply(models, service("aborted", 2, APPROVAL))
+    begun = until_paused(models, "aborted")
+    code, out, err = rollout(models, "undo", "aborted")
+    assert code == 0, err
+    assert f"aborted declares {paused['target']} again, which serves everything; {begun['id']} stays rolled back" in out
 
 
 @pytest.mark.parametrize(

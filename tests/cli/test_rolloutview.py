@@ -94,6 +94,30 @@ def test_after_success_every_step_is_done_and_the_roles_change():
     assert [row[1] for row in rows(text) if row and row[0] in (ACTIVE, TARGET)] == ["before", "active"]
 
 
+def test_of_an_earlier_rollout_only_what_is_remembered_is_shown():
+    past = {
+        "id": "fraud-2",
+        "phase": "RolledBack",
+        "active": ACTIVE,
+        "target": TARGET,
+        "started": 800.0,
+        "ended": 810.0,
+    }
+    found = report(history=[past]).past("fraud-2")
+    assert found is not None
+    text = plain(whole(found))
+    assert "REQUESTS" not in text
+    assert "TIMELINE" not in text
+
+
+def test_times_of_a_retried_rollout_count_from_its_first_beginning():
+    timeline = [{"at": 900.0, "what": "started"}, {"at": 930.0, "what": "aborted"}, {"at": 990.0, "what": "retried"}]
+    text = plain(whole(report(started=990.0, timeline=timeline)))
+    assert [line.split()[1:] for line in text.splitlines()[-3:]] == [
+        ["+0s", "started"], ["+30s", "aborted"], ["+90s", "retried"]
+    ]  # fmt: skip
+
+
 def test_one_line():
     assert (
         line(report(reason="because")) == f"rollout fraud-3 of fraud: Progressing, 12.5% on {TARGET}, step 2/3, because"

@@ -65,6 +65,16 @@ def test_a_rollback_after_a_failed_load_keeps_the_reason_of_that():
     assert (info["reason"], info["location"]) == ("ModelLoadFailed", "pf")
 
 
+def test_what_evidence_is_missing_is_told_as_it_is_now():
+    lacks = load_failure("lacks approval", reason="EvidenceMissing", at=0.0)
+    target = model_view("m__isvc-2", ModelState.FAILED_TO_LOAD, failure=lacks)
+    view = endpoint_view(SERVING, target, Transition.BLOCKED_BY_FAILED_LOAD)
+    status = told(rollout_status(Phase.ROLLED_BACK, reason="m__isvc-2 does not load: lacks scan and approval"), view)
+    info = status["modelStatus"]["lastFailureInfo"]
+    assert (info["reason"], info["message"]) == ("EvidenceMissing", "lacks approval")
+    assert condition(status, "Loaded")["message"] == "lacks approval"
+
+
 def test_declaring_the_active_revision_again_ends_the_matter():
     rollout = rollout_status(Phase.ROLLED_BACK, reason="m__isvc-1 was declared again")
     status = told(rollout, endpoint_view(SERVING), revision="m__isvc-1")

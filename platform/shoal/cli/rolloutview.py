@@ -50,10 +50,12 @@ def whole(report: RolloutReport) -> Group:
     parts: list[RenderableType] = [_head(report)]
     if report.steps:
         parts += [Text(), _steps(report)]
-    parts += [Text(), _revisions(report)]
+    if report.revisions:
+        parts += [Text(), _revisions(report)]
     if report.checks:
         parts += [Text(), _checks(report)]
-    parts += [Text(), _timeline(report)]
+    if report.timeline:
+        parts += [Text(), _timeline(report)]
     if hint := _next(report):
         parts += [Text(), Text(hint, style="dim")]
     return Group(*parts)
@@ -197,8 +199,9 @@ def _value(check: CheckReport, value: float | None) -> str:
 
 def _timeline(report: RolloutReport) -> Text:
     text = Text("TIMELINE", style="dim")
+    begun = report.timeline[0].at  # a retried rollout started later than that
     for entry in report.timeline[-_MOST_ENTRIES:]:
-        text.append(f"\n {clock(entry.at)}  +{age(entry.at - report.started):<5} ", style="dim").append(entry.what)
+        text.append(f"\n {clock(entry.at)}  +{age(entry.at - begun):<5} ", style="dim").append(entry.what)
     return text
 
 

@@ -72,7 +72,7 @@ def read(document: Document, store: Store) -> Reading:
     stable = _wanted(service, model, store, plan_of(spec.rollout), note, document["spec"]["predictor"])
     canary = None
     if (entry := inferenceservice.parse_canary(service)) is not None:
-        by = f"{_ENTRY}{entry.predictor['name']}" + (f" by {note}" if note else "")
+        by = f"{_ENTRY}{entry.predictor['name']}" + (f" ({note})" if note else "")
         plan = entry_plan(spec.rollout, entry.percent)
         canary = _wanted(service, entry.model, store, plan, by, entry.predictor, stepwise=True)
         if canary.declaration.revision == stable.declaration.revision:

@@ -14,7 +14,7 @@ from typing import Any
 from shoal.controller.rolloutstatus import PROGRESSING, REFUSED, ROLLED_BACK, message_of, rollout_document
 from shoal.controller.times import seconds_of, timestamp
 from shoal.core.rollout.record import Phase
-from shoal.core.types import CopyState, EndpointView, Failure, ModelState, RevisionId, Transition
+from shoal.core.types import CopyState, EndpointView, Failure, FailureReason, ModelState, RevisionId, Transition
 from shoal.mesh.api import RolloutStatus
 from shoal.resources.choose import Chosen
 
@@ -186,7 +186,7 @@ def _standing(
     why = serves.reason or (view.active_model.state.value if current and view else Transition.IN_PROGRESS.value)
     message = serves.message
     if _held(declared, view, rollout):
-        why, message = Transition.BLOCKED_BY_FAILED_LOAD.value, _why_held(rollout)[:_MAX_MESSAGE]
+        why, message = Transition.BLOCKED_BY_FAILED_LOAD.value, _why_held(view, rollout)[:_MAX_MESSAGE]
     elif view is not None and view.transition is Transition.BLOCKED_BY_FAILED_LOAD:
         why, message = view.transition.value, view.failure.message[:_MAX_MESSAGE] if view.failure else ""
     return {"PredictorReady": serves, "Ready": serves, "Loaded": _Verdict(False, why, message)}
@@ -216,7 +216,11 @@ def _held(declared: Declared, view: EndpointView | None, rollout: RolloutStatus 
     return rollout.current.phase is Phase.ROLLED_BACK and rollout.current.target == declared.revision
 
 
-def _why_held(rollout: RolloutStatus | None) -> str:
+def _why_held(view: EndpointView | None, rollout: RolloutStatus | None) -> str:
+    """Why the target is not tried any more. What its package still lacks is told as it is now, not as it was then."""
+    failure = view.failure if view is not None else None
+    if failure is not None and failure.reason is FailureReason.EVIDENCE_MISSING:
+        return failure.message
     return message_of(rollout.current) if rollout is not None else ""
 
 
@@ -263,7 +267,7 @@ def _failure_info(declared: Declared, view: EndpointView | None, rollout: Rollou
             "time": None,
         }
     if rollout is not None and _held(declared, view, rollout):
-        return _rollback_info(view.failure if view is not None else None, rollout)
+        return _rollback_info(view, rollout)
     failure = view.failure if view is not None else None
     if view is None or failure is None:
         return None
@@ -277,12 +281,13 @@ def _failure_info(declared: Declared, view: EndpointView | None, rollout: Rollou
     return info if failure.pod is None else {"location": str(failure.pod), **info}
 
 
-def _rollback_info(failure: Failure | None, rollout: RolloutStatus) -> Document:
+def _rollback_info(view: EndpointView | None, rollout: RolloutStatus) -> Document:
     """Why a rollout was rolled back; where its target did not load, with the reason for that."""
     current = rollout.current
+    failure = view.failure if view is not None else None
     info = {
         "reason": failure.reason.value if failure is not None else ROLLED_BACK,
-        "message": message_of(current)[:_MAX_MESSAGE],
+        "message": _why_held(view, rollout)[:_MAX_MESSAGE],
         "modelRevisionName": str(current.target),
         "time": timestamp(current.ended) if current.ended else None,
     }
