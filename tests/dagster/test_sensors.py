@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from dagster_shoal.sensors.data import Fingerprints
 from dagster_shoal.sensors.metrics import Standing
 from dagster_shoal.sensors.mirror import standing
 from dagster_support import stump
-from shoal.client import RolloutReport, ShoalClient
+from shoal.client import RevisionReport, RolloutReport, ShoalClient
 from shoal.package import publish
 from shoal.package.build import build
 from shoal.package.keys import load_signing
@@ -283,6 +284,18 @@ def test_bounds_that_a_tick_cannot_have_are_refused(wrong: dict[str, Any]):
 @pytest.mark.parametrize("text", [None, "", "nonsense", '{"known": 3}', "[]"])
 def test_cursor_of_another_version_begins_anew(text: str | None):
     assert parsed(Fingerprints, text) == Fingerprints()
+
+
+def test_figures_of_a_rollout_are_believed_for_an_hour_after_it():
+    figures = RevisionReport(requests=900, errors=90, error_rate=0.1)
+    report = RolloutReport(name="a", id="a-1", phase="RolledBack", active="old", target="new", ended=100.0)
+    report = report.model_copy(update={"revisions": {"old": figures}})
+
+    def client(now: float) -> Any:
+        return SimpleNamespace(rollouts=lambda: [report.model_copy(update={"now": now})])
+
+    assert from_rollouts("error_rate")(client(3600.0)) == {"a": Reading(0.1, 900)}
+    assert from_rollouts("error_rate")(client(3701.0)) == {}
 
 
 def test_mirror_shows_changes_and_now_and_then_figures():

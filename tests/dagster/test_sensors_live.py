@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import yaml
 from dagster._core.storage.dagster_run import DagsterRun
 
 import dagster as dg
 from dagster_shoal import ShoalResource, build_model_assets
-from dagster_shoal.sensors import Decline, abandoned_rollout_sensors, drift_sensor, from_rollouts, rollout_mirror_sensor
+from dagster_shoal.sensors import (
+    Decline,
+    SourceError,
+    abandoned_rollout_sensors,
+    drift_sensor,
+    from_prometheus,
+    from_rollouts,
+    rollout_mirror_sensor,
+)
 from dagster_support import Traffic, definitions, run, stump
-from e2e_support import Cluster, eventually
+from e2e_support import Cluster, eventually, free_port
 from shoal.client import NotFound, ShoalClient
 
 pytestmark = pytest.mark.server
@@ -46,7 +60,7 @@ def manifest(predictor: dict[str, Any], **rollout: Any) -> dict[str, Any]:
 
 
 def test_rollouts_of_others_are_shown_and_lost_ones_are_stopped(
-    cluster: Cluster, published: list[dict[str, Any]], instance: dg.DagsterInstance
+    cluster: Cluster, published: list[dict[str, Any]], instance: dg.DagsterInstance, tmp_path: Path
 ):
     instance.add_dynamic_partitions("models", [NAME])
     shoal = ShoalResource(state_dir=str(cluster.root))
@@ -84,6 +98,13 @@ def test_rollouts_of_others_are_shown_and_lost_ones_are_stopped(
         assert isinstance(ask, dg.SensorResult)
         assert [request.partition_key for request in ask.run_requests or ()] == [NAME]
 
+        with prometheus(cluster, tmp_path) as url:
+            _live_figures_by_prometheus(url, client)
+        unread = drift_sensor(models, from_prometheus(url, "up", "up"), Decline(above=0.0))
+        skipped = unread(dg.build_sensor_context(instance=instance, resources={"shoal": shoal}))
+        assert isinstance(skipped, dg.SkipReason)
+        assert f"no figures: {url} does not answer" in str(skipped.skip_message)
+
         _lose_run(instance, shoal, report.id, "abort")
         assert client.rollout(NAME).phase == "RolledBack"
         observed, checked = look()
@@ -99,6 +120,58 @@ def test_rollouts_of_others_are_shown_and_lost_ones_are_stopped(
         made = [event for event in events if isinstance(event, dg.AssetMaterialization)]
         assert [event.partition for event in made] == [NAME]
         assert [event.passed for event in events if isinstance(event, dg.AssetCheckEvaluation)] == [True]
+
+
+ERRORS = "sum by (endpoint) (shoal_rollout_errors_total) / sum by (endpoint) (shoal_rollout_requests_total)"
+REQUESTS = "sum by (endpoint) (shoal_rollout_requests_total)"
+
+
+def _live_figures_by_prometheus(url: str, client: ShoalClient) -> None:
+    read = from_prometheus(url, ERRORS, REQUESTS)
+    reading = eventually(lambda: read(client).get(NAME), "Prometheus has the mesh's figures of the model", 30)
+    assert reading.value == 0.0
+    assert reading.samples >= 20
+    for query, label, says in (
+        ("sum by (", "endpoint", "query: .*unclosed left parenthesis"),
+        ("1", "endpoint", "query: gives a scalar, not one series a model"),
+        (ERRORS, "isvc", "query: no series has the label 'isvc'; its labels are endpoint"),
+    ):
+        with pytest.raises(SourceError, match=says):
+            from_prometheus(url, query, REQUESTS, label)(client)
+
+
+@contextlib.contextmanager
+def prometheus(cluster: Cluster, folder: Path) -> Iterator[str]:
+    """A Prometheus that scrapes the mesh through the Kubernetes API; its address."""
+    program = shutil.which("prometheus")
+    assert program, "prometheus: not found; on Debian it is in the package of that name"
+    kubeconfig = yaml.safe_load((cluster.root / "kubeconfig").read_text())
+    scrape = {
+        "job_name": "mesh",
+        "scheme": "https",
+        "tls_config": {"insecure_skip_verify": True},
+        "authorization": {"credentials": kubeconfig["users"][0]["user"]["token"]},
+        "metrics_path": "/api/v1/namespaces/modelmesh-serving/services/shoal-mesh:admin/proxy/metrics",
+        "static_configs": [{"targets": [kubeconfig["clusters"][0]["cluster"]["server"].removeprefix("https://")]}],
+    }
+    config, address = folder / "prometheus.yml", f"127.0.0.1:{free_port()}"
+    config.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": [scrape]}))
+    command = [program, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
+    output = (folder / "prometheus.log").open("w")
+    process = subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=output, stderr=output)
+
+    def ready() -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"http://{address}/-/ready", trust_env=False).is_success
+        return False
+
+    try:
+        eventually(ready, "Prometheus is ready", 30)
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait(10)
+        output.close()
 
 
 def _paused(client: ShoalClient) -> Any:

@@ -9,6 +9,7 @@ from dagster_shoal.sensors.data import new_data_sensor as new_data_sensor
 from dagster_shoal.sensors.drift import drift_sensor as drift_sensor
 from dagster_shoal.sensors.metrics import Decline as Decline
 from dagster_shoal.sensors.metrics import Reading as Reading
+from dagster_shoal.sensors.metrics import SourceError as SourceError
 from dagster_shoal.sensors.metrics import from_prometheus as from_prometheus
 from dagster_shoal.sensors.metrics import from_rollouts as from_rollouts
 from dagster_shoal.sensors.mirror import rollout_mirror_sensor as rollout_mirror_sensor

@@ -12,7 +12,7 @@ import dagster as dg
 from dagster_shoal.factory import ModelAssets
 from dagster_shoal.resource import ShoalResource
 from dagster_shoal.sensors.bounds import Bounds, in_turn, parsed
-from dagster_shoal.sensors.metrics import Decline, Source, Standing
+from dagster_shoal.sensors.metrics import Decline, Source, SourceError, Standing
 from dagster_shoal.sensors.targets import jobs_of, targets
 from shoal.client import ShoalError
 
@@ -60,7 +60,7 @@ def drift_sensor(
         try:
             with shoal.client() as client:
                 readings = source(client)
-        except (ShoalError, httpx.HTTPError) as error:
+        except (ShoalError, SourceError, httpx.HTTPError) as error:
             return dg.SkipReason(f"no figures: {error}")
         cursor, now = parsed(Standings, context.cursor), time.time()
         found = {target.model.name: target for target in targets(models, context.instance)}

@@ -15,6 +15,8 @@ from shoal.client import RolloutReport, ShoalClient
 Figure = Literal["error_rate", "p50_ms", "p90_ms", "p99_ms", "disagreement_rate"]
 _PROMETHEUS_SECONDS = 10.0
 _MAX_SERIES = 100_000
+_BELIEVED_SECONDS = 3600.0
+"""What was counted in a rollout that ended longer ago says nothing about now."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class Decline:
 def from_rollouts(figure: Figure) -> Source:
     """A figure of the serving revision, as the mesh saw it in the newest rollout. One request for all models.
 
-    The mesh counts while a rollout is under way. For figures of all day use `from_prometheus`.
+    The mesh counts while a rollout is under way, and what it counted is believed for an hour after that. For figures of
+    all day use `from_prometheus` with other metrics.
     """
 
     def read(client: ShoalClient) -> dict[str, Reading]:
@@ -90,6 +93,8 @@ def from_rollouts(figure: Figure) -> Source:
 
 
 def _of_report(report: RolloutReport, figure: Figure) -> Reading | None:
+    if report.ended is not None and report.now - report.ended > _BELIEVED_SECONDS:
+        return None
     serving = report.target if report.succeeded else report.active
     found = report.revisions.get(serving)
     value = getattr(found, figure) if found is not None else None
@@ -99,33 +104,61 @@ def _of_report(report: RolloutReport, figure: Figure) -> Reading | None:
 
 
 def from_prometheus(
-    url: str, query: str, samples: str, label: str = "isvc", *, seconds: float = _PROMETHEUS_SECONDS
+    url: str, query: str, samples: str, label: str = "endpoint", *, seconds: float = _PROMETHEUS_SECONDS
 ) -> Source:
     """Figures of all models by two instant queries, such as an error rate and the number of requests it is about.
+
+        from_prometheus(
+            "http://prometheus:9090",
+            "sum by (endpoint) (rate(shoal_rollout_errors_total[5m]))"
+            " / sum by (endpoint) (rate(shoal_rollout_requests_total[5m]))",
+            "sum by (endpoint) (increase(shoal_rollout_requests_total[5m]))",
+        )
+
+    Those are the mesh's own figures, which it has while a rollout is under way. For all of the day, query what model
+    servers, clients or jobs that compare answers with labels export.
 
     Args:
         url: of Prometheus, such as http://prometheus:9090.
         query: one series a model.
         samples: of how many requests, one series a model.
-        label: the label that names the InferenceService.
+        label: the label that names the InferenceService: `endpoint` in the mesh's metrics.
         seconds: longest wait for each query.
+
+    The source raises `SourceError` where Prometheus cannot be asked, or answers with series that have no such label.
     """
 
     def read(client: ShoalClient) -> dict[str, Reading]:
         with httpx.Client(base_url=url, timeout=seconds) as http:
-            values, counts = _ask(http, query, label), _ask(http, samples, label)
+            values, counts = _ask(http, "query", query, label), _ask(http, "samples", samples, label)
         return {name: Reading(value, int(counts[name])) for name, value in values.items() if _counted(counts, name)}
 
     return read
+
+
+class SourceError(Exception):
+    """There are no figures; the message says why."""
 
 
 def _counted(counts: Mapping[str, float], name: str) -> bool:
     return math.isfinite(counts.get(name, math.nan))
 
 
-def _ask(http: httpx.Client, query: str, label: str) -> dict[str, float]:
-    answer = http.get("/api/v1/query", params={"query": query})
-    answer.raise_for_status()
-    document: Mapping[str, Any] = answer.json()
-    series = document["data"]["result"][:_MAX_SERIES]
-    return {entry["metric"][label]: float(entry["value"][1]) for entry in series if label in entry["metric"]}
+def _ask(http: httpx.Client, field: str, query: str, label: str) -> dict[str, float]:
+    try:
+        answer = http.get("/api/v1/query", params={"query": query})
+        document: Mapping[str, Any] = answer.json()
+        failure = document.get("error", "")
+    except (httpx.HTTPError, ValueError, AttributeError) as error:
+        raise SourceError(f"{str(http.base_url).rstrip('/')} does not answer as Prometheus does: {error}") from None
+    if not answer.is_success:
+        raise SourceError(f"{field}: {failure or answer.status_code}")
+    data = document.get("data", {})
+    if data.get("resultType") != "vector":
+        raise SourceError(f"{field}: gives a {data.get('resultType')}, not one series a model; add `sum by ({label})`")
+    found: list[Mapping[str, Any]] = data["result"][:_MAX_SERIES]
+    labelled = [entry for entry in found if label in entry["metric"]]
+    if found and not labelled:
+        there = ", ".join(sorted(found[0]["metric"])) or "none at all"
+        raise SourceError(f"{field}: no series has the label {label!r}; its labels are {there}; change query or label")
+    return {entry["metric"][label]: float(entry["value"][1]) for entry in labelled}
