@@ -241,6 +241,7 @@ def storage_entries() -> str:
         "s3": storage.S3Storage,
         "http": storage.HTTPStorage,
         "pvc": storage.PVCStorage,
+        "local": storage.LocalStorage,
         "gcs (not served yet)": storage.GCSStorage,
         "azure (not served yet)": storage.AzureStorage,
     }

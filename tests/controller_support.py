@@ -141,6 +141,11 @@ class RecordingMesh:
         self.views[name] = view
         self._changed.put_nowait(frozenset({name}))
 
+    def lose(self, name: str) -> None:
+        """The endpoint is gone, whoever removed it."""
+        del self.views[name]
+        self._changed.put_nowait(frozenset({name}))
+
     def set_samples(self, read: SampleReader) -> None:
         self.samples = read
 

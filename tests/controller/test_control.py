@@ -6,7 +6,7 @@ import pytest
 
 from controller_support import endpoint_view, eventually, load_failure, model_view
 from resources_support import example, isvc, model, runtime
-from shoal.controller.kube import DEPLOYMENT, EVENT, ISVC, POD, RUNTIME, SERVICE, KubeError
+from shoal.controller.kube import DEPLOYMENT, EVENT, ISVC, POD, RUNTIME, SECRET, SERVICE, KubeError
 from shoal.controller.status import condition
 from shoal.core.types import ModelState, Unplaceable
 from shoal.resources.builtin import builtin_runtime
@@ -51,6 +51,20 @@ async def test_settings_without_effect_are_told(bench):
     told = await eventually(lambda: _told(bench, "SettingWithoutEffect"))
     assert (told["type"], told["involvedObject"]["kind"]) == ("Warning", "ConfigMap")
     assert told["message"].startswith("payloadProcessors has no effect: ")
+
+
+async def test_wrong_storage_entries_are_told(bench):
+    await bench.control()
+    entries = {"good": '{"type": "pvc", "name": "c"}', "bad": '{"type": "s3", "bukcet": "b"}'}
+    secret = {"metadata": {"name": "storage-config", "namespace": "modelmesh-serving"}, "stringData": entries}
+    await bench.apply(SECRET, {"apiVersion": "v1", "kind": "Secret"} | secret)
+
+    async def told():
+        return [event for event in await bench.list(EVENT) if event["involvedObject"]["kind"] == "Secret"]
+
+    (event,) = await eventually(told)
+    assert (event["type"], event["reason"]) == ("Warning", "InvalidStorageEntry")
+    assert event["message"] == "bad.bukcet: unknown field; did you mean 'bucket'?"
 
 
 async def test_an_inferenceservice_goes_from_declared_to_ready(bench):
@@ -205,6 +219,24 @@ async def test_a_taken_name_is_told(bench):
     status = await eventually(_status(bench, "m", _ready("False", "InvalidPredictorSpec")))
     assert "in use by another owner" in condition(status, "Ready")["message"]
     assert status["modelStatus"]["transitionStatus"] == "InvalidSpec"
+
+
+@pytest.mark.parametrize("how", ["removed", "led elsewhere"])
+async def test_an_endpoint_changed_by_others_is_declared_again(bench, how):
+    await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
+    await bench.control()
+    await bench.apply(ISVC, isvc("m"))
+    await eventually(_status(bench, "m", _ready("False", "Pending")))
+    assert bench.mesh.calls.count("declare m") == 1
+    if how == "removed":
+        bench.mesh.lose("m")
+    else:
+        bench.mesh.show("m", endpoint_view(model_view("other", ModelState.LOADED)))
+
+    async def declared_again():
+        return bench.mesh.calls.count("declare m") > 1
+
+    await eventually(declared_again)
 
 
 async def test_the_missing_annotation_and_the_wrong_namespace_are_told(bench):

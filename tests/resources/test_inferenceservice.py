@@ -90,7 +90,7 @@ def test_only_unknown_fields_are_marked_as_such():
         (
             isvc(predictor=model(storageUri="hf://org/model")),
             "spec.predictor.model.storageUri: storage of scheme 'hf' is not supported; "
-            "use pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or https://HOST/PATH",
+            "use pvc://CLAIM/PATH, s3://BUCKET/PATH or https://HOST/PATH",
         ),
         (
             isvc(predictor=model(storage={"path": "../../etc/passwd"})),

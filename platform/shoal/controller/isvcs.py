@@ -101,7 +101,8 @@ class IsvcReconciler:
         sign = (metadata.get("uid"), metadata.get("generation"), annotations, self._store.epoch)
         before = self._known.get(name)
         due = before is not None and before.again is not None and before.again <= self._clock()
-        if before is not None and before.sign == sign and not due:
+        strayed = before is not None and self._strayed(name, before.reading)
+        if before is not None and before.sign == sign and not due and not strayed:
             return before.reading.declared
         reading = await self._gated(name, read(document, self._store))
         declared, again = reading.declared, None
@@ -109,7 +110,7 @@ class IsvcReconciler:
             await self._mesh.undeclare(name)
         elif reading.stable is not None:
             try:
-                serving = await hand_over(self._mesh, reading, before.reading if before else None)
+                serving = await hand_over(self._mesh, reading, before.reading if before and not strayed else None)
             except NameTakenError:
                 # Not remembered: the name may become free without any change of this object.
                 message = f"the name {name!r} is in use by another owner (an alias set through mmesh.ModelMesh)"
@@ -128,6 +129,15 @@ class IsvcReconciler:
             reading = replace(before.reading, declared=declared)
         self._remember(name, _Known(sign, reading, again))
         return declared
+
+    def _strayed(self, name: str, reading: Reading) -> bool:
+        """Whether a client of `mmesh.ModelMesh` removed the declared endpoint, or let it lead elsewhere."""
+        declared = [wanted.declaration.revision for wanted in reading.wanted]
+        view = self._mesh.endpoint(name)
+        strayed = bool(declared) and (view is None or view.target not in declared)
+        if strayed:
+            _LOG.warning("endpoint %s was changed through mmesh.ModelMesh: declaring its InferenceService again", name)
+        return strayed
 
     async def _gated(self, name: str, reading: Reading) -> Reading:
         """The same with models held back that lack evidence."""

@@ -90,6 +90,8 @@ class Controller:
                 self._tell_settings(document)
         elif resource is SECRET and name == self.store.config.storage_secret_name:
             self._all_runtimes()
+            if document is not None:
+                self._tell_storage(document)
 
     def _tell_settings(self, document: Document) -> None:
         """Events on the ConfigMap for what is wrong in it, or changes nothing."""
@@ -98,6 +100,12 @@ class Controller:
         for message in without_effect(document):
             _LOG.warning("ConfigMap %s: %s", document["metadata"]["name"], message)
             self.recorder.tell(document, "Warning", "SettingWithoutEffect", message)
+
+    def _tell_storage(self, document: Document) -> None:
+        """Events on the storage Secret for entries that are wrong; models that use others do not suffer."""
+        for problem in self.store.storage_problems():
+            _LOG.warning("Secret %s: %s", document["metadata"]["name"], problem)
+            self.recorder.tell(document, "Warning", "InvalidStorageEntry", str(problem))
 
     def begin(self) -> None:
         """Everything that was declared at the start is known: look at all of it, also at what is no more."""

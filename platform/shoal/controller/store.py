@@ -9,7 +9,7 @@ from typing import Any
 from shoal.controller.kube import CLUSTER_RUNTIME, CONFIG_MAP, ISVC, POD, RUNTIME, SECRET, Document, Resource
 from shoal.resources.choose import Chosen, NoRuntime, Requirements, choose, visible
 from shoal.resources.evidence import TRUSTED_KEYS
-from shoal.resources.problems import InvalidManifest
+from shoal.resources.problems import FieldProblem, InvalidManifest
 from shoal.resources.runtimerules import parse as parse_runtime
 from shoal.resources.servingruntime import ServingRuntime
 from shoal.resources.settings import FACTORY_CONFIG, USER_CONFIG, ModelServingConfig, config_from
@@ -70,11 +70,15 @@ class Store:
 
     def storage_entries(self) -> dict[str, Storage]:
         """Usable entries of the storage Secret. They hold secrets."""
+        return self._storage()[0]
+
+    def storage_problems(self) -> list[FieldProblem]:
+        """What is wrong with the other entries; values are never quoted."""
+        return self._storage()[1]
+
+    def _storage(self) -> tuple[dict[str, Storage], list[FieldProblem]]:
         secret: Mapping[str, Any] = self.get(SECRET, self.config.storage_secret_name) or {}
-        entries, problems = entries_of(secret)
-        for problem in problems:
-            _LOG.warning("Secret %s: %s", self.config.storage_secret_name, problem)
-        return entries
+        return entries_of(secret)
 
     def claims(self) -> tuple[str, ...]:
         """PersistentVolumeClaims that entries of the storage Secret name."""

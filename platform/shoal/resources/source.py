@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from shoal.resources.problems import FieldProblem
 
 _AZURE_HOST = ".blob.core.windows.net"
-_SCHEMES = "pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or https://HOST/PATH"
+_SCHEMES = "pvc://CLAIM/PATH, s3://BUCKET/PATH or https://HOST/PATH"
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,13 @@ class PVCStorage(_Entry):
     name: str | None = None
 
 
-Storage: TypeAlias = S3Storage | GCSStorage | AzureStorage | HTTPStorage | PVCStorage
+class LocalStorage(_Entry):
+    """A directory of the pod."""
+
+    path: str | None = None
+
+
+Storage: TypeAlias = S3Storage | GCSStorage | AzureStorage | HTTPStorage | PVCStorage | LocalStorage
 
 _TYPES: dict[str, type[Storage]] = {
     "s3": S3Storage,
@@ -81,6 +87,7 @@ _TYPES: dict[str, type[Storage]] = {
     "azure": AzureStorage,
     "http": HTTPStorage,
     "pvc": PVCStorage,
+    "local": LocalStorage,
 }
 _TOGETHER = {
     "s3": (("access_key_id", "secret_access_key"),),
@@ -109,12 +116,14 @@ def parse_entry(key: str, text: str) -> Storage:
         raise InvalidManifest(
             what, [FieldProblem(f"{key}.type", "is missing or not known", f"use {', '.join(_TYPES)}")]
         )
+    incomplete = _incomplete(key, kind, document)
     try:
         entry: Storage = read(_TYPES[kind], document, what=what)
     except InvalidManifest as error:
-        raise InvalidManifest(what, [_without_value(key, problem) for problem in error.problems]) from None
-    if problems := _incomplete(key, kind, document):
-        raise InvalidManifest(what, problems)
+        wrong = [_without_value(key, problem) for problem in error.problems]
+        raise InvalidManifest(what, wrong + incomplete) from None
+    if incomplete:
+        raise InvalidManifest(what, incomplete)
     return entry
 
 
