@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from e2e_models import train_failing, train_numbered, train_refusing
-from e2e_rollouts import rollout_status
-from e2e_support import Cluster, running, service
+from e2e_rollouts import revisions_asked, rollout_status
+from e2e_support import Cluster, eventually, running, service
 from e2e_traffic import Subject, Traffic
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -35,6 +36,20 @@ CANARY = """\
     checks:
     - {name: errors, metric: errorRate, max: 0.02, minSamples: 50}
     warmUp: {requests: 0}
+"""
+SHADOW = """\
+  rollout:
+    strategy: shadow
+    shadow: {percent: 20, duration: 30s, then: pause}
+    checks:
+    - {name: flips, metric: disagreementRate, max: 0.05, minSamples: 80}
+    - {name: drift, metric: scoreDrift, max: 0.9, minSamples: 80}
+"""
+PREVIEW = """\
+  rollout:
+    strategy: blueGreen
+    checks:
+    - {name: errors, metric: errorRate, maxIncrease: 0.01, minSamples: 2}
 """
 LONG = """\
   rollout:
@@ -100,6 +115,17 @@ def ended(cluster: Cluster, rollout: str, timeout: float = 60.0) -> dict[str, An
         time.sleep(0.1)
 
 
+def until_paused(cluster: Cluster, rollout: str) -> dict[str, Any]:
+    """The rollout once it waits for someone."""
+
+    def paused() -> dict[str, Any] | None:
+        found = status(cluster)
+        assert (found["id"], found["ended"]) == (rollout, None)
+        return found if found["phase"] == "Paused" else None
+
+    return cast("dict[str, Any]", eventually(paused, "it waits for someone"))
+
+
 @asynccontextmanager
 async def traffic_to(cluster: Cluster, subject: Subject) -> AsyncIterator[Traffic]:
     """Requests at the rate of the test, until the end of the block."""
@@ -163,9 +189,7 @@ async def test_weights_are_what_was_declared(rolling: Cluster, subject: Subject,
     subject.newest = version
     active = subject.oldest
     rollout = await asyncio.to_thread(declare, rolling, path, LONG.replace("WEIGHT", str(weight)))
-    while (found := await asyncio.to_thread(status, rolling))["phase"] != "Paused":
-        assert found["id"] == rollout
-        await asyncio.sleep(0.1)
+    await asyncio.to_thread(until_paused, rolling, rollout)
     await asyncio.sleep(0.5)
     before = subject.counts.copy()
     async with traffic_to(rolling, subject):
@@ -177,6 +201,57 @@ async def test_weights_are_what_was_declared(rolling: Cluster, subject: Subject,
     assert abs(seen[version] - total * share) < 4 * spread + 2, f"{seen[version]} of {total} for {weight}%"
     rolling.must("rollout", "abort", "rolled", "--reason", "measured")
     subject.newest = active
+
+
+async def test_a_shadow_answers_nobody_and_is_sent_back_if_it_disagrees(rolling: Cluster, subject: Subject):
+    volume = rolling.root / "pvcs" / "rolled"
+    shutil.copy(volume / f"v{subject.oldest}.joblib", volume / "same.joblib")
+    other = train(rolling, subject, 97)
+    async with traffic_to(rolling, subject) as traffic:  # an answer of another revision is a failure
+        rollout = await asyncio.to_thread(declare, rolling, "same.joblib", SHADOW)
+        paused = await asyncio.to_thread(until_paused, rolling, rollout)
+        await asyncio.to_thread(rolling.must, "rollout", "abort", "rolled", "--reason", "compared")
+        rollout = await asyncio.to_thread(declare, rolling, other, SHADOW)
+        report = await asyncio.to_thread(ended, rolling, rollout)
+        assert traffic.answered > 0
+    seen = paused["revisions"][paused["target"]]
+    assert seen["compared"] >= 80
+    assert seen["disagreed"] == 0
+    assert {check["name"]: check["verdict"] for check in paused["checks"]} == {"flips": "Pass", "drift": "Pass"}
+    assert report["phase"] == "RolledBack"
+    assert report["reason"].startswith("check flips failed: ")
+    seen = report["revisions"][report["target"]]
+    assert seen["disagreed"] == seen["compared"] > 0
+    assert subject.counts[97] == 0
+    metrics = rolling.admin("/metrics").decode()
+    assert (
+        f'shoal_rollout_disagreements_total{{endpoint="rolled",revision="{report["target"]}",role="target"}}' in metrics
+    )
+
+
+async def test_a_preview_answers_only_who_asks_for_it_until_it_takes_over(rolling: Cluster, subject: Subject):
+    path = train(rolling, subject, 98)
+    async with traffic_to(rolling, subject):
+        rollout = await asyncio.to_thread(declare, rolling, path, PREVIEW)
+        paused = await asyncio.to_thread(until_paused, rolling, rollout)
+        active, target = paused["active"], paused["target"]
+        always = await asyncio.to_thread(revisions_asked, rolling, "rolled", x_shoal_canary="always")
+        never = await asyncio.to_thread(revisions_asked, rolling, "rolled", x_shoal_canary="never")
+        named = await asyncio.to_thread(revisions_asked, rolling, "rolled", mm_revision=target)
+        assert (always, never, named) == ({target}, {active}, {target})
+        await asyncio.sleep(1.5)
+        before = await asyncio.to_thread(status, rolling)
+        subject.newest = 98
+        await asyncio.to_thread(rolling.must, "rollout", "resume", "rolled", "--reason", "looks right")
+        report = await asyncio.to_thread(ended, rolling, rollout)
+        await asyncio.sleep(1)
+    assert before["phase"] == "Paused"
+    assert before["revisions"][active]["requests"] > 100, "what users get is measured beside the preview"
+    assert before["revisions"][target]["requests"] == 2
+    assert before["checks"][0]["verdict"] == "Pass"
+    assert report["phase"] == "Succeeded"
+    assert subject.counts[98] > 0
+    subject.oldest = 98
 
 
 def test_undo_goes_back_at_once(rolling: Cluster, subject: Subject):
