@@ -280,7 +280,7 @@ def test_limits_are_kept(tmp_path, monkeypatch):
     with pytest.raises(InvalidPackage, match="has 4 files; at most 3"):
         make_package(tmp_path / "many", {f"{number}.joblib": b"x" for number in range(4)})
     monkeypatch.setattr("shoal.package.build.MAX_PAYLOAD_BYTES", 10)
-    with pytest.raises(InvalidPackage, match="more than 10 bytes"):
+    with pytest.raises(InvalidPackage, match="has 12 bytes; at most 10"):
         make_package(tmp_path / "large", {"a.joblib": b"x" * 6, "b.joblib": b"x" * 6})
     deep = "/".join(["d"] * 40) + "/model.joblib"
     with pytest.raises(InvalidPackage, match="nested deeper"):
@@ -297,6 +297,24 @@ def test_sources_without_a_model_are_refused(tmp_path, source):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidPackage, match=r"does not exist|empty is empty; name the folder"):
         build(tmp_path / source, tmp_path / "package")
+
+
+def test_packages_are_not_packaged_again(tmp_path, package):
+    with pytest.raises(InvalidPackage, match="is a package already; publish it"):
+        build(tmp_path / "package", tmp_path / "again", format="sklearn")
+    with pytest.raises(InvalidPackage, match="within the model's folder"):
+        build(tmp_path / "source", tmp_path / "source" / "package", format="sklearn")
+    assert not (tmp_path / "source" / "package").exists()
+
+
+def test_models_that_are_too_large_are_refused_before_they_are_copied(tmp_path, monkeypatch):
+    monkeypatch.setattr("shoal.package.build._copy_file", None)
+    with (tmp_path / "model.joblib").open("wb") as file:
+        file.write(b"x")
+        file.truncate(201 * 1024**3)
+    with pytest.raises(InvalidPackage, match="at most 214748364800 are allowed"):
+        build(tmp_path / "model.joblib", tmp_path / "package")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.joblib"]
 
 
 def test_manifests_are_read_strictly(tmp_path, package):

@@ -49,7 +49,7 @@ def test_a_package_goes_from_file_to_store(run, built, tmp_path):
     assert shown["evidence"]["scan"]["signer"].endswith("signing.pub")
     assert "signed by" in run("verify", place).out
     again = run("publish", built, "-m", "digits", "--to", tmp_path / "store")
-    assert "was published before, nothing changed" in again.err
+    assert "was published before, its content stays" in again.err
 
 
 def test_the_card_shows_what_people_ask_for(run, built):
@@ -65,6 +65,15 @@ def test_what_a_model_was_trained_with_is_kept(run, tmp_path):
     shown = json.loads(run("inspect", tmp_path / "built", "-o", "json").out)
     assert shown["about"]["environment"] == {"scikit-learn": "1.6.1", "numpy": "2.1"}
     assert "cannot be read" in run("build", tmp_path / "digits.joblib", "x", "--requirements", "none", code=1).err
+
+
+def test_what_others_wrote_is_no_command_to_the_terminal(run, tmp_path):
+    (tmp_path / "digits.joblib").write_bytes(pickle.dumps({"weights": [1]}))
+    run("build", tmp_path / "digits.joblib", tmp_path / "built", "--owner", "Ada\x1b[2J")
+    run("attest", tmp_path / "built", "approval", "--summary", "\x1b]0;title\x07")
+    card = run("inspect", tmp_path / "built").out
+    assert "\x1b" not in card
+    assert "Ada\\x1b[2J" in card
 
 
 def test_the_card_shows_the_whole_digest(run, built, monkeypatch):
@@ -134,6 +143,11 @@ def test_keys_are_made_once(run, tmp_path):
         (("verify", "nowhere", "--trust", "nokey"), 1, "there is no package"),
         (("build", "nowhere", "out"), 1, "does not exist"),
         (("publish", "nowhere", "-m", "m", "--to", "x"), 1, "there is no package"),
+        (
+            ("publish", "pvc://claim/m/0a1b2c3d4e5f", "-m", "m"),
+            2,
+            "published already; name the directory that was built",
+        ),
         (("publish", "nowhere", "-m", "m", "--key", "nokey"), 1, "nokey cannot be read"),
     ],
 )

@@ -96,7 +96,7 @@ def _files(package: Package) -> RenderableType:
     table = Table("file", "size", "sha256", box=None, header_style="dim", padding=(0, 2, 0, 0))
     files = sorted(package.content.files.items())
     for path, file in files[:_MOST_FILES]:
-        table.add_row(Text(path), size(file.size), file.sha256[:12])
+        table.add_row(_plain(path), size(file.size), file.sha256[:12])
     if len(files) > _MOST_FILES:
         table.add_row(f"and {len(files) - _MOST_FILES} more", "", "")
     return table
@@ -110,7 +110,7 @@ def _tensors(package: Package) -> RenderableType:
         sides = [("input", signature.inputs), ("output", signature.outputs)]
     for side, tensors in sides:
         for tensor in tensors[:_MOST_FILES]:
-            table.add_row(side, Text(tensor.name), tensor.datatype, Text(str(tensor.shape)))
+            table.add_row(side, _plain(tensor.name), tensor.datatype, Text(str(tensor.shape)))
     return table
 
 
@@ -121,10 +121,15 @@ def _evidence(package: Package, trusted: TrustedKeys) -> RenderableType:
     table.add_row("signature", Text("signed", "green") if signer else "", signer or "", Text(why))
     for name, item in sorted(items.items()):
         result = Text("passed", "green") if item.statement.passed else Text("failed", "red")
-        table.add_row(name, result, item.signer or "an unknown key", Text(item.statement.summary))
+        table.add_row(name, result, item.signer or "an unknown key", _plain(item.statement.summary))
     for problem in wrong:
-        table.add_row("", Text("broken", "red"), "", Text(problem))
+        table.add_row("", Text("broken", "red"), "", _plain(problem))
     return table
+
+
+def _plain(text: str) -> Text:
+    """Text of others, without what terminals would take for commands."""
+    return Text("".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text))
 
 
 def _grid(rows: dict[str, str]) -> RenderableType:
@@ -132,5 +137,5 @@ def _grid(rows: dict[str, str]) -> RenderableType:
     grid.add_column()
     grid.add_column(overflow="fold")
     for name, value in rows.items():
-        grid.add_row(Text(name, "dim"), Text(value))
+        grid.add_row(Text(name, "dim"), _plain(value))
     return grid

@@ -141,6 +141,8 @@ def publish_package(access: Access, directory: Path, wishes: Publication, output
         CliError: it is unsafe, or cannot be published.
     """
     with explained():
+        if str(directory).startswith(("pvc:/", "s3:/")):
+            raise UsageProblem(f"{directory} is published already; name the directory that was built")
         key = signing_key(access, wishes.key) if wishes.sign else None
         package = open_directory(directory.absolute())
         model_name(wishes.model)
@@ -272,7 +274,7 @@ def _tell(done: Published, output: Output) -> None:
     if output in (Output.JSON, Output.YAML):
         show(as_json(document) if output is Output.JSON else as_yaml(document))
         return
-    how = "published" if done.created else "was published before, nothing changed"
+    how = "published" if done.created else "was published before, its content stays"
     note(f"{done.model} {done.digest[:12]}: {how} ({done.uri.removesuffix('/model')})")
     if not done.address.parameters:
         note("to serve it, publish to pvc://CLAIM or s3://BUCKET, or copy it there")

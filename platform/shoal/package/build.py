@@ -68,6 +68,8 @@ def build(
     """
     if output.exists() or output.is_symlink():
         raise InvalidPackage(f"{output} exists already; choose another, or remove it")
+    if source.is_dir() and output.absolute().is_relative_to(source.absolute()):
+        raise InvalidPackage(f"{output} is within the model's folder; build the package beside it")
     model = _examine(source, format)
     about = _completed(about or About(created=now()), model)
     signature = signature or model.signature or (_shape_of(samples) if samples else None)
@@ -113,6 +115,8 @@ def _examine(source: Path, wanted: str | None) -> _Model:
         raise InvalidPackage(f"{source} does not exist")
     if source.is_dir() and (source / MLMODEL).is_file():
         return _examine_mlflow(source, wanted)
+    if source.is_dir() and (source / MANIFEST).is_file():
+        raise InvalidPackage(f"{source} is a package already; publish it, or build one of its {PAYLOAD} folder")
     found = wanted or format_of(source)
     files = dict(_files_below(source)) if source.is_dir() else {uniform_name(source): source}
     if not files:
@@ -169,6 +173,8 @@ def _files_below(top: Path, prefix: str = "", depth: int = 0) -> Iterator[tuple[
 def _copy(files: Mapping[str, Path], payload: Path) -> dict[str, FileRef]:
     if len(files) > MAX_FILES:
         raise InvalidPackage(f"the model has {len(files)} files; at most {MAX_FILES} are allowed")
+    if (size := sum(source.lstat().st_size for source in files.values())) > MAX_PAYLOAD_BYTES:
+        raise InvalidPackage(f"the model has {size} bytes; at most {MAX_PAYLOAD_BYTES} are allowed")
     copied: dict[str, FileRef] = {}
     left = MAX_PAYLOAD_BYTES
     for name, source in files.items():
