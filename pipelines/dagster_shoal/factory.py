@@ -23,6 +23,7 @@ from dagster_shoal.publishing import model_package, published_model
 from dagster_shoal.rolling import rollout
 from dagster_shoal.stages import Layout, Stage, find_model
 from dagster_shoal.steps import Pipeline
+from dagster_shoal.strategy import sound
 from dagster_shoal.training import trained_model, training_data, validated_model
 from dagster_shoal.translator import ShoalProps, ShoalTranslator
 from dagster_shoal.verifying import serving_endpoint
@@ -67,8 +68,13 @@ def build_model_assets(
         kinds: model formats to show icons of, where `models` is a function.
 
     Raises:
-        ValueError: two models have one name, or `assets` is asked of a function.
+        ValueError: two models have one name, `assets` is asked of a function, or the form's defaults contradict
+            each other.
     """
+    try:
+        sound(rollout_form)
+    except ValueError as error:
+        raise ValueError(f"rollout_form: {error}") from None
     translator = translator or ShoalTranslator()
     if callable(models):
         if layout == "assets":

@@ -5,6 +5,7 @@ Nothing here knows Dagster, so these functions are tested and used without it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+_NAME_RULE = "use lower-case letters, digits and '-', start with a letter, at most 63 characters"
 
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 """Named arrays with one row a request: inputs or outputs of a model as the Open Inference Protocol names them."""
@@ -191,6 +195,9 @@ class ModelDefinition:
     """Let inputs and outputs change in ways that break callers of the serving revision."""
 
     def __post_init__(self) -> None:
+        for field_name, value in (("name", self.name), ("endpoint", self.service)):
+            if not _NAME.fullmatch(value):
+                raise ValueError(f"{field_name}: {value!r} names no InferenceService; {_NAME_RULE}")
         if unknown := set(self.gates) - set(GATES):
             raise ValueError(f"gates: {sorted(unknown)} are none; use {', '.join(GATES)}")
         if not 1 <= self.samples <= 1000:

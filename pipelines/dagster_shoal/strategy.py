@@ -40,6 +40,16 @@ def rollout_spec(config: RolloutConfig, requires: Sequence[str]) -> dict[str, An
     return spec
 
 
+def sound(form: type[RolloutConfig]) -> type[RolloutConfig]:
+    """The form, whose defaults do not contradict each other.
+
+    Raises:
+        ValueError: as `rollout_spec`, for a run that changes nothing in it.
+    """
+    rollout_spec(form(), ())
+    return form
+
+
 def _canary_steps(config: RolloutConfig) -> list[dict[str, Any]]:
     weights = config.weights
     if not weights and not config.approval:

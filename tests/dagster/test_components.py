@@ -115,6 +115,10 @@ def test_each_way_of_training(training: dict[str, Any], kind: type):
         ({"metric_gates": [{"metric": "auc"}]}, "threshold"),
         ({"gates": ["astrology"]}, "gates"),
         ({"schedule": {"cron": "daily"}}, "5: minute hour day"),
+        ({"rollout": {"weights": [50, 10]}}, "rollout.weights: [50.0, 10.0] must rise"),
+        ({"rollout": {"strategy": "immediate", "approval": True}}, "rollout.approval: "),
+        ({"name": "My Model!"}, "name: 'My Model!' names no InferenceService; use lower-case letters"),
+        ({"endpoint": "Bad_Name"}, "endpoint: 'Bad_Name'"),
     ],
 )
 def test_mistakes_are_named(change: dict[str, Any], says: str):

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import dagster as dg
-from dagster_shoal import MODELS, LocalModelStore, ShoalProps, ShoalResource, ShoalTranslator, Stage
+from dagster_shoal import MODELS, LocalModelStore, ShoalProps, ShoalResource, ShoalTranslator, Stage, rollout_form
 from dagster_shoal.factory import build_model_assets, build_model_definitions
 from dagster_shoal.stages import MODEL_TAG
 from dagster_support import definitions, run, stump
@@ -169,6 +169,18 @@ def test_bounds_hold_before_anything_is_done(state_dir: Path, instance: dg.Dagst
 def test_two_models_of_one_name_are_refused():
     with pytest.raises(ValueError, match="names must differ"):
         build_model_assets([stump("a"), stump("a")])
+
+
+def test_names_that_no_endpoint_can_have_are_refused():
+    for name in ("Upper", "under_score", "", "9lives", "a" * 64, "ends-"):
+        with pytest.raises(ValueError, match=f"name: {name!r} names no InferenceService"):
+            stump(name)
+    stump("a" * 63)
+
+
+def test_a_form_whose_defaults_contradict_each_other_is_refused():
+    with pytest.raises(ValueError, match=r"rollout_form: weights: .* must rise"):
+        build_model_assets([stump()], rollout_form=rollout_form(weights=[50.0, 10.0]))
 
 
 def test_keys_by_model_need_the_list_of_models():

@@ -12,6 +12,7 @@ from dagster import ResolutionContext
 from dagster_shoal.config import RolloutConfig, rollout_form
 from dagster_shoal.model import Budget, DataGate, MetricGate
 from dagster_shoal.resource import ShoalResource
+from dagster_shoal.strategy import sound
 
 T = TypeVar("T")
 _STRICT = ConfigDict(extra="forbid")
@@ -57,7 +58,10 @@ def validated(kind: type[T] | Any, value: Any, field: str) -> T:
 def _rollout(context: ResolutionContext, value: Any) -> type[RolloutConfig]:
     given: Mapping[str, Any] = plain(context, value)
     checked: BaseModel = validated(RolloutForm, given, "rollout")
-    return rollout_form(**checked.model_dump(exclude_unset=True))
+    try:
+        return sound(rollout_form(**checked.model_dump(exclude_unset=True)))
+    except ValueError as error:
+        raise ValueError(f"rollout.{error}") from None
 
 
 def _shoal(context: ResolutionContext, value: Any) -> ShoalResource:
