@@ -76,6 +76,21 @@ def test_json_patches_that_do_not_fit_are_refused(operations, code: int) -> None
     assert refused.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("operation", "why"),
+    [
+        ({"op": "remove", "path": "/absent"}, "no field 'absent' to remove"),
+        ({"op": "replace", "path": "/absent", "value": 1}, "no field 'absent' to replace"),
+        ({"op": "test", "path": "/absent/deep", "value": 1}, "no field 'absent'"),
+        ({"op": "remove", "path": "/l/3"}, "no item '3' in a list of 1"),
+    ],
+)
+def test_json_patches_that_do_not_fit_are_explained(operation, why: str) -> None:
+    with pytest.raises(ApiError) as refused:
+        merge.json_patch({"a": 1, "l": [1]}, [operation])
+    assert refused.value.details["causes"][0]["message"] == why
+
+
 def test_strategic_merge_merges_containers_by_name() -> None:
     spec = {"containers": [{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}, {"name": "b"}]}
     patch = {"containers": [{"name": "a", "env": [{"name": "Y", "value": "2"}]}, {"name": "b", "$patch": "delete"}]}

@@ -60,6 +60,15 @@ def test_a_directory_of_manifests_and_one_that_is_refused(running: Path, tmp_pat
     assert shoal("delete", "-f", str(tmp_path), state_dir=running).code == 0
 
 
+def test_apply_shows_the_apis_warnings(running: Path):
+    document = yaml.safe_load(SERVICE.format(name="warned"))
+    document["spec"]["explainer"] = {}
+    done = shoal("apply", "-f", "-", state_dir=running, stdin=yaml.safe_dump(document))
+    assert (done.code, done.out) == (0, "inferenceservice.serving.kserve.io/warned created\n")
+    assert done.err == "warning: spec.explainer: has no effect in ModelMesh mode\n"
+    assert shoal("delete", "isvc", "warned", state_dir=running).code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -262,6 +262,13 @@ def test_unknown_models_routes_and_methods(cluster: Cluster, digits: str, method
         assert answer.headers.get("allow") or answer.json()["error"]
 
 
+def test_what_the_model_server_does_not_find_is_told_in_its_words(cluster: Cluster, digits: str):
+    path = f"/v2/models/{digits}/versions/7/infer"
+    answer = httpx.post(cluster.rest + path, content=v2_form(PIXELS), timeout=30)
+    assert answer.status_code == 404
+    assert answer.json()["error"].endswith("with version 7 not found")
+
+
 def test_headers_that_are_too_large(cluster: Cluster, digits: str):
     answer = post(cluster, digits, tensor(), x_huge="x" * 200_000)
     assert 400 <= answer.status_code < 500

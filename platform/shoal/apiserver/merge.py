@@ -46,7 +46,7 @@ def json_patch(document: Any, operations: Any) -> Any:
         try:
             result, size = _operate(result, operation)
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise _unfit(index, operation, str(error).strip("'")) from None
+            raise _unfit(index, operation, _reason(error)) from None
         copied += size
         if copied > MAX_COPIED_BYTES:
             raise bad_request(f"the copy operations of a JSON patch may not copy more than {MAX_COPIED_BYTES} bytes")
@@ -138,6 +138,14 @@ def _replace(document: Any, path: list[str], value: Any) -> Any:
         raise KeyError(f"no field {at!r} to replace")
     parent[at] = value
     return document
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case KeyError(args=(str(said),)):  # As text it is in quotes, and a plain lookup's is only the key.
+            return said if said.startswith("no field") else f"no field {said!r}"
+        case _:
+            return str(error)
 
 
 def _unfit(index: int, operation: dict[str, Any], why: str) -> ApiError:

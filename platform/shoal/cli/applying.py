@@ -9,7 +9,7 @@ from shoal.cli.errors import CliError
 from shoal.cli.kinds import by_manifest
 from shoal.cli.manifests import read_manifests
 from shoal.cli.output import note, show
-from shoal.cluster.api import APPLY_PATCH, KubeClient, Object, Resource
+from shoal.cluster.api import APPLY_PATCH, KubeClient, Object, Resource, warnings_of
 from shoal.cluster.errors import ApiError
 
 _MANAGER = "shoal"
@@ -54,13 +54,16 @@ async def _apply(client: KubeClient, resource: Resource, namespace: str, manifes
     if resource.namespaced:
         manifest = {**manifest, "metadata": {**metadata, "namespace": inside}}
     before = await client.get(resource, inside, metadata["name"])
-    after = await client.json(
+    response = await client.request(
         "PATCH",
         resource.path(inside, metadata["name"]),
         params={"fieldManager": _MANAGER, "force": "true", "fieldValidation": "Strict"},
         body=manifest,
         content_type=APPLY_PATCH,
     )
+    for warning in warnings_of(response):
+        note(f"warning: {warning}")
+    after: Object = response.json()
     if before is None:
         return "created"
     return "configured" if _declared(before) != _declared(after) else "unchanged"

@@ -199,7 +199,8 @@ class Progress:
             f"API    export KUBECONFIG={self._settings.layout.kubeconfig}\n\n"
             f"[dim]next:[/]  shoal apply -f isvc.yaml{where}\n"
             f"       shoal wait isvc NAME --for Loaded{where}\n"
-            f"       shoal top{where}      [dim]and to end:[/] shoal down{where}"
+            f"       shoal top{where}\n"
+            f"[dim]end:[/]   shoal down{where}"
         )
         return Panel.fit(text, title="Shoal is ready", border_style="green")
 

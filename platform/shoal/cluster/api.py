@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from shoal.cluster.errors import ApiError, ApiUnreachableError
 Object: TypeAlias = dict[str, Any]
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
+_WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
+_ESCAPED = re.compile(r"\\(.)")
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
 
@@ -217,6 +220,12 @@ class KubeClient:
         return ApiUnreachableError(
             f"the Kubernetes API at {self.server} does not answer ({error or type(error).__name__})"
         )
+
+
+def warnings_of(response: httpx.Response) -> list[str]:
+    """What the server remarks on a request it accepted (headers `Warning: 299 - "text"`)."""
+    texts = (text for header in response.headers.get_list("Warning") for text in _WARNING.findall(header))
+    return [_ESCAPED.sub(r"\1", text) for text in texts]
 
 
 def api_error(code: int, content: bytes) -> ApiError:

@@ -217,7 +217,7 @@ class RestActivator:
         except httpx.TransportError as error:
             raise PodUnreachableError(f"pod {forward.pod}: {error or type(error).__name__}") from error
         if answer.status_code == 404:
-            own = RequestError(grpc.StatusCode.NOT_FOUND, answer.text[:1000])
+            own = RequestError(grpc.StatusCode.NOT_FOUND, _said(answer))
             raise CopyGoneError(f"pod {forward.pod} does not have {forward.revision}", own)
         # httpx has undone the content encoding.
         headers = {
@@ -259,6 +259,15 @@ def _tensor(tensor: Any) -> dict[str, Any]:
     document = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
     parameters = parameters_of(tensor.parameters)
     return document | ({"parameters": parameters} if parameters else {})
+
+
+def _said(answer: httpx.Response) -> str:
+    """The message of a model server's error, whether or not it is the protocol's `{"error": ...}`."""
+    try:
+        error = answer.json()["error"]
+    except (ValueError, LookupError, TypeError):
+        error = None
+    return (error if isinstance(error, str) else answer.text)[:1000]
 
 
 async def _grpc(link: PodLink, forward: Forward, method: str, request: Any, timeout: float) -> Any:
