@@ -13,7 +13,7 @@ import typer
 
 from cli_support import shoal
 from shoal.cli.main import app, run
-from shoal.cli.paths import default_state_dir
+from shoal.statedir import state_dir
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -111,9 +111,10 @@ def test_wrong_manifests_are_named(
 def test_state_directories(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.delenv("SHOAL_STATE_DIR", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert default_state_dir() == tmp_path / "shoal"
+    assert state_dir() == tmp_path / "shoal"
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_state_dir() == tmp_path / ".local" / "state" / "shoal"
+    assert state_dir() == tmp_path / ".local" / "state" / "shoal"
     monkeypatch.setenv("SHOAL_STATE_DIR", "/elsewhere")
-    assert default_state_dir() == Path("/elsewhere")
+    assert state_dir() == Path("/elsewhere")
+    assert state_dir("~/here") == tmp_path / "here"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from shoal import statedir
 from shoal.cli.errors import CliError
-from shoal.cli.paths import default_state_dir
 from shoal.cluster.api import Credentials, KubeClient, Object, Resource, read_kubeconfig
 from shoal.cluster.errors import ApiError, ApiUnreachableError, ClusterError
 from shoal.cluster.layout import Layout
@@ -69,8 +69,7 @@ def target(
     state_dir: Path | None, namespace: str, kubeconfig: Path | None = None, context: str | None = None
 ) -> Target:
     """The target that options of a command name."""
-    chosen = state_dir.expanduser().absolute() if state_dir else default_state_dir()
-    return Target(chosen, namespace, kubeconfig, context)
+    return Target(statedir.state_dir(state_dir), namespace, kubeconfig, context)
 
 
 def foreign_credentials(kubeconfig: Path | None, context: str | None) -> Credentials:

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.panel import Panel
 
+from shoal import statedir
 from shoal.cli.errors import CliError, TimedOut, UsageProblem
 from shoal.cli.output import note, show, table
-from shoal.cli.paths import default_state_dir
 from shoal.cluster import lock
 from shoal.cluster.errors import AlreadyRunningError, ClusterError
 from shoal.cluster.layout import Layout
@@ -63,7 +63,7 @@ def start(state_dir: Path | None, wishes: Wishes, *, detach: bool) -> None:
     Raises:
         CliError: it cannot start.
     """
-    root = state_dir.expanduser().absolute() if state_dir else default_state_dir()
+    root = statedir.state_dir(state_dir)
     settings = settings_for(root, wishes)
     try:
         require_model_server()
@@ -192,7 +192,7 @@ class Progress:
         self._console.print(f"{sign} {text} [dim]{time.monotonic() - self._begin:.1f} s[/]")
 
     def _panel(self, report: Report) -> Panel:
-        where = "" if self._settings.state_dir == default_state_dir() else f" --state-dir {self._settings.state_dir}"
+        where = "" if self._settings.state_dir == statedir.state_dir() else f" --state-dir {self._settings.state_dir}"
         text = (
             f"gRPC   {report.addresses.grpc}\n"
             f"REST   {report.addresses.rest}\n"
@@ -213,7 +213,7 @@ def stop(state_dir: Path | None, timeout: float) -> None:
     """
     from shoal.cluster.process import end_leftovers
 
-    root = state_dir.expanduser().absolute() if state_dir else default_state_dir()
+    root = statedir.state_dir(state_dir)
     layout = Layout(root)
     pid = lock.holder(layout.lock)
     if pid is None:
@@ -256,7 +256,7 @@ def show_status(state_dir: Path | None) -> None:
     Raises:
         CliError: it is not ready.
     """
-    root = state_dir.expanduser().absolute() if state_dir else default_state_dir()
+    root = statedir.state_dir(state_dir)
     layout = Layout(root)
     report = read_report(layout.status)
     if lock.holder(layout.lock) is None:
@@ -281,7 +281,7 @@ def print_kubeconfig(state_dir: Path | None) -> None:
     Raises:
         CliError: no cluster was started there.
     """
-    root = state_dir.expanduser().absolute() if state_dir else default_state_dir()
+    root = statedir.state_dir(state_dir)
     try:
         show(Layout(root).kubeconfig.read_text().rstrip())
     except FileNotFoundError:

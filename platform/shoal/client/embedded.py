@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from shoal.statedir import state_dir
 
-def state_dir(path: str | Path | None) -> Path:
-    """The one given, else as the command line chooses: `SHOAL_STATE_DIR`, or one per user."""
-    if path is not None:
-        return Path(path).expanduser().absolute()
-    if chosen := os.environ.get("SHOAL_STATE_DIR"):
-        return Path(chosen).expanduser().absolute()
-    home = os.environ.get("XDG_STATE_HOME")
-    return ((Path(home) if home else Path.home() / ".local" / "state") / "shoal").absolute()
+__all__ = ["gateway_of", "state_dir"]
 
 
 def gateway_of(root: Path) -> str:
