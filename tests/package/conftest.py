@@ -7,7 +7,8 @@ import pytest
 from package_support import make_package, trust
 from runtime_storage_support import s3_server
 from shoal.package.keys import generate_keys, load_signing
-from shoal.package.stores import LocalStore, open_s3
+from shoal.package.stores import LocalStore
+from shoal.package.stores.s3 import open_s3
 
 
 @pytest.fixture(scope="session")

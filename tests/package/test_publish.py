@@ -116,13 +116,35 @@ def test_many_publishers_at_once_make_one_package(store, directory, package, key
     assert verification.sound, verification.problems
 
 
-def test_a_file_that_changed_since_it_was_built_is_not_published(store, directory, key):
-    (directory / "model" / "model.joblib").write_bytes(b"something else")
+def test_bytes_that_changed_since_they_were_packed_are_not_published(store, directory, key):
+    path = directory / "model" / "model.joblib"
+    path.write_bytes(path.read_bytes()[::-1])
     with pytest.raises(TamperedPackage, match="signs other files"):
         publish(directory, store, "digits", key=key)
     with pytest.raises(TamperedPackage, match="changed after the package was built"):
         publish(directory, store, "digits")
-    assert find(store, "digits") == []
+    assert store.files("", 10) == []
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize(
+    ("name", "data", "problem"),
+    [
+        ("model/model.joblib", b"", "changed after the package was built; build it again"),
+        ("model/model.joblib", None, "is missing; build the package again"),
+        ("samples.json", b"same", "changed after the package was built; build it again"),
+        ("model/more.txt", b"x", "was added after the package was built; remove it"),
+    ],
+)
+def test_nothing_is_sent_of_a_package_that_was_changed(store, directory, key, signed, name, data, problem):
+    path = directory / name
+    if data is None:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes().swapcase() if data == b"same" else data)
+    with pytest.raises(TamperedPackage, match=problem):
+        publish(directory, store, "digits", key=key if signed else None)
+    assert store.files("", 10) == []
 
 
 def test_another_package_under_the_same_short_digest_is_refused(local, directory, package):

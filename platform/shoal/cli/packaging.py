@@ -24,7 +24,7 @@ from shoal.package.names import model_name
 from shoal.package.package import Package, open_directory
 from shoal.package.policy import Policy
 from shoal.package.predictor import predictor_for
-from shoal.package.publish import Published, publish
+from shoal.package.publish import Published, publish, require_whole
 from shoal.package.samples import load_samples
 from shoal.package.scan import EVIDENCE_NAME, Report, counted, scan
 from shoal.package.stores import LocalStore, Store
@@ -146,6 +146,7 @@ def publish_package(access: Access, directory: Path, wishes: Publication, output
         key = signing_key(access, wishes.key) if wishes.sign else None
         package = open_directory(directory.absolute())
         model_name(wishes.model)
+        require_whole(package, read=False)
         store = open_store(access, wishes.to)
         if wishes.scan:
             report = _scanned(package, wishes.allow, allow_code=wishes.allow_code)

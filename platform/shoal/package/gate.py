@@ -26,7 +26,6 @@ from shoal.package.names import (
 from shoal.package.package import Package, open_package
 from shoal.package.stores.local import LocalStore
 from shoal.package.stores.protocol import Entry, Store
-from shoal.package.stores.s3 import open_s3
 from shoal.package.verify import payload_problems, signature_of
 from shoal.resources.source import ModelSource
 from shoal.resources.storage import PVCStorage, S3Storage, Storage
@@ -158,6 +157,9 @@ def _bucket(source: ModelSource, entry: S3Storage, key: str) -> Store:
         raise InvalidPackage("storage.parameters.endpoint_url may not differ from that of its entry")
     if not endpoint or not bucket:
         raise InvalidPackage(f"storage-config entry {key!r} lacks {'bucket' if endpoint else 'endpoint_url'}")
+    # Imports minio, which the mesh shall not wait for at its start.
+    from shoal.package.stores.s3 import open_s3
+
     return open_s3(
         endpoint,
         bucket,

@@ -25,6 +25,7 @@ from shoal.package.names import (
     MAX_FILES,
     MAX_SIGNATURE_BYTES,
     PAYLOAD,
+    SAMPLES,
     SIGNATURE,
     folder_of,
     model_name,
@@ -32,6 +33,7 @@ from shoal.package.names import (
 from shoal.package.package import Package, open_directory, published
 from shoal.package.signing import covers, seal, sign_payload
 from shoal.package.stores.protocol import Address, Store
+from shoal.package.verify import hash_of
 
 _UPLOADS: Final = 4
 """Files sent at a time."""
@@ -74,6 +76,7 @@ def publish(directory: Path, store: Store, model: str, *, key: SigningKey | None
     """
     package = open_directory(directory)
     folder = folder_of(model_name(model), package.digest)
+    require_whole(package, read=key is None)
     evidence = _evidence(package, model)
     signature = sign_payload(directory / PAYLOAD, key) if key else None
     if key and signature:
@@ -91,6 +94,32 @@ def publish(directory: Path, store: Store, model: str, *, key: SigningKey | None
             raise InvalidPackage(f"{folder} was removed while it was published; publish again")
         _add(store, folder, evidence, None if _signed(present) else signature, package, key)
     return _result(store, package, model, created=created)
+
+
+def require_whole(package: Package, *, read: bool) -> None:
+    """Refuse a built package whose files are not those it was built of, before anything of it is sent.
+
+    Args:
+        read: compare the model's bytes too, not only names and sizes; signing it does that as well.
+
+    Raises:
+        TamperedPackage: a file was added, removed or changed.
+        InvalidPackage: one was replaced by a link.
+    """
+    payload = package.payload()
+    there = {entry.path: entry.size for entry in package.store.files(package.folder, 2 * MAX_FILES + MAX_EVIDENCE)}
+    for name, expected in payload.items():
+        path = package.path(name)
+        if path not in there:
+            raise TamperedPackage(f"{path} is missing; build the package again")
+        same = there[path] == expected.size
+        if same and (read or name == SAMPLES):
+            same = hash_of(package.store, path) == expected.sha256
+        if not same:
+            raise TamperedPackage(f"{path} changed after the package was built; build it again")
+    for path in there.keys() - {package.path(name) for name in payload}:
+        if path.startswith(package.path(f"{PAYLOAD}/")):
+            raise TamperedPackage(f"{path} was added after the package was built; remove it, or build it again")
 
 
 def published_as(package: Package, model: str) -> Published:

@@ -114,7 +114,7 @@ class S3Store:
 
     def upload(self, path: str, source: Path, expected: FileRef) -> None:
         """See `Store.upload`."""
-        with open_plain(source) as file:
+        with _opened(source) as file:
             checked = _Checked(file, source, expected)
             checked.require_size()
             with self._translated(path):
@@ -215,6 +215,13 @@ def open_s3(
         raise InvalidPackage(f"the store's endpoint or region is malformed: {error}") from None
     client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
     return S3Store(client, bucket, prefix=prefix, key=key, http=pool)
+
+
+def _opened(source: Path) -> BinaryIO:
+    try:
+        return open_plain(source)
+    except OSError as error:
+        raise InvalidPackage(f"{source} cannot be read: {error.strerror}") from None
 
 
 class _Checked:
