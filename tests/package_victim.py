@@ -19,7 +19,8 @@ import model_signing.signing  # noqa: F401 - so that no child spends its life im
 from shoal.package.keys import TrustedKeys, load_public, load_signing
 from shoal.package.package import find, open_directory
 from shoal.package.publish import publish
-from shoal.package.stores import LocalStore, open_s3
+from shoal.package.stores import LocalStore
+from shoal.package.stores.s3 import open_s3
 from shoal.package.verify import verify
 
 

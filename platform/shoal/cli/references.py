@@ -16,7 +16,8 @@ from shoal.package.errors import PackageError
 from shoal.package.keys import PRIVATE, PUBLIC, SigningKey, TrustedKeys, load_public, load_signing
 from shoal.package.names import PAYLOAD, model_name
 from shoal.package.package import Package, open_directory, published
-from shoal.package.stores import LocalStore, Store, open_s3
+from shoal.package.stores import LocalStore, Store
+from shoal.package.stores.s3 import open_s3
 from shoal.resources.storage import S3Storage, entries_of
 
 STORAGE_SECRET = "storage-config"

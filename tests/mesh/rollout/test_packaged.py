@@ -3,6 +3,8 @@
 import hashlib
 import json
 import struct
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +15,8 @@ from shoal.mesh.rollout.packaged import PackagedSamples, source_of
 from shoal.package.manifest import About, Content, FileRef, compose
 from shoal.package.publish import publish
 from shoal.package.samples import samples_of
-from shoal.package.stores import LocalStore, open_s3
+from shoal.package.stores import LocalStore
+from shoal.package.stores.s3 import open_s3
 from shoal.resources.revision import model_key
 from shoal.resources.source import ModelSource
 from shoal.resources.storage import parse_entry
@@ -102,3 +105,8 @@ async def test_samples_that_were_changed_are_not_used(tmp_path, samples):
 @pytest.mark.parametrize("key", ["", "no JSON", "[]", '{"storage_key": 7, "storage_params": []}'])
 def test_keys_of_other_clients_are_read_as_far_as_they_go(key):
     assert source_of(ModelInfo("rt:x", "p", key)) == ModelSource("", path="p")
+
+
+def test_the_mesh_starts_without_the_client_of_buckets():
+    code = "import sys, shoal.controller.main; sys.exit('minio' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
