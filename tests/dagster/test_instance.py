@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 import yaml
-from dagster._config import validate_config
+from dagster._config import process_config, resolve_to_config_type, validate_config
 from dagster._core.instance.config import dagster_instance_config_schema
 
 import dagster as dg
@@ -16,6 +17,7 @@ import dagster_shoal
 ROOT = Path(__file__).parents[2]
 LOCAL = Path(dagster_shoal.__file__).parent / "local" / "dagster.yaml"
 SHARED = ROOT / "pipelines" / "instance" / "dagster.yaml"
+IN_A_CLUSTER = ROOT / "examples" / "dagster" / "kubernetes" / "dagster.yaml"
 
 
 def config(path: Path) -> dict[str, Any]:
@@ -38,6 +40,20 @@ def test_one_run_a_model_fast_dequeue_and_no_slot_held_by_the_dead(path: Path):
     assert found["run_coordinator"]["config"]["dequeue_interval_seconds"] == 1
     assert found["run_monitoring"]["free_slots_after_run_end_seconds"] > 0
     assert found.get("run_retries", {}).get("retry_on_asset_or_op_failure", False) is False
+
+
+@pytest.mark.parametrize("path", [SHARED, IN_A_CLUSTER], ids=["shared", "in a cluster"])
+def test_postgres_is_reached_by_a_driver_that_is_installed(path: Path, monkeypatch: pytest.MonkeyPatch):
+    storage = pytest.importorskip("dagster_postgres").DagsterPostgresStorage
+    given = config(path)["storage"]["postgres"]
+    for variable in (value["env"] for value in given["postgres_db"].values() if isinstance(value, dict)):
+        monkeypatch.setenv(variable, "some")
+    found = process_config(resolve_to_config_type(storage.config_type()), given)
+    assert found.success, found.errors
+    from dagster_postgres.utils import pg_url_from_config
+
+    engine = sqlalchemy.create_engine(pg_url_from_config(found.value or {}))
+    assert engine.driver == "psycopg2"
 
 
 def test_the_local_one_starts(tmp_path: Path):
