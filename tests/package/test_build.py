@@ -125,6 +125,24 @@ def test_flavours(tmp_path, flavour, file, model_format):
     assert len(package.content.files) == (3 if model_format == "mlflow" else 1)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_a_model_as_mlflow_saves_it_today_is_packaged_as_a_whole(tmp_path, monkeypatch):
+    """Its own default for scikit-learn is a file that only it reads."""
+    monkeypatch.chdir(tmp_path)
+    import mlflow.sklearn
+    from sklearn.dummy import DummyClassifier
+
+    model = DummyClassifier().fit([[0.0], [1.0]], [0, 1])
+    mlflow.sklearn.save_model(model, str(tmp_path / "m"), pip_requirements=["scikit-learn==1.6"])
+    package = build(tmp_path / "m", tmp_path / "package")
+    assert package.content.format == "mlflow"
+    assert {"MLmodel", "model.skops"} <= package.content.files.keys()
+    assert package.about.environment["scikit-learn"] == "1.6"
+    options = {"serialization_format": "pickle", "pip_requirements": []}
+    mlflow.sklearn.save_model(model, str(tmp_path / "p"), **options)
+    assert build(tmp_path / "p", tmp_path / "pickled").content.format == "sklearn"
+
+
 def test_an_mlflow_model_can_be_packaged_as_a_whole_with_its_columns(tmp_path):
     package = build(mlflow(tmp_path / "m", inputs=COLUMNS), tmp_path / "package", format="mlflow")
     assert sorted(package.content.files) == ["MLmodel", "model.pkl", "requirements.txt"]

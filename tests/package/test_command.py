@@ -9,6 +9,7 @@ import yaml
 from package_support import SAMPLES
 from shoal.cli import main
 from shoal.package.keys import ensure_keys
+from shoal.package.publish import publish
 from shoal.package.stores import LocalStore
 
 
@@ -65,6 +66,16 @@ def test_what_a_model_was_trained_with_is_kept(run, tmp_path):
     shown = json.loads(run("inspect", tmp_path / "built", "-o", "json").out)
     assert shown["about"]["environment"] == {"scikit-learn": "1.6.1", "numpy": "2.1"}
     assert "cannot be read" in run("build", tmp_path / "digits.joblib", "x", "--requirements", "none", code=1).err
+
+
+def test_what_is_published_is_named_beside_what_is_not(run, built, tmp_path):
+    (tmp_path / "state" / "pvcs" / "packages").mkdir(parents=True)
+    digest = json.loads(run("inspect", built, "-o", "json").out)["digest"][:12]
+    publish(built, LocalStore(tmp_path / "state" / "pvcs" / "packages"), "digits")
+    said = run("inspect", "pvc://packages/digits/0a1b2c3d4e5f", code=1).err
+    assert "there is no package at digits/0a1b2c3d4e5f" in said
+    assert f"published of digits: {digest}" in said
+    assert "published of other: nothing" in run("verify", "pvc://packages/other/0a1b2c3d4e5f", code=1).err
 
 
 def test_what_others_wrote_is_no_command_to_the_terminal(run, tmp_path):

@@ -81,7 +81,7 @@ def build(
 @app.command()
 def inspect(
     package: Reference,
-    output: Annotated[Output, typer.Option("--output", "-o", help="table or json.")] = Output.TABLE,
+    output: Annotated[Output, typer.Option("--output", "-o", help="table, yaml or json.")] = Output.TABLE,
     storage_key: StorageKey = None,
     trust: Annotated[list[Path] | None, typer.Option("--trust", metavar="FILE", help="Public keys to trust.")] = None,
     namespace: Namespace = NAMESPACE,

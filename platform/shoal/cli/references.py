@@ -12,15 +12,16 @@ from urllib.parse import unquote, urlsplit
 from shoal.cli import session
 from shoal.cli.errors import CliError, UsageProblem
 from shoal.cluster.api import SECRETS
-from shoal.package.errors import PackageError
+from shoal.package.errors import PackageError, PackageNotFound
 from shoal.package.keys import PRIVATE, PUBLIC, SigningKey, TrustedKeys, load_public, load_signing
-from shoal.package.names import PAYLOAD, model_name
-from shoal.package.package import Package, open_directory, published
+from shoal.package.names import DIGEST_CHARACTERS, PAYLOAD, model_name
+from shoal.package.package import Package, find, open_directory, published
 from shoal.package.stores import LocalStore, Store
 from shoal.package.stores.s3 import open_s3
 from shoal.resources.storage import S3Storage, entries_of
 
 STORAGE_SECRET = "storage-config"
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,11 @@ def find_package(access: Access, where: str) -> tuple[Package, str]:
         raise UsageProblem(f"{where} names no package; write {scheme}://{place}/MODEL/DIGEST")
     *prefix, model, digest = parts
     store = open_store(access, f"{scheme}://{place}/{'/'.join(prefix)}")
-    return published(store, model_name(model), digest), model
+    try:
+        return published(store, model_name(model), digest), model
+    except PackageNotFound as error:
+        there = [package.digest[:DIGEST_CHARACTERS] for package in find(store, model)[-_MOST_NAMED:]]
+        raise CliError(f"{error}; published of {model}: {', '.join(there) or 'nothing'}") from None
 
 
 def claim_directory(access: Access, claim: str) -> Path:
