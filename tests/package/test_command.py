@@ -154,6 +154,7 @@ def test_keys_are_made_once(run, tmp_path):
         (("verify", "nowhere", "--trust", "nokey"), 1, "there is no package"),
         (("build", "nowhere", "out"), 1, "does not exist"),
         (("publish", "nowhere", "-m", "m", "--to", "x"), 1, "there is no package"),
+        (("publish", "built", "-m", "m", "--to", ""), 2, "no place for packages; name a directory"),
         (
             ("publish", "pvc://claim/m/0a1b2c3d4e5f", "-m", "m"),
             2,
@@ -162,9 +163,18 @@ def test_keys_are_made_once(run, tmp_path):
         (("publish", "nowhere", "-m", "m", "--key", "nokey"), 1, "nokey cannot be read"),
     ],
 )
+@pytest.mark.usefixtures("built")
 def test_mistakes_are_explained(run, tmp_path, monkeypatch, arguments, code, problem):
     monkeypatch.chdir(tmp_path)
     assert problem in run(*arguments, code=code).err
+
+
+def test_what_is_found_out_cannot_be_said(run, built):
+    for name in ("scan", "signature"):
+        said = run("attest", built, name, "--failed", "--summary", "no", "--metric", "a=1", "--model", "m", code=2).err
+        assert f"{name} is found out, not said: leave out --failed, --summary, --metric, --model" in said
+    assert not (built / "evidence").exists()
+    assert not (built / "model.sig").exists()
 
 
 def test_numbers_are_checked(run, built, tmp_path):

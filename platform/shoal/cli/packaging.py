@@ -166,6 +166,8 @@ def attest_package(access: Access, where: str, wishes: Attestation) -> None:
     Raises:
         CliError: there is no such package, or the key cannot be used.
     """
+    if wishes.name in (EVIDENCE_NAME, evidence.SIGNATURE_EVIDENCE):
+        _require_nothing_said(wishes)
     with explained():
         package, model = find_package(access, where)
         key = signing_key(access, wishes.key)
@@ -203,6 +205,17 @@ def make_keys(directory: Path) -> None:
         "to trust it in a namespace: kubectl -n modelmesh-serving patch configmap shoal-trusted-keys --type merge "
         f'-p "$(jq -Rs \'{{data: {{"NAME": .}}}}\' {pair.public})"'
     )
+
+
+def _require_nothing_said(wishes: Attestation) -> None:
+    said = {
+        "--failed": not wishes.passed,
+        "--summary": wishes.summary,
+        "--metric": wishes.metrics,
+        "--model": wishes.model,
+    }
+    if given := [option for option, value in said.items() if value]:
+        raise UsageProblem(f"{wishes.name} is found out, not said: leave out {', '.join(given)}")
 
 
 def _statement(package: Package, wishes: Attestation) -> evidence.Statement:

@@ -50,7 +50,7 @@ def open_store(access: Access, where: str) -> Store:
     """
     scheme, place, prefix = _parts(where)
     match scheme:
-        case "":
+        case "" if place:
             return LocalStore(Path(place).absolute())
         case "pvc":
             return LocalStore(claim_directory(access, place), claim=place, prefix=prefix)
