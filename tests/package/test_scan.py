@@ -18,7 +18,7 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
-from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -304,7 +304,9 @@ def test_names_in_files_of_skops_are_held_against_the_list(tmp_path, schema, nam
 def test_models_that_skops_wrote_pass(tmp_path, models):
     from skops.io import dumps
 
-    for number, model in enumerate([*models[:3], *models[4:6]]):
+    images, labels = load_digits(return_X_y=True)
+    histograms = HistGradientBoostingClassifier(max_iter=1).fit(images[:100], labels[:100])
+    for number, model in enumerate([*models[:3], *models[4:6], histograms]):
         found = report_on(tmp_path / str(number), dumps(model), "model.skops", "mlflow")
         assert found.passed, found.summary
         assert any(name.startswith("sklearn.") for name in found.globals)

@@ -44,6 +44,7 @@ _EXACT: Final[dict[str, str]] = {
     "numpy.ma.core": "MaskedArray _mareconstruct",
     "numpy.random": "RandomState Generator",
     "numpy.random.mtrand": "RandomState",
+    "numpy.random._generator": "Generator",
     "numpy.random._mt19937": "MT19937",
     "numpy.random._pcg64": "PCG64",
     "numpy.random._philox": "Philox",
