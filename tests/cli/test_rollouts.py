@@ -126,7 +126,7 @@ def test_watching_a_rollout_that_is_rolled_back_fails(models: Path):
     begun = until_paused(models, "aborted")
     code, out, err = rollout(models, "undo", "aborted")
     assert code == 0, err
-    assert f"aborted declares {paused['target']} again, which serves everything; {begun['id']} stays rolled back" in out
+    assert f"aborted declares {paused['target']} again, which serves everything; {begun['id']} is rolled back" in out
 
 
 @pytest.mark.parametrize(

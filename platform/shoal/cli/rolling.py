@@ -90,7 +90,7 @@ def go_back(target: Target, name: str, to: str | None, *, by: str, reason: str, 
     with _client(target) as client:
         report = client.undo(_plain(name), to, by=by or _user(), reason=reason)
     if report.phase == "RolledBack" and not as_json:  # there was nothing to roll out
-        show(f"{report.name} declares {report.active} again, which serves everything; {report.id} stays rolled back")
+        show(f"{report.name} declares {report.active} again, which serves everything; {report.id} is rolled back")
     else:
         _outcome(report, as_json=as_json)
 
