@@ -143,7 +143,11 @@ def judge_signature(draft: Draft, key: SigningKey, trusted: TrustedKeys) -> Verd
         signer = covers(sign_payload(draft.package / PAYLOAD, key), package.content.files, trusted)
     except PackageError as error:
         return judged("signature", [str(error)], "")
-    return judged("signature", [], f"{len(package.content.files)} files, signed by key {signer.id[:12]}")
+    return judged("signature", [], f"{_files(len(package.content.files))}, signed by key {signer.id[:12]}")
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'' if count == 1 else 's'}"
 
 
 def publish(draft: Draft, model: ModelDefinition, verdicts: Iterable[Verdict], store: ModelStore) -> Published:

@@ -104,6 +104,32 @@ def test_each_way_of_training(training: dict[str, Any], kind: type):
             assert trainer.path == "/defs/fraud/model.joblib"
 
 
+def test_texts_that_look_like_numbers_stay_texts(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("THREADS", "4")
+    pod = {"type": "pod", "image": "train:1", "pod_spec": {"containers": [{"resources": {"limits": {"cpu": "2"}}}]}}
+    script = {"type": "script", "command": ["train", "--depth", "3"], "env": {"A": "1", "B": "{{ env.THREADS }}"}}
+    with loaded(ShoalModelComponent, {**MODEL, "code_version": "1.10", "format_version": "1", "training": script}) as (
+        component,
+        _,
+    ):
+        assert (component.code_version, component.format_version) == ("1.10", "1")
+        trainer = component.training.trainer(Path("/"))
+        assert (trainer.command, trainer.env) == (["train", "--depth", "3"], {"A": "1", "B": "4"})
+    with loaded(ShoalModelComponent, {**MODEL, "training": pod}) as (component, _):
+        assert component.training.trainer(Path("/")).pod_spec == pod["pod_spec"]
+    monkeypatch.setenv("KEY", "0123456789")
+    store = {
+        "type": "s3",
+        "endpoint": "http://127.0.0.1:1",
+        "bucket": "2026",
+        "access_key": "12",
+        "secret_key": "{{ env.KEY }}",
+    }
+    with loaded(ShoalClusterComponent, {"store": store}) as (cluster, _):
+        assert (cluster.store.bucket, cluster.store.access_key) == ("2026", "12")
+        assert cluster.store.secret_key == "0123456789"
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

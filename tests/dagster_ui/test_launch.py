@@ -15,7 +15,7 @@ import yaml
 import dagster as dg
 from dagster_shoal.__main__ import main, options_of
 from dagster_shoal.local.home import LaunchError, configure, owned, settle
-from dagster_shoal.local.launch import port_for
+from dagster_shoal.local.launch import Launch, Options, port_for
 from dagster_shoal.local.processes import MARK, Part, end, end_leftovers
 from dagster_ui_support import Stack, listens_on, marked
 from e2e_support import eventually
@@ -142,6 +142,19 @@ def test_runs_that_ended_with_their_machine_are_closed_by_the_next_launch(tmp_pa
         assert "run it again" in instance.all_logs(run.run_id)[-1].message
         assert instance.get_dynamic_partitions("models") == ["digits"]
         assert settle(tmp_path, "models", []) == 0, "a run that has ended stays as it is"
+
+
+def test_it_links_to_jobs_that_there_are(tmp_path: Path):
+    said: list[str] = []
+    launch = Launch(Options(state_dir=tmp_path, location="ours"), said.append)
+    launch.options.home.mkdir()
+    launch._ui, launch._jobs = "http://ui", {"fraud__retrain", "fraud__rollout"}
+    launch._ready()
+    launch._jobs |= {"retrain", "rollout"}
+    launch._ready()
+    assert "http://ui/locations/ours/jobs\n" in said[0]
+    assert "/jobs/retrain" not in said[0]
+    assert "http://ui/locations/ours/jobs/retrain\n" in said[1]
 
 
 @pytest.mark.server

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 import dagster as dg
 from dagster import ResolutionContext
-from dagster_shoal.components.forms import ClusterChoice, validated
+from dagster_shoal.components.forms import STRICT, ClusterChoice, plain, validated
 from dagster_shoal.components.scaffolders import ClusterScaffolder
 from dagster_shoal.jobs import build_steering_jobs
 from dagster_shoal.notifications import Webhook, notification_sensors
@@ -23,7 +23,7 @@ _STORES: dict[str, type[ModelStore]] = {"local": LocalModelStore, "s3": S3ModelS
 def _store_form(kind: type[BaseModel], name: str, word: str) -> Any:
     fields: dict[str, Any] = {key: (field.annotation, field) for key, field in kind.model_fields.items()}
     fields["type"] = (Literal[word], ...)
-    return create_model(name, __config__=ConfigDict(extra="forbid"), __doc__=kind.__doc__, **fields)
+    return create_model(name, __config__=STRICT, __doc__=kind.__doc__, **fields)
 
 
 _LOCAL = _store_form(LocalModelStore, "LocalStoreForm", "local")
@@ -31,9 +31,9 @@ _S3 = _store_form(S3ModelStore, "S3StoreForm", "s3")
 
 
 def _store(context: ResolutionContext, value: Any) -> ModelStore:
-    given = context.resolve_value(value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value)
-    validated(Annotated[_LOCAL | _S3, Field(discriminator="type")], given, "store")
-    return _STORES[given["type"]](**{key: found for key, found in given.items() if key != "type"})
+    checked: BaseModel = validated(Annotated[_LOCAL | _S3, Field(discriminator="type")], plain(context, value), "store")
+    given = checked.model_dump(exclude_unset=True)
+    return _STORES[given.pop("type")](**given)
 
 
 StoreChoice: TypeAlias = Annotated[

@@ -15,7 +15,8 @@ from dagster_shoal.resource import ShoalResource
 from dagster_shoal.strategy import sound
 
 T = TypeVar("T")
-_STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+"""A template that is filled in with digits gives a number."""
 _NOT_A_DEFAULT = ("version", "run", "reason")
 """Fields of a rollout that only make sense for one."""
 
@@ -25,14 +26,36 @@ def form_of(config: type[BaseModel], name: str, leave_out: tuple[str, ...] = ())
     fields: dict[str, Any] = {
         key: (field.annotation, field) for key, field in config.model_fields.items() if key not in leave_out
     }
-    return create_model(name, __config__=_STRICT, __doc__=config.__doc__, **fields)
+    return create_model(name, __config__=STRICT, __doc__=config.__doc__, **fields)
 
 
 def plain(context: ResolutionContext, value: Any) -> Any:
-    """What a part of the YAML says, templates filled in, without what it does not say."""
+    """What a part of the YAML says, templates filled in, without what it does not say.
+
+    Texts without a template stay as they are: resolving them also reads them as Python, and makes "3" a number.
+    """
     if isinstance(value, BaseModel):
         value = value.model_dump(exclude_unset=True)
-    return context.resolve_value(value)
+    if isinstance(value, Mapping):
+        return {key: plain(context, each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(context, each) for each in value]
+    return value if isinstance(value, str) and "{{" not in value else context.resolve_value(value)
+
+
+def _version(context: ResolutionContext, value: str) -> str:
+    return str(plain(context, value))
+
+
+Version: TypeAlias = Annotated[
+    str,
+    dg.Resolver(
+        _version,
+        model_field_type=str,
+        description="A text, so put numbers in quotes.",
+        inject_before_resolve=False,
+    ),
+]
 
 
 def words_of(error: ValidationError, prefix: str) -> str:
@@ -65,9 +88,8 @@ def _rollout(context: ResolutionContext, value: Any) -> type[RolloutConfig]:
 
 
 def _shoal(context: ResolutionContext, value: Any) -> ShoalResource:
-    given: Mapping[str, Any] = plain(context, value)
-    validated(ShoalForm, given, "cluster")
-    return ShoalResource(**given)
+    checked: BaseModel = validated(ShoalForm, plain(context, value), "cluster")
+    return ShoalResource(**checked.model_dump(exclude_unset=True))
 
 
 RolloutForm = form_of(RolloutConfig, "RolloutForm", _NOT_A_DEFAULT)
@@ -113,4 +135,4 @@ BudgetChoice: TypeAlias = Annotated[
 
 
 def _as_mapping(context: ResolutionContext, value: Any) -> Any:
-    return context.resolve_value(value) if isinstance(value, Mapping) else value
+    return plain(context, value) if isinstance(value, Mapping) else value

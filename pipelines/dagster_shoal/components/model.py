@@ -9,7 +9,7 @@ from dagster.components.utils.translation import TranslationFn, TranslationFnRes
 from pydantic import ConfigDict, Field
 
 import dagster as dg
-from dagster_shoal.components.forms import BudgetChoice, DataGateChoice, MetricGates, RolloutChoice
+from dagster_shoal.components.forms import BudgetChoice, DataGateChoice, MetricGates, RolloutChoice, Version
 from dagster_shoal.components.functions import Function, OptionalFunction
 from dagster_shoal.components.scaffolders import ModelScaffolder
 from dagster_shoal.components.training import TrainingChoice
@@ -56,6 +56,7 @@ class ShoalModelComponent(dg.Component, dg.Model, dg.Resolvable):
         type: function
         function: my_project.fraud.train        # (dataset, parameters) -> model
       parameters: {depth: 6}
+      code_version: "7"
       format: sklearn
       owners: ["team:risk"]
       licence: Apache-2.0
@@ -90,11 +91,11 @@ class ShoalModelComponent(dg.Component, dg.Model, dg.Resolvable):
     predict: OptionalFunction = None
     parameters: Mapping[str, Any] = Field(default_factory=dict, description="What the functions or the program get.")
     format: str = Field("sklearn", description="As `modelFormat.name`.")
-    format_version: str = ""
+    format_version: Version = ""
     runtime: str = Field("", description="A ServingRuntime by name; empty: whichever serves the format.")
     endpoint: str = Field("", description="Name of the InferenceService; empty: the model's.")
     description: str = ""
-    code_version: str = ""
+    code_version: Version = ""
     owners: Sequence[str] = Field(default_factory=list, description="team:NAME or an e-mail address.")
     licence: str = ""
     gates: Sequence[Gate] = Field(GATES, description="What is checked before it is published.")

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 import dagster as dg
 from dagster import ResolutionContext
-from dagster_shoal.components.forms import plain, validated
+from dagster_shoal.components.forms import STRICT, plain, validated
 from dagster_shoal.components.functions import import_function
 from dagster_shoal.execution import ArtifactTrainer, PodTrainer, ScriptTrainer
 from dagster_shoal.model import Trainer, no_function
@@ -19,7 +19,7 @@ from dagster_shoal.model import Trainer, no_function
 class Training(BaseModel):
     """One of the ways below."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = STRICT
 
     def function_of(self) -> Callable[..., Any]:
         """What is called to train; where a trainer does it, something that is never called."""

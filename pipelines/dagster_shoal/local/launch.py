@@ -39,7 +39,7 @@ _LOCATIONS = """\
   ... on PythonError { message }
   ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename
     ... on PythonError { message className causes { message } }
-    ... on RepositoryLocation { repositories { name } } } } } } }"""
+    ... on RepositoryLocation { repositories { jobs { name } } } } } } } }"""
 _RELOAD = "mutation($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) { __typename } }"
 
 
@@ -77,6 +77,7 @@ class Launch:
     _mesh: subprocess.Popen[bytes] | None = None
     _mesh_is_ours: bool = False
     _stopped: bool = False
+    _jobs: set[str] = field(default_factory=set)
 
     def run(self) -> None:
         """Until SIGINT or SIGTERM.
@@ -191,6 +192,7 @@ class Launch:
             if entry["loadStatus"] == "LOADING" or not result:
                 return "the code location is loading"
             if result["__typename"] == "RepositoryLocation":
+                self._jobs = {job["name"] for each in result["repositories"] for job in each["jobs"]}
                 return ""
             if result.get("className") != _UNREACHABLE:
                 log = self.options.home / "output" / "code-server.log"
@@ -202,14 +204,17 @@ class Launch:
         gateway = gateway_of(self.options.state_dir)
         about = {"ui": self._ui, "gateway": gateway, "parts": {name: part.pid for name, part in self.parts.items()}}
         self._tell(about)
-        job = f"{self._ui}/locations/{self.options.location}/jobs"
+        jobs = f"{self._ui}/locations/{self.options.location}/jobs"
+        ends = "everything" if self._mesh_is_ours or not gateway else "Dagster; the mesh ran before and goes on"
+        both = f"Train and roll out:   {jobs}/retrain\nRoll out again:       {jobs}/rollout\n"
+        # Models with assets of their own have jobs of their own.
+        links = both if {"retrain", "rollout"} <= self._jobs else f"Train, roll out:      {jobs}\n"
         self.say(
             f"\nDagster UI  {self._ui}\ngateway     {gateway or 'not running'}\n\n"
-            f"Train and roll out:   {job}/retrain\n"
-            f"Roll out again:       {job}/rollout\n"
+            f"{links}"
             f"Look at the assets:   {self._ui}/asset-groups\n\n"
             "On a job: the menu beside Materialize, Open launchpad, choose a partition, Materialize.\n"
-            "Ctrl-C ends everything."
+            f"Ctrl-C ends {ends}."
         )
 
     def _tell(self, about: dict[str, Any]) -> None:
