@@ -61,7 +61,7 @@ def test_version(tmp_path: Path):
         (["get"], 2, "KIND"),
         (["get", "isvc", "-o", "xml"], 2, "xml"),
         (["up", "--grpc-port", "70000"], 2, "65535"),
-        (["up", "--pod-memory", "lots"], 1, "--pod-memory: 'lots' is not a quantity"),
+        (["up", "--pod-memory", "lots"], 2, "--pod-memory: 'lots' is not a quantity"),
         (["wait", "isvc", "x", "--timeout", "soon"], 2, "'soon' is not a duration"),
         (["delete"], 2, "shoal delete KIND NAME"),
         (["get", "isvc"], 1, "start it with `shoal up`"),
@@ -72,7 +72,7 @@ def test_version(tmp_path: Path):
         (["pvc", "create", "Wrong_Name", "--from", "/"], 2, "lower-case"),
         (["pvc", "create", "x", "--from", "/no/such/file"], 1, "does not exist"),
         (["--kubeconfig", "x"], 2, "--kubeconfig"),
-        (["get", "isvc", "--kubeconfig", "/no/such/file"], 1, "the kubeconfig cannot be used"),
+        (["get", "isvc", "--kubeconfig", "/no/such/file"], 1, "the kubeconfig /no/such/file cannot be used"),
     ],
 )
 def test_errors_are_one_clear_line(

@@ -127,7 +127,8 @@ def test_a_kubeconfig_names_the_cluster(running: Path, tmp_path: Path):
     assert shoal("delete", "cm", "far", *there, state_dir=elsewhere).code == 0
     (tmp_path / "broken").write_text("clusters: 5")
     refused = shoal("get", "isvc", "--kubeconfig", str(tmp_path / "broken"), state_dir=elsewhere)
-    assert (refused.code, refused.err.startswith("error: the kubeconfig cannot be used")) == (1, True)
+    said = f"error: the kubeconfig {tmp_path / 'broken'} cannot be used"
+    assert (refused.code, refused.err.startswith(said)) == (1, True)
 
 
 @pytest.mark.parametrize(

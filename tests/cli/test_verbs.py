@@ -77,7 +77,7 @@ def test_apply_shows_the_apis_warnings(running: Path):
         (["describe", "isvc", "absent"], "absent not found"),
         (["logs", "absent"], "no pod 'absent'"),
         (["logs", "isvc/absent"], "no isvc 'absent'"),
-        (["why", "absent"], "absent"),
+        (["why", "absent"], "error: no model or InferenceService absent"),
     ],
 )
 def test_what_does_not_exist_is_named(running: Path, arguments: list[str], message: str):

@@ -232,7 +232,7 @@ async def test_a_custom_authority(store, settings, pki, tmp_path):
         ({"secret_access_key": None}, "'secret_access_key' is missing"),
         ({"access_key_id": None}, "'access_key_id' is missing"),
         ({"certificate": "nonsense"}, "'certificate' is not a PEM"),
-        ({"bucket": "NO_BUCKET!"}, "no object that can be asked for"),
+        ({"bucket": "NO_BUCKET!"}, "invalid bucket name NO_BUCKET!; correct bucket"),
     ],
 )
 async def test_wrong_fields_are_named(store, settings, s3, entry, problem):

@@ -88,7 +88,8 @@ def foreign_credentials(kubeconfig: Path | None, context: str | None) -> Credent
         keys = (loaded.get_api_key_with_prefix(name) for name in ("BearerToken", "authorization"))
         token = next((key for key in keys if key), None)
     except (config.ConfigException, OSError, TypeError) as error:
-        raise CliError(f"the kubeconfig cannot be used: {error}") from None
+        which = f"the kubeconfig {kubeconfig}" if kubeconfig else "the kubeconfig"
+        raise CliError(f"{which} cannot be used: {error}") from None
     verify: ssl.SSLContext | bool = False
     if loaded.verify_ssl:
         verify = ssl.create_default_context(cafile=loaded.ssl_ca_cert)

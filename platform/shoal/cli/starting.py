@@ -23,6 +23,7 @@ from shoal.cluster.layout import Layout
 from shoal.cluster.prerequisites import require_model_server
 from shoal.cluster.report import PartState, Phase, Report, read_report
 from shoal.cluster.settings import ClusterSettings, load_settings
+from shoal.resources.shape import parse_quantity
 
 _START_SECONDS = 120.0
 _PODS_SECONDS = 90.0
@@ -50,6 +51,10 @@ def settings_for(root: Path, wishes: Wishes) -> ClusterSettings:
     before = load_settings(root)
     kept = before.model_dump() if before else {"state_dir": root}
     asked = {key: value for key, value in asdict(wishes).items() if value is not None}
+    try:
+        parse_quantity(wishes.pod_memory or "0")
+    except ValueError as error:
+        raise UsageProblem(f"--pod-memory: {error}") from None
     try:
         return ClusterSettings.model_validate(kept | asked)
     except ValidationError as error:

@@ -233,6 +233,8 @@ def api_error(code: int, content: bytes) -> ApiError:
     status: Any = None
     with contextlib.suppress(ValueError):
         status = json.loads(content)
+    if isinstance(status, dict) and isinstance(status.get("error"), str):  # the mesh's, through the service proxy
+        return ApiError(code, "", status["error"])
     if not isinstance(status, dict) or status.get("kind") != "Status":
         return ApiError(code, "", content.decode("utf-8", "replace").strip()[:500] or f"HTTP {code}")
     details = status.get("details") or {}

@@ -169,7 +169,8 @@ def _translated(name: str) -> Iterator[None]:
     except (InvalidResponseError, urllib3.exceptions.HTTPError, OSError) as error:
         raise StorageUnavailableError(f"{name}: the store does not answer: {type(error).__name__}") from None
     except (MinioException, ValueError) as error:
-        raise InvalidStorageError(f"{name} is no object that can be asked for: {type(error).__name__}") from None
+        why = error if isinstance(error, ValueError) else type(error).__name__
+        raise InvalidStorageError(f"{name} cannot be asked for: {why}; correct bucket or path") from None
 
 
 def _local_name(key: str, prefix: str) -> str:
