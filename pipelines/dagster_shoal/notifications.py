@@ -110,16 +110,13 @@ def notification_sensors(
 
 
 def _reason(context: dg.RunStatusSensorContext) -> str:
-    """Why a run failed: what its failed checks say, else the first step's own words, else the run's."""
+    """Why a run failed: the words of the first step that gave some, else of its failed checks, else of any error."""
     failed = context.for_run_failure()
-    if checks := _failed_checks(context):
-        return "\n".join(checks)
-    for event in failed.get_step_failure_events():
-        data: Any = event.event_specific_data
-        described = getattr(getattr(data, "user_failure_data", None), "description", None)
-        if described or getattr(data, "error", None) is not None:
-            return str(described or data.error.message).strip()
-    return failed.failure_event.message or ""
+    steps: list[Any] = [event.event_specific_data for event in failed.get_step_failure_events()]
+    described = [found for step in steps if (found := getattr(step.user_failure_data, "description", None))]
+    errors = [step.error.message for step in steps if step.error is not None]
+    reasons = described[:1] or _failed_checks(context) or errors[:1] or [failed.failure_event.message or ""]
+    return "\n".join(reasons).strip()
 
 
 def _failed_checks(context: dg.RunStatusSensorContext) -> list[str]:

@@ -78,24 +78,30 @@ def test_sensor_posts_how_a_run_ended(chat: Chat, instance: dg.DagsterInstance, 
     assert "digits-3" in below["elements"][0]["text"]
 
 
-def test_news_of_a_stopped_model_are_the_words_of_its_gate(chat: Chat, instance: dg.DagsterInstance):
-    @dg.asset
-    def model() -> None:
-        """Something to check."""
+@pytest.mark.parametrize(
+    ("asset_says", "posted"),
+    [("", "metrics: accuracy is 0.5, below 0.9"), ("rollout digits-3 went back", "rollout digits-3 went back")],
+)
+def test_news_of_a_stopped_model_are_the_words_of_what_stopped_it(
+    chat: Chat, instance: dg.DagsterInstance, asset_says: str, posted: str
+):
+    failed = dg.AssetCheckResult(passed=False, check_name="metrics", description="accuracy is 0.5, below 0.9")
 
-    @dg.asset_check(asset=model, blocking=True)
-    def metrics() -> dg.AssetCheckResult:
-        return dg.AssetCheckResult(passed=False, description="accuracy is 0.5, below 0.9")
+    @dg.asset(check_specs=[dg.AssetCheckSpec("metrics", asset="model", blocking=True)])
+    def model() -> Iterator[Any]:
+        yield dg.MaterializeResult()
+        yield failed
+        if asset_says:
+            raise dg.Failure(asset_says, allow_retries=False)
 
-    selection = dg.AssetSelection.all()
-    job = dg.define_asset_job("retrain", selection, tags=TAGS, executor_def=dg.in_process_executor)
-    defs = dg.Definitions(assets=[model], asset_checks=[metrics], jobs=[job])
+    job = dg.define_asset_job("retrain", dg.AssetSelection.all(), tags=TAGS, executor_def=dg.in_process_executor)
+    defs = dg.Definitions(assets=[model], jobs=[job])
     result = defs.resolve_job_def("retrain").execute_in_process(instance=instance, raise_on_error=False)
     (sensor,) = notification_sensors(["failure"])
     context = _context(sensor.name, instance, result, result.get_run_failure_event())
     sensor(context, webhook=Webhook(url=chat.url), shoal=ShoalResource())
     (message,) = chat.messages
-    assert message["blocks"][0]["text"]["text"].endswith("metrics: accuracy is 0.5, below 0.9")
+    assert message["blocks"][0]["text"]["text"].split("\n")[1:] == [posted]
 
 
 def _context(

@@ -85,6 +85,11 @@ def test_a_port_in_use_is_said_at_once(tmp_path: Path, capsys: pytest.CaptureFix
     assert "choose another with --port" in capsys.readouterr().err
 
 
+def test_a_number_that_is_no_port_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["up", "--state-dir", str(tmp_path), "--port", "99999", "--no-mesh"]) == 1
+    assert "--port: 99999 is no port" in capsys.readouterr().err
+
+
 def test_options_of_the_mesh_come_after_two_dashes(tmp_path: Path):
     options = options_of(["up", "--state-dir", str(tmp_path), "--port", "0", "--", "--grpc-port", "9033"])
     assert options.mesh_arguments == ("--grpc-port", "9033")

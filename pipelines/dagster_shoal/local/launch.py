@@ -278,8 +278,10 @@ def port_for(wanted: int) -> int:
     """The wanted port of the loopback address, or any free one for 0.
 
     Raises:
-        LaunchError: somebody listens there.
+        LaunchError: somebody listens there, or there is no such port.
     """
+    if not 0 <= wanted <= 65535:
+        raise LaunchError(f"--port: {wanted} is no port; choose one up to 65535, or 0 for any")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
