@@ -125,6 +125,10 @@ def test_one_line():
 
 
 def test_many_rollouts_and_those_before():
+    long = "it lacks evidence and more " * 20
+    table = rows(plain(overview([report("RolledBack", ended=910.0, reason=long)])))
+    assert table[0][:4] == ["NAME", "ROLLOUT", "PHASE", "STRATEGY"]
+    assert table[1][:7] == ["fraud", "fraud-3", "RolledBack", "canary", "12.5%", "2/3", "bbbbbbbbbb"]
     table = rows(plain(overview([report(), report("RolledBack", ended=910.0, reason="why not")])))
     assert table[1] == ["fraud", "fraud-3", "Progressing", "canary", "12.5%", "2/3", "bbbbbbbbbb", "100s", "run", "7"]
     past = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from core_support import World, model, pod
 from shoal.core import events as ev
 from shoal.core.actions import Forward
@@ -20,7 +22,7 @@ from shoal.core.rollout.plan import (
     WarmUp,
 )
 from shoal.core.rollout.record import Phase, Rollout, Verb
-from shoal.core.types import EndpointName, RevisionId, RouteKey, Transition
+from shoal.core.types import EndpointName, FailureReason, RevisionId, RouteKey, Transition, Unplaceable
 
 NAME = EndpointName("a")
 KEY = RouteKey("a")
@@ -208,6 +210,19 @@ def test_a_target_that_does_not_load_ends_the_rollout_with_its_message() -> None
     assert record.phase is Phase.ROLLED_BACK
     assert "it broke" in record.reason
     assert shares(world) == {"a-1": 1}
+
+
+def test_without_its_evidence_no_rollout_begins_whatever_its_strategy() -> None:
+    lacks = Unplaceable(FailureReason.EVIDENCE_MISSING, "scan is missing")
+    for plan in (IMMEDIATE, CANARY):
+        world = served()
+        world.declare(replace(model("a-2"), runtime=None, unplaceable=lacks))
+        world.roll_out("a", "a-2", plan)
+        world.settle()
+        assert rollout(world).phase is Phase.ROLLED_BACK
+        assert rollout(world).reason == "a-2 does not load: scan is missing"
+        assert rollout(world).unloaded
+        assert shares(world) == {"a-1": 1}
 
 
 def test_a_canary_never_pushes_out_what_it_is_compared_with() -> None:

@@ -208,6 +208,17 @@ async def test_without_its_evidence_a_revision_never_serves_and_with_it_a_rollou
     assert digits.mesh.rollout("digits").current.id == "digits-2"
 
 
+async def test_evidence_that_comes_begins_nothing_that_was_rolled_back_for_another_reason(digits):
+    await digits.mesh.declare(declaration("v2"))
+    await reach(digits, Phase.PAUSED)
+    await digits.mesh.steer("digits", Verb.ABORT, reason="it errs")
+    missing = Unplaceable(FailureReason.EVIDENCE_MISSING, "the runtime requires a scan since")
+    await digits.mesh.declare(declaration("v2", unplaceable=missing))
+    await digits.mesh.declare(declaration("v2"))
+    assert digits.mesh.rollout("digits").current.id == "digits-1"
+    assert phase(digits) is Phase.ROLLED_BACK
+
+
 async def test_another_plan_for_what_was_rolled_back_is_another_rollout(digits):
     await digits.mesh.declare(declaration("v2"))
     await reach(digits, Phase.PAUSED)

@@ -23,6 +23,10 @@ _VERDICTS = {"Pass": "green", "Fail": "red", "Inconclusive": "yellow", "Waiting"
 _NUMBERS = ("WEIGHT", "REQUESTS", "ERRORS", "ERROR RATE", "P50", "P90", "P99", "COMPARED", "DISAGREED", "VALUE",
             "ACTIVE", "SAMPLES", "AGE", "LASTED")  # fmt: skip
 _MOST_ENTRIES = 20
+_ROOMY = frozenset({"BY", "LIMIT", "MESSAGE", "REASON", "WHY"})
+"""Columns of words, which are wrapped before others."""
+_LONGEST_MESSAGE = 120
+"""Characters of one line of many rollouts; `shoal rollout status` tells all."""
 _WIDTH = 160
 """Columns where nobody looks at a terminal."""
 _FRACTIONS = ("errorRate", "disagreementRate", "scoreDrift")
@@ -85,7 +89,7 @@ def overview(reports: Sequence[RolloutReport]) -> Table:
             _hash(report.target),
             age(_now(report) - report.started),
             report.by,
-            report.reason,
+            _shortened(report.reason),
         )
     return view
 
@@ -220,15 +224,19 @@ def _next(report: RolloutReport) -> str:
 
 def _table(*columns: str) -> Table:
     view = Table(box=None, pad_edge=False, header_style="dim")
+    narrow = not _ROOMY.isdisjoint(columns)
     for column in columns:
         justify: Literal["left", "right"] = "right" if column in _NUMBERS else "left"
-        short = column in ("NAME", "ROLLOUT", "PHASE", "MESSAGE")
-        view.add_column(column, justify=justify, overflow="ellipsis" if column == "MESSAGE" else "fold", no_wrap=short)
+        view.add_column(column, justify=justify, overflow="fold", no_wrap=narrow and column not in _ROOMY)
     return view
 
 
 def _phase(phase: str) -> Text:
     return Text(phase, style=_PHASES.get(phase, "bold"))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[: _LONGEST_MESSAGE - 1]}…"
 
 
 def _percent(value: float) -> str:

@@ -15,7 +15,7 @@ from shoal.core.rollout.record import Phase, Verb
 from shoal.core.rollout.run import Run
 from shoal.core.state import Endpoint, State
 from shoal.core.timers import Due, Reminder
-from shoal.core.types import EndpointName, Failure
+from shoal.core.types import EndpointName, Failure, FailureReason
 
 
 def look_at_endpoint(state: State, name: EndpointName) -> None:
@@ -31,9 +31,10 @@ def look_at_endpoint(state: State, name: EndpointName) -> None:
 
 
 def _advance(state: State, endpoint: Endpoint, run: Run) -> None:
-    failed = run.judge(state.now) or _lost(state, endpoint, run)
-    if failed is not None:
-        roll_back(state, endpoint, run, failed)
+    failed = run.judge(state.now)
+    lost = None if failed else _lost(state, endpoint, run)
+    if why := failed or lost:
+        roll_back(state, endpoint, run, why, unloaded=lost is not None)
         return
     if endpoint.state is not EndpointState.ROLLING or not state.loaded(endpoint.target, staying=True):
         return
@@ -52,10 +53,15 @@ def _advance(state: State, endpoint: Endpoint, run: Run) -> None:
 
 
 def _lost(state: State, endpoint: Endpoint, run: Run) -> str | None:
-    """Why the target cannot be loaded, if it cannot: a rollout by steps does not wait for better days."""
-    if not run.stepped or not endpoints.is_blocked(state, endpoint):
+    """Why the target cannot be loaded, if it cannot: a rollout by steps does not wait for better days.
+
+    One without steps does, but without the evidence that is asked for none begins.
+    """
+    if not endpoints.is_blocked(state, endpoint):
         return None
     failure = _failure(state, endpoint)
+    if not run.stepped and (failure is None or failure.reason is not FailureReason.EVIDENCE_MISSING):
+        return None
     return f"{endpoint.target} does not load: {failure.message}" if failure else f"{endpoint.target} does not load"
 
 
@@ -77,9 +83,9 @@ def _warm(state: State, endpoint: Endpoint, run: Run) -> None:
         state.act(WarmUpCopies(endpoint.name, run.record.id, endpoint.target, pods, warm_up))
 
 
-def roll_back(state: State, endpoint: Endpoint, run: Run, why: str) -> None:
+def roll_back(state: State, endpoint: Endpoint, run: Run, why: str, *, unloaded: bool = False) -> None:
     """The active revision serves everything again, and the declared one is not tried any more."""
-    run.end(RolloutInput.FAIL, state.now, why)
+    run.end(RolloutInput.FAIL, state.now, why, unloaded=unloaded)
     endpoint.move(EndpointInput.ABANDON)
     endpoint.displaced = False
     endpoints.give_up_target(state, endpoint, endpoint.target)

@@ -109,6 +109,8 @@ class Rollout:
     reason: str = ""
     """Why it is paused, or how it ended."""
     ended: float | None = None
+    unloaded: bool = False
+    """It was rolled back because its target does not load, not for how it answered."""
     checks: tuple[CheckResult, ...] = ()
     timeline: tuple[Entry, ...] = ()
 

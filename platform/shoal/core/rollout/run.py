@@ -155,18 +155,20 @@ class Run:
         self._move(RolloutInput.PROMOTE, now, why)
         self._set(step=len(self.record.plan.steps), reason=why, paused_from=None)
 
-    def end(self, given: RolloutInput, now: float, why: str) -> None:
+    def end(self, given: RolloutInput, now: float, why: str, *, unloaded: bool = False) -> None:
         """It is over: succeeded, rolled back or superseded."""
         promoted = self.record.reason if self.record.phase is Phase.PROMOTING else ""
         self._move(given, now, why)
         flipped = given is RolloutInput.FLIP
         reason = f"{promoted}; {why}" if promoted and flipped else why
-        self._set(weight=WHOLE if flipped else 0, shadow=0, ended=now, reason=reason, paused_from=None)
+        weight = WHOLE if flipped else 0
+        self._set(weight=weight, shadow=0, ended=now, reason=reason, paused_from=None, unloaded=unloaded)
 
     def retry(self, now: float, how: str) -> None:
         """Begin again, with nothing seen yet. `how` is for the timeline."""
         self._move(RolloutInput.RETRY, now, how)
         self._set(started=now, ended=None, waited=0.0, step=0, step_since=now, warmed=False, reason="", checks=())
+        self._set(unloaded=False)
         self.active, self.target = Window(), Window()
         self._since_step = (Window(), Window())
         self._asked.clear()

@@ -55,12 +55,13 @@ def begins_again(
     before: ModelRecord | None,
     declaration: Declaration,
 ) -> bool:
-    """Whether a declaration of a revision that was rolled back is another one: with another plan, or with a runtime or
-    the evidence it lacked."""
+    """Whether a declaration of a revision that was rolled back is another one: with another plan, or, where that was
+    why, with a runtime or the evidence it lacked."""
     held = existing.active != existing.target == declaration.revision
     if rollouts is None or not held or not rollouts.holds(existing.target):
         return False
-    placeable = before is not None and before.unplaceable is not None and declaration.unplaceable is None
+    lacked = rollouts.current.unloaded and before is not None and before.unplaceable is not None
+    placeable = lacked and declaration.unplaceable is None
     plan = _plan(existing, declaration)
     return plan is not None and (placeable or plan != rollouts.current.plan)
 
