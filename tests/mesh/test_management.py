@@ -84,7 +84,7 @@ async def test_models_no_runtime_serves_fail_with_the_reason(mesh):
 
 
 async def test_loading_in_the_background_and_failing(mesh):
-    assert (await register(mesh, "slow", load=True, seconds=0.3)).status == Status.LOADING
+    assert (await register(mesh, "slow", load=True, seconds=8)).status == Status.LOADING
     failed = await register(mesh, "bad", load=True, sync=True, fail="no such file")
     assert failed.status == Status.LOADING_FAILED
     assert len(failed.errors) == 1
