@@ -18,5 +18,5 @@ def refusal(rollout: Rollout, verb: Verb) -> str | None:
     if rollout.phase in _ALLOWED[verb]:
         return None
     possible = [str(other.value) for other, phases in _ALLOWED.items() if rollout.phase in phases]
-    instead = f"possible now: {', '.join(possible)}" if possible else "nothing can be asked of it any more"
+    instead = f"possible now: {', '.join(possible)}" if possible else "it is over: undo goes back, a new manifest on"
     return f"rollout {rollout.id} is {rollout.phase.value} and cannot {verb.value}; {instead}"
