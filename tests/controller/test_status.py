@@ -64,6 +64,24 @@ def test_a_model_on_standby_without_any_pod_is_not_ready():
     assert (ready["status"], ready["reason"]) == ("False", "RuntimeUnhealthy")
 
 
+def test_a_model_that_did_not_load_is_not_ready_once_its_failure_is_forgotten():
+    failed = model_view("m__isvc-1", ModelState.FAILED_TO_LOAD, failure=load_failure("no such file"))
+    before = _status(endpoint_view(failed))
+    known = before["modelStatus"]["lastFailureInfo"]
+    for state in (ModelState.STANDBY, ModelState.LOADING, ModelState.STANDBY):
+        before = _status(endpoint_view(model_view("m__isvc-1", state)), old=before, now=NOW + 3600)
+        assert _conditions(before)["Ready"] == "False"
+        assert before["modelStatus"]["lastFailureInfo"] == known
+    ready = condition(before, "Ready")
+    assert (ready["reason"], ready["message"]) == ("ModelLoadFailed", "no such file")
+    loaded = _status(endpoint_view(model_view("m__isvc-1", ModelState.LOADED)), old=before)
+    assert "lastFailureInfo" not in loaded["modelStatus"]
+    evicted = _status(endpoint_view(model_view("m__isvc-1", ModelState.STANDBY)), old=loaded)
+    assert _conditions(evicted)["Ready"] == "True"
+    other = endpoint_view(model_view("m__isvc-2", ModelState.STANDBY))
+    assert _conditions(_status(other, _declared("m__isvc-2"), before))["Ready"] == "True"
+
+
 def test_a_model_that_is_loaded_again_for_a_request_stays_ready():
     old = _status(endpoint_view(model_view("m__isvc-1", ModelState.STANDBY)))
     status = _status(endpoint_view(model_view("m__isvc-1", ModelState.LOADING)), old=old, now=NOW + 60)

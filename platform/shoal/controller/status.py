@@ -146,6 +146,8 @@ def _serves(view: EndpointView | None, old: Mapping[str, Any]) -> _Verdict:
         return _Verdict(status=False, reason="Pending", message="The mesh does not know this model yet")
     state = view.active_model.state
     failure = _active_failure(view)
+    if state is ModelState.STANDBY and failure is None and (known := _unproven(view, old)):
+        return _Verdict(status=False, reason=known["reason"], message=known.get("message", ""))
     # On standby a request loads it, unless there is no pod to load it on.
     if state is ModelState.LOADED or (state is ModelState.STANDBY and failure is None):
         return _Verdict(status=True)
@@ -157,6 +159,16 @@ def _serves(view: EndpointView | None, old: Mapping[str, Any]) -> _Verdict:
     if failure is not None:
         return _Verdict(status=False, reason=failure.reason.value, message=failure.message[:_MAX_MESSAGE])
     return _Verdict(status=False, reason=state.value)
+
+
+def _unproven(view: EndpointView, old: Mapping[str, Any]) -> Document | None:
+    """Why the revision did not load when it was last tried. The mesh forgets that after a while, so that it is tried
+    again; but until it has loaded nobody knows that a request would be answered."""
+    failure: Document = (old.get("modelStatus") or {}).get("lastFailureInfo") or {}
+    if view.active != view.target or view.active_model.state not in (ModelState.STANDBY, ModelState.LOADING):
+        return None
+    same = failure.get("modelRevisionName") == view.active
+    return failure if same and failure.get("reason") == FailureReason.MODEL_LOAD_FAILED.value else None
 
 
 def _verdicts(
@@ -248,6 +260,8 @@ def _model_status(
     if (failure := _failure_info(declared, view, rollout)) is not None:
         shown = (old.get("modelStatus") or {}).get("lastFailureInfo") or {}
         found["lastFailureInfo"] = _dated(failure, shown, now)
+    elif view is not None and (known := _unproven(view, old)):
+        found["lastFailureInfo"] = known
     return found
 
 
