@@ -26,7 +26,7 @@ from rich.live import Live
 from rich.progress import track
 from rich.table import Table
 from rollouts import as_it_should, roll_out, table_of
-from traffic import Client, Tally, percentile, zipf_weights
+from traffic import Client, Tally, milliseconds, percentile, zipf_weights
 from train import Model, train, train_svm
 
 MODELS = 40
@@ -200,7 +200,7 @@ class Demo:
             f"{tally.hit_ratio:.1%}",
             str(self.top.get("loads", 0)),
             str(self.top.get("evictions", 0)),
-            *(f"{percentile(times, p):.1f} ms" for times in (tally.hot, tally.cold) for p in (50, 99)),
+            *(milliseconds(percentile(times, p)) for times in (tally.hot, tally.cold) for p in (50, 99)),
         )
         return table
 
@@ -234,8 +234,8 @@ class Demo:
             "failures": str(len(tally.failures)),
             "hit ratio": f"{tally.hit_ratio:.1%}",
             "loads, evictions": f"{top['loads']}, {top['evictions']}",
-            "hot p50, p99": f"{percentile(tally.hot, 50):.1f} ms, {percentile(tally.hot, 99):.1f} ms",
-            "cold p50, p99": f"{percentile(tally.cold, 50):.1f} ms, {percentile(tally.cold, 99):.1f} ms",
+            "hot p50, p99": ", ".join(milliseconds(percentile(tally.hot, p)) for p in (50, 99)),
+            "cold p50, p99": ", ".join(milliseconds(percentile(tally.cold, p)) for p in (50, 99)),
             "memory": "\n".join(occupancy(pod) for pod in top["pods"]),
         }
         for name, value in rows.items():

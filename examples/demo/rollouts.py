@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from traffic import Client
@@ -17,6 +18,7 @@ from dagster_shoal.example import digits
 RATE = 150.0
 PIPELINE = Path(__file__).with_name("pipeline.py")
 STORIES = ("first version", "better one", "worse one", "one that errs on live traffic")
+SHORT = ("first", "better", "worse", "brittle")
 
 
 async def roll_out(console: Console, state_dir: Path, address: str) -> tuple[list[dict[str, Any]], Client]:
@@ -78,12 +80,12 @@ def as_it_should(runs: list[dict[str, Any]]) -> bool:
 
 def table_of(runs: list[dict[str, Any]], client: Client) -> Table:
     """Seconds of each part, and what became of it."""
-    table = Table(title="Rollouts by Dagster", title_justify="left")
+    table = Table(title="Rollouts by Dagster: seconds of each part", title_justify="left", box=SIMPLE_HEAD)
     for title in ("version", "train", "check", "publish", "load", "10 %", "50 %", "promote", "end"):
-        table.add_column(title, justify="left" if title in ("version", "end") else "right", overflow="fold")
-    for story, run in zip(STORIES, runs, strict=True):
-        ready = {name: f"{run[name]:.1f} s" if run[name] else "" for name in ("train", "check", "publish")}
-        table.add_row(story, *ready.values(), *steps_of(run), ending(run))
+        table.add_column(title, justify="left" if title in ("version", "end") else "right")
+    for name, run in zip(SHORT, runs, strict=True):
+        ready = [f"{run[part]:.1f}" if run[part] else "" for part in ("train", "check", "publish")]
+        table.add_row(name, *ready, *steps_of(run), ending(run))
     tally = client.tally
     table.caption = f"{tally.requests:,} requests meanwhile, failures: {len(tally.failures)}"
     return table
@@ -92,7 +94,7 @@ def table_of(runs: list[dict[str, Any]], client: Client) -> Table:
 def steps_of(run: dict[str, Any]) -> list[str]:
     """Seconds of: loading, the steps at 10 and 50 percent, promoting. The first version is only loaded."""
     if "rollout" not in run:
-        return [f"{run['roll out']:.1f} s" if run["success"] else "", "", "", ""]
+        return [f"{run['roll out']:.1f}" if run["success"] else "", "", "", ""]
     at = {what: when for when, what in reversed(run["rollout"]["timeline"])}
     end = max(when for when, _ in run["rollout"]["timeline"])
     marks = [at.get(what) for what in ("weight 10%", "weight 50%", "all steps are done")]
@@ -100,5 +102,5 @@ def steps_of(run: dict[str, Any]) -> list[str]:
     shown = []
     for place, begin in enumerate(begins):
         after = next((mark for mark in begins[place + 1 :] if mark is not None), end)
-        shown.append("" if begin is None else f"{after - begin:.1f} s")
+        shown.append("" if begin is None else f"{after - begin:.1f}")
     return shown

@@ -41,6 +41,11 @@ def percentile(latencies: Collection[float], percent: float) -> float:
     return float(np.percentile(list(latencies), percent)) * 1000 if latencies else 0.0
 
 
+def milliseconds(value: float) -> str:
+    """A time, to three digits or so: what a narrow terminal has room for."""
+    return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms"
+
+
 def zipf_weights(count: int, exponent: float = 1.1) -> list[float]:
     """How popular the first, second, ... model is."""
     return [1 / (rank + 1) ** exponent for rank in range(count)]
