@@ -80,7 +80,9 @@ def as_it_should(runs: list[dict[str, Any]]) -> bool:
 
 def table_of(runs: list[dict[str, Any]], client: Client) -> Table:
     """Seconds of each part, and what became of it."""
-    table = Table(title="Rollouts by Dagster: seconds of each part", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title="Rollouts by Dagster: seconds of each part", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     for title in ("version", "train", "check", "publish", "load", "10 %", "50 %", "promote", "end"):
         table.add_column(title, justify="left" if title in ("version", "end") else "right", no_wrap=True)
     for name, run in zip(SHORT, runs, strict=True):
