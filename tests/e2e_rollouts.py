@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from e2e_models import samples, v2_form
-from e2e_support import Cluster
+from e2e_support import Cluster, eventually
 from shoal.client import ShoalClient, ShoalError
 from shoal_protos import inference as oip
 
@@ -21,6 +21,24 @@ def rollout_status(cluster: Cluster, name: str) -> dict[str, Any]:
             return client.rollout(name).model_dump(by_alias=True)
     except ShoalError:
         return {}
+
+
+def until_shown(cluster: Cluster, name: str, report: dict[str, Any]) -> None:
+    """Wait until the InferenceService says how its rollout ended; of one that took over, that every gateway follows.
+
+    The rollout itself has ended a moment earlier: when its routes were changed. A gateway may still answer as before.
+    """
+
+    def shown() -> bool:
+        with ShoalClient.from_state_dir(cluster.root) as client:
+            isvc = client.isvc(name)
+        status = (isvc or {}).get("status") or {}
+        if report["phase"] == "RolledBack":
+            return (status.get("rollout") or {}).get("phase") == "RolledBack"
+        followed = status.get("modelStatus", {}).get("transitionStatus") == "UpToDate"
+        return followed and status.get("modelRevisionName") == report["target"]
+
+    eventually(shown, f"{name} shows that {report['id']} ended", 30, 0.05)
 
 
 def revisions_asked(cluster: Cluster, name: str, **headers: str) -> set[str]:

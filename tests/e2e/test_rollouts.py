@@ -16,7 +16,7 @@ from typing import Any, cast
 import pytest
 
 from e2e_models import train_failing, train_numbered, train_refusing
-from e2e_rollouts import revisions_asked, rollout_status
+from e2e_rollouts import revisions_asked, rollout_status, until_shown
 from e2e_support import Cluster, eventually, running, service
 from e2e_traffic import Subject, Traffic
 
@@ -153,6 +153,7 @@ async def test_rollouts_and_rollbacks_one_after_another_without_a_failed_request
             subject.newest = version
             rollout = await asyncio.to_thread(declare, rolling, path, CANARY)
             report = await asyncio.to_thread(ended, rolling, rollout)
+            await asyncio.to_thread(until_shown, rolling, "rolled", report)
             if failing:
                 assert report["phase"] == "RolledBack", report
                 assert "errors" in report["reason"]
