@@ -7,7 +7,7 @@ import sys
 
 from dagster_shoal.local.home import LaunchError
 from dagster_shoal.local.launch import Launch, Options
-from shoal.client.embedded import state_dir
+from shoal.statedir import state_dir
 
 _EXAMPLE = ("digits", "digits-forest")
 

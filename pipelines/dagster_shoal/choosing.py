@@ -11,11 +11,9 @@ from dagster_shoal.steps import DIGEST, Pipeline, refusal
 from dagster_shoal.store import ModelStore
 from shoal.package.errors import PackageNotFound
 from shoal.package.names import DIGEST_CHARACTERS
-from shoal.package.package import find, published
+from shoal.package.package import find, newest_digests, published
 from shoal.package.publish import Published, published_as
 from shoal.package.stores.protocol import Store
-
-_MOST_NAMED = 5
 
 
 def chosen(
@@ -47,7 +45,7 @@ def chosen(
     except PackageNotFound:
         if not config.version:
             raise
-        there = ", ".join(each.digest[:DIGEST_CHARACTERS] for each in find(opened, model.name)[-_MOST_NAMED:])
+        there = ", ".join(newest_digests(opened, model.name))
         raise refusal(
             f"config.version: no package {digest[:DIGEST_CHARACTERS]} of {model.name} is published; "
             + (f"the newest are {there}" if there else "materialize published_model first")

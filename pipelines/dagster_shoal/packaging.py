@@ -27,7 +27,7 @@ from shoal.package.names import PAYLOAD
 from shoal.package.package import Package, open_directory, published
 from shoal.package.policy import Policy
 from shoal.package.publish import Published
-from shoal.package.scan import scan
+from shoal.package.scan import counted, scan
 from shoal.package.signing import covers, sign_payload
 from shoal.package.verify import verify
 
@@ -143,11 +143,7 @@ def judge_signature(draft: Draft, key: SigningKey, trusted: TrustedKeys) -> Verd
         signer = covers(sign_payload(draft.package / PAYLOAD, key), package.content.files, trusted)
     except PackageError as error:
         return judged("signature", [str(error)], "")
-    return judged("signature", [], f"{_files(len(package.content.files))}, signed by key {signer.id[:12]}")
-
-
-def _files(count: int) -> str:
-    return f"{count} file{'' if count == 1 else 's'}"
+    return judged("signature", [], f"{counted(len(package.content.files), 'file')}, signed by key {signer.id[:12]}")
 
 
 def publish(draft: Draft, model: ModelDefinition, verdicts: Iterable[Verdict], store: ModelStore) -> Published:

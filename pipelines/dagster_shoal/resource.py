@@ -11,7 +11,8 @@ from pydantic import Field
 
 import dagster as dg
 from shoal.client import ShoalClient
-from shoal.client.embedded import gateway_of, state_dir
+from shoal.client.embedded import gateway_of
+from shoal.statedir import state_dir
 
 OnCancel = Literal["pause", "abort", "leave"]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from pydantic import Field
 
 import dagster as dg
-from shoal.client.embedded import state_dir
 from shoal.package.keys import SigningKey, TrustedKeys, load_public, load_signing
 from shoal.package.stores.local import LocalStore
 from shoal.package.stores.protocol import Store
 from shoal.package.stores.s3 import open_s3
+from shoal.statedir import state_dir
 
 SCRATCH = "scratch"
 """Prefix below the store's where packages are put that are only to be tried."""

@@ -8,6 +8,14 @@ from shoal.cli.rolloutview import history, line, overview, plain, whole
 from shoal.client.reports import RolloutReport
 
 ACTIVE, TARGET = "fraud__isvc-aaaaaaaaaa", "fraud__isvc-bbbbbbbbbb"
+PAST = {
+    "id": "fraud-2",
+    "phase": "RolledBack",
+    "active": ACTIVE,
+    "target": TARGET,
+    "started": 800.0,
+    "ended": 810.0,
+}
 
 
 def report(phase: str = "Progressing", **fields: object) -> RolloutReport:
@@ -95,15 +103,7 @@ def test_after_success_every_step_is_done_and_the_roles_change():
 
 
 def test_of_an_earlier_rollout_only_what_is_remembered_is_shown():
-    past = {
-        "id": "fraud-2",
-        "phase": "RolledBack",
-        "active": ACTIVE,
-        "target": TARGET,
-        "started": 800.0,
-        "ended": 810.0,
-    }
-    found = report(history=[past]).past("fraud-2")
+    found = report(history=[PAST]).past("fraud-2")
     assert found is not None
     text = plain(whole(found))
     assert "REQUESTS" not in text
@@ -131,14 +131,6 @@ def test_many_rollouts_and_those_before():
     assert table[1][:7] == ["fraud", "fraud-3", "RolledBack", "canary", "12.5%", "2/3", "bbbbbbbbbb"]
     table = rows(plain(overview([report(), report("RolledBack", ended=910.0, reason="why not")])))
     assert table[1] == ["fraud", "fraud-3", "Progressing", "canary", "12.5%", "2/3", "bbbbbbbbbb", "100s", "run", "7"]
-    past = {
-        "id": "fraud-2",
-        "phase": "RolledBack",
-        "active": ACTIVE,
-        "target": TARGET,
-        "started": 800.0,
-        "ended": 810.0,
-    }
-    text = plain(history(report(history=[past], retained=[ACTIVE])))
+    text = plain(history(report(history=[PAST], retained=[ACTIVE])))
     assert rows(text)[2][:4] == ["fraud-2", "RolledBack", "aaaaaaaaaa", "bbbbbbbbbb"]
     assert text.endswith(f"Kept, so that going back is instant: {ACTIVE}")

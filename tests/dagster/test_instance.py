@@ -10,6 +10,9 @@ import sqlalchemy
 import yaml
 from dagster._config import process_config, resolve_to_config_type, validate_config
 from dagster._core.instance.config import dagster_instance_config_schema
+from dagster_k8s import K8sRunLauncher
+from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres.utils import pg_url_from_config
 
 import dagster as dg
 import dagster_shoal
@@ -44,14 +47,11 @@ def test_one_run_a_model_fast_dequeue_and_no_slot_held_by_the_dead(path: Path):
 
 @pytest.mark.parametrize("path", [SHARED, IN_A_CLUSTER], ids=["shared", "in a cluster"])
 def test_postgres_is_reached_by_a_driver_that_is_installed(path: Path, monkeypatch: pytest.MonkeyPatch):
-    storage = pytest.importorskip("dagster_postgres").DagsterPostgresStorage
     given = config(path)["storage"]["postgres"]
     for variable in (value["env"] for value in given["postgres_db"].values() if isinstance(value, dict)):
         monkeypatch.setenv(variable, "some")
-    found = process_config(resolve_to_config_type(storage.config_type()), given)
+    found = process_config(resolve_to_config_type(DagsterPostgresStorage.config_type()), given)
     assert found.success, found.errors
-    from dagster_postgres.utils import pg_url_from_config
-
     engine = sqlalchemy.create_engine(pg_url_from_config(found.value or {}))
     assert engine.driver == "psycopg2"
 
@@ -63,7 +63,6 @@ def test_the_local_one_starts(tmp_path: Path):
 
 
 def test_the_launcher_takes_its_config():
-    launcher = pytest.importorskip("dagster_k8s").K8sRunLauncher
     given = config(SHARED)["run_launcher"]["config"]
-    found = validate_config(launcher.config_type(), given)
+    found = validate_config(K8sRunLauncher.config_type(), given)
     assert found.success, found.errors

@@ -14,14 +14,13 @@ from shoal.cli.errors import CliError, UsageProblem
 from shoal.cluster.api import SECRETS
 from shoal.package.errors import PackageError, PackageNotFound
 from shoal.package.keys import PRIVATE, PUBLIC, SigningKey, TrustedKeys, load_public, load_signing
-from shoal.package.names import DIGEST_CHARACTERS, PAYLOAD, model_name
-from shoal.package.package import Package, find, open_directory, published
+from shoal.package.names import PAYLOAD, model_name
+from shoal.package.package import Package, newest_digests, open_directory, published
 from shoal.package.stores import LocalStore, Store
 from shoal.package.stores.s3 import open_s3
 from shoal.resources.storage import S3Storage, entries_of
 
 STORAGE_SECRET = "storage-config"
-_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +76,8 @@ def find_package(access: Access, where: str) -> tuple[Package, str]:
     try:
         return published(store, model_name(model), digest), model
     except PackageNotFound as error:
-        there = [package.digest[:DIGEST_CHARACTERS] for package in find(store, model)[-_MOST_NAMED:]]
-        raise CliError(f"{error}; published of {model}: {', '.join(there) or 'nothing'}") from None
+        there = ", ".join(newest_digests(store, model)) or "nothing"
+        raise CliError(f"{error}; published of {model}: {there}") from None
 
 
 def claim_directory(access: Access, claim: str) -> Path:

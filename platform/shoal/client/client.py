@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from shoal.client import standing
 from shoal.client.connection import APPLY, JSON_PATCH, Connection, Document
-from shoal.client.embedded import gateway_of, state_dir
+from shoal.client.embedded import gateway_of
 from shoal.client.errors import NotFound, Refused, ShoalError, TimedOut, Unreachable
 from shoal.client.history import predictor_of, revision_to_go_back_to
 from shoal.client.inference import post
@@ -24,6 +24,7 @@ from shoal.resources import inferenceservice
 from shoal.resources.problems import InvalidManifest
 from shoal.resources.revision import revision_id
 from shoal.resources.rollout import ROLLOUT_BY
+from shoal.statedir import state_dir
 
 NAMESPACE = "modelmesh-serving"
 FIELD_MANAGER = "shoal-client"

@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from shoal.statedir import state_dir
-
-__all__ = ["gateway_of", "state_dir"]
-
 
 def gateway_of(root: Path) -> str:
     """Where the gateway of an embedded cluster answers REST, as its supervisor says; empty when it says nothing."""

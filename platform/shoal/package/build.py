@@ -20,7 +20,7 @@ from shoal.package.formats import MLFLOW, MLMODEL, ONNX, format_of, uniform_name
 from shoal.package.manifest import About, Content, FileRef, Lineage, Signature, TensorSpec, compose, file_ref, problems
 from shoal.package.mlflow import read_mlflow
 from shoal.package.names import MANIFEST, MAX_FILES, MAX_PAYLOAD_BYTES, MAX_SAMPLES_BYTES, PAYLOAD, SAMPLES, file_path
-from shoal.package.onnx import read_onnx, weights_of
+from shoal.package.onnx import OnnxGraph, read_onnx
 from shoal.package.package import Package, open_directory
 from shoal.package.samples import Samples
 from shoal.package.stores.local import open_plain
@@ -124,10 +124,13 @@ def _examine(source: Path, wanted: str | None) -> _Model:
     if source.is_dir() and len(files) == 1:
         (only,) = files.values()
         files = {uniform_name(only): only} if only.parent == source else files
-    if found == ONNX and not source.is_dir():
-        files |= _weights(source)
+    if found != ONNX:
+        return _Model(found, files, None)
+    graph = None if source.is_dir() else read_onnx(source)
+    if graph is not None:
+        files |= _weights(graph)
     graphs = [path for path in files.values() if path.suffix == ".onnx"]
-    signature = read_onnx(graphs[0]) if found == ONNX and len(graphs) == 1 else None
+    signature = (graph or read_onnx(graphs[0])).signature() if len(graphs) == 1 else None
     return _Model(found, files, signature)
 
 
@@ -138,15 +141,15 @@ def _examine_mlflow(source: Path, wanted: str | None) -> _Model:
     elif (path := source / found.artifact).is_symlink():
         raise InvalidPackage(f"{path} is a link; put the file itself there")
     else:
-        files = {uniform_name(path): path} | (_weights(path) if found.format == ONNX else {})
+        files = {uniform_name(path): path} | (_weights(read_onnx(path)) if found.format == ONNX else {})
     return _Model(found.format, files, found.signature, found.environment, found.run)
 
 
-def _weights(graph: Path) -> dict[str, Path]:
-    files = {name: graph.parent / name for name in weights_of(graph)}
+def _weights(graph: OnnxGraph) -> dict[str, Path]:
+    files = {name: graph.path.parent / name for name in graph.weights()}
     for name, path in files.items():
         if not path.is_file():
-            raise InvalidPackage(f"{graph} keeps its weights in {name}, which is not beside it; copy it there")
+            raise InvalidPackage(f"{graph.path} keeps its weights in {name}, which is not beside it; copy it there")
     return files
 
 

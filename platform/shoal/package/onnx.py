@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,41 +21,47 @@ _DATATYPES: Final = {
 }
 
 
-def read_onnx(path: Path) -> Signature | None:
-    """Inputs and outputs of a graph; None if an input is no tensor. Outputs that are none (maps) are left out.
+@dataclass(frozen=True, slots=True)
+class OnnxGraph:
+    """A graph as it was read, without the weights it keeps elsewhere."""
+
+    path: Path
+    graph: Any
+    """`onnx.GraphProto`."""
+    onnx: Any
+    """The library."""
+
+    def signature(self) -> Signature | None:
+        """Its inputs and outputs; None if an input is no tensor. Outputs that are none (maps) are left out."""
+        constants = {constant.name for constant in self.graph.initializer}
+        inputs = _specs((value for value in self.graph.input if value.name not in constants), self.onnx)
+        outputs = [spec for spec in _specs(self.graph.output, self.onnx) if spec is not None]
+        known = [spec for spec in inputs if spec is not None]
+        return Signature(inputs=known, outputs=outputs) if known and len(known) == len(inputs) else None
+
+    def weights(self) -> list[str]:
+        """Files beside it that hold its weights, by their paths from its folder: exporters do that with large models.
+
+        Raises:
+            InvalidPackage: it names a file outside of its folder.
+        """
+        places = (
+            entry.value
+            for tensor in _tensors(self.graph)
+            if tensor.data_location == self.onnx.TensorProto.EXTERNAL
+            for entry in tensor.external_data
+            if entry.key == "location"
+        )
+        return sorted({file_path(place.removeprefix("./"), f"{self.path}: weights in") for place in places})
+
+
+def read_onnx(path: Path) -> OnnxGraph:
+    """Read a graph.
 
     Raises:
         InvalidPackage: it is no ONNX model.
         ExtraMissing: the `onnx` package is not installed.
     """
-    graph, onnx = _read(path)
-    constants = {constant.name for constant in graph.initializer}
-    inputs = _specs((value for value in graph.input if value.name not in constants), onnx)
-    outputs = [spec for spec in _specs(graph.output, onnx) if spec is not None]
-    known = [spec for spec in inputs if spec is not None]
-    return Signature(inputs=known, outputs=outputs) if known and len(known) == len(inputs) else None
-
-
-def weights_of(path: Path) -> list[str]:
-    """Files beside a graph that hold its weights, by their paths from its folder: exporters do that with large models.
-
-    Raises:
-        InvalidPackage: it is no ONNX model, or names a file outside of its folder.
-        ExtraMissing: the `onnx` package is not installed.
-    """
-    graph, onnx = _read(path)
-    places = (
-        entry.value
-        for tensor in _tensors(graph)
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    )
-    return sorted({file_path(place.removeprefix("./"), f"{path}: weights in") for place in places})
-
-
-def _read(path: Path) -> tuple[Any, Any]:
-    """The graph, and the library."""
     try:
         import onnx
         from google.protobuf.message import DecodeError
@@ -66,7 +73,7 @@ def _read(path: Path) -> tuple[Any, Any]:
         raise InvalidPackage(f"{path} is no ONNX model: {error}") from None
     if not graph.node:
         raise InvalidPackage(f"{path} is no ONNX model: it has no graph")
-    return graph, onnx
+    return OnnxGraph(path, graph, onnx)
 
 
 def _tensors(graph: Any) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from shoal.package.evidence import Evidence, put_evidence, read_evidence
 from shoal.package.keys import TrustedKeys
 from shoal.package.manifest import About, Content, FileRef, Manifest, file_ref, read_manifest
 from shoal.package.names import (
+    DIGEST_CHARACTERS,
     EVIDENCE,
     MANIFEST,
     MAX_EVIDENCE,
@@ -27,6 +28,8 @@ from shoal.package.names import (
 from shoal.package.samples import Samples, parse_samples
 from shoal.package.stores.local import LocalStore
 from shoal.package.stores.protocol import Store
+
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,15 @@ def published(store: Store, model: str, digest: str) -> Package:
     if not found.digest.startswith(digest):
         raise TamperedPackage(f"{found.folder} holds package {found.digest[:24]}, not {digest[:24]}; publish it again")
     return found
+
+
+def newest_digests(store: Store, model: str) -> list[str]:
+    """Of the last few packages of a model, oldest first and as folders are named: what to say where one is not found.
+
+    Raises:
+        TamperedPackage: a manifest was changed.
+    """
+    return [package.digest[:DIGEST_CHARACTERS] for package in find(store, model)[-_MOST_NAMED:]]
 
 
 def find(store: Store, model: str) -> list[Package]:
