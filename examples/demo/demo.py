@@ -181,7 +181,7 @@ class Demo:
 
     def progress(self, tally: Tally) -> Table:
         """The live view."""
-        table = Table(box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
         for title in (
             "requests",
             "failures",
