@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dagster_ui_support import ENOUGH, Stack, publish
+from dagster_ui_support import ENDED, ENOUGH, Stack, publish
 from e2e_support import eventually, kill
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -22,7 +22,10 @@ def begun(stack: Stack, run: str) -> dict[str, Any]:
 
     def look() -> dict[str, Any] | None:
         found = stack.rollout()
-        return found if found and run in found["by"] and found["weight"] else None
+        mine = bool(found) and run in found["by"]
+        assert not (mine and found["ended"]), f"over before it was seen to begin: {found}"
+        assert stack.dagster.run(run)["status"] not in ENDED or mine, stack.dagster.failures(run)
+        return found if mine and found["weight"] else None
 
     return eventually(look, "the canary has begun", 90, 0.25)
 

@@ -14,6 +14,7 @@ import yaml
 
 import dagster as dg
 from dagster_shoal.__main__ import main, options_of
+from dagster_shoal.local import launch
 from dagster_shoal.local.home import LaunchError, configure, owned, settle
 from dagster_shoal.local.launch import Launch, Options, port_for
 from dagster_shoal.local.processes import MARK, Part, end, end_leftovers
@@ -114,6 +115,18 @@ def test_a_module_of_the_current_directory_that_cannot_be_loaded_ends_it_with_it
     assert not marked(tmp_path / "state" / "dagster")
 
 
+@pytest.mark.server
+def test_nothing_of_dagster_runs_before_its_databases_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def looked(home: Path, partitions: str, names: list[str]) -> int:
+        raise LaunchError(f"{len(marked(home))} processes run")
+
+    monkeypatch.setattr(launch, "settle", looked)
+    assert main(["up", "--state-dir", str(tmp_path), "--port", "0", "--no-mesh"]) == 1
+    assert "0 processes run" in capsys.readouterr().err
+
+
 ENDLESS = """\
 import sys, time
 import dagster as dg
@@ -151,12 +164,12 @@ def test_runs_that_ended_with_their_machine_are_closed_by_the_next_launch(tmp_pa
 
 def test_it_links_to_jobs_that_there_are(tmp_path: Path):
     said: list[str] = []
-    launch = Launch(Options(state_dir=tmp_path, location="ours"), said.append)
-    launch.options.home.mkdir()
-    launch._ui, launch._jobs = "http://ui", {"fraud__retrain", "fraud__rollout"}
-    launch._ready()
-    launch._jobs |= {"retrain", "rollout"}
-    launch._ready()
+    own = Launch(Options(state_dir=tmp_path, location="ours"), said.append)
+    own.options.home.mkdir()
+    own._ui, own._jobs = "http://ui", {"fraud__retrain", "fraud__rollout"}
+    own._ready()
+    own._jobs |= {"retrain", "rollout"}
+    own._ready()
     assert "http://ui/locations/ours/jobs\n" in said[0]
     assert "/jobs/retrain" not in said[0]
     assert "http://ui/locations/ours/jobs/retrain\n" in said[1]

@@ -35,7 +35,7 @@ STEPS = """\
         - {name: enough, metric: errorRate, max: 0.5, minSamples: 30}
     - pause: {}
     - setWeight: 100
-    - pause: {duration: 1500ms}
+    - pause: {duration: 3s}
     warmUp: {requests: 20}
 """
 BAD = """\
@@ -63,13 +63,14 @@ def at_step(number: int) -> Callable[[dict[str, Any]], bool]:
     return lambda report: report["step"] >= number and report["phase"] in ("Progressing", "Paused")
 
 
+APPROVAL = "waiting for approval"
 MOMENTS = [
     Moment("declared"),
     Moment("loading", after=0.03),
     Moment("warming up", after=0.08),
     Moment("at 10%", at_step(1)),
     Moment("in analysis", at_step(3)),
-    Moment("waiting for approval", lambda report: report["phase"] == "Paused"),
+    Moment(APPROVAL, lambda report: report["phase"] == "Paused"),
     Moment("at 100%", at_step(6)),
     Moment("over", lambda report: report["ended"] is not None),
 ]
@@ -110,14 +111,14 @@ def strike(cluster: Cluster, victim: str, moment: Moment, before: str) -> None:
     eventually(lambda: cluster.part(victim) != pid and answers(cluster), f"the {victim} to be back")
 
 
-def approve_when_asked(cluster: Cluster, before: str) -> dict[str, Any]:
-    """The rollout at its end; where it waits for approval it is given."""
+def approve_when_asked(cluster: Cluster, before: str, may: Callable[[], bool] = lambda: True) -> dict[str, Any]:
+    """The rollout at its end; where it waits for approval it is given, once it may be."""
 
     def over() -> dict[str, Any] | None:
         report = status(cluster)
         if not report or report["id"] == before:
             return None
-        if report["phase"] == "Paused":
+        if report["phase"] == "Paused" and may():
             with contextlib.suppress(ShoalError), ShoalClient.from_state_dir(cluster.root) as client:
                 client.steer("hurt", "resume", reason="looks good")
         return report if report["ended"] else None
@@ -141,7 +142,8 @@ async def test_a_rollout_survives_a_kill_at_every_step(hurt: Cluster, subject: S
             await asyncio.sleep(0.5)
             await asyncio.to_thread(hurt.must, "apply", "-f", "-", stdin=service("hurt", path.name, "hurt") + STEPS)
             striking = asyncio.create_task(asyncio.to_thread(strike, hurt, victim, moment, before))
-            report = await asyncio.to_thread(approve_when_asked, hurt, before)
+            killed_first = striking.done if moment.name == APPROVAL else lambda: True
+            report = await asyncio.to_thread(approve_when_asked, hurt, before, killed_first)
             await striking
         finally:
             traffic.stop()

@@ -111,13 +111,13 @@ class Launch:
         location = {"grpc_server": {"host": HOST, "port": code, "location_name": self.options.location}}
         (home / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [location]}))
         self._make_parts(ui, code)
-        self.parts["code-server"].start()
         self._start_mesh()
+        # Before all parts, as it makes the databases: two processes that make them at the same time can break them
+        # for good ("Version table 'alembic_version' has more than one head present").
         if closed := settle(home, MODELS.name or "", list(self.options.partitions)):
             self.say(f"closed {closed} runs that ended with an earlier launch")
-        # After `settle`: it has made the databases, which the two would else make at the same time.
-        self.parts["webserver"].start()
-        self.parts["daemon"].start()
+        for part in self.parts.values():
+            part.start()
 
     def _start_mesh(self) -> None:
         if not self.options.mesh or _shoal("status", self.options.state_dir, quiet=True).wait() == 0:
