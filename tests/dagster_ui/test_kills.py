@@ -63,10 +63,10 @@ def test_a_rollout_ends_as_declared_though_nobody_follows_it(serving: Stack):
 def test_a_bad_canary_goes_back_though_its_run_was_killed(serving: Stack):
     before = serving.cluster.status("digits")["modelRevisionName"]
     publish(serving.dagster, "brittle", 33)
-    with serving.caller().calling():
-        run = serving.dagster.launch("rollout", config(weights=[50.0], step_seconds=60.0, min_samples=ENOUGH))
-        rollout = begun(serving, run)
-        kill(serving.dagster.worker(run))
+    run = serving.dagster.launch("rollout", config(weights=[50.0], step_seconds=60.0, min_samples=ENOUGH))
+    rollout = begun(serving, run)
+    kill(serving.dagster.worker(run))
+    with serving.caller().calling():  # not before: a second of requests is enough to see that it is bad
         report = eventually(lambda: over(serving), "the rollout ends by itself", 60, 0.25)
     assert (report["id"], report["phase"]) == (rollout["id"], "RolledBack")
     assert serving.cluster.status("digits")["modelRevisionName"] == before
