@@ -17,7 +17,8 @@ MAX_PROBLEMS = 50
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Path = tuple[str | int, ...]
-
+_MAX_NAMED = 12
+"""Of more fields than so many the names are not listed."""
 _TYPE_NAMES = {
     "string_type": "a string",
     "int_type": "a whole number",
@@ -95,7 +96,7 @@ def _problem(model: type[BaseModel], details: ErrorDetails) -> FieldProblem:
     if kind == "missing":
         return FieldProblem(where, "is required", "add it")
     if kind in _TYPE_NAMES:
-        return FieldProblem(where, f"must be {_TYPE_NAMES[kind]}, not {_shown(details['input'])}", _fix(details))
+        return FieldProblem(where, f"must be {_TYPE_NAMES[kind]}, not {_shown(details['input'])}", _fix(model, details))
     if kind == "literal_error":
         expected = details["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         said = f"must be one of {', '.join(expected)}, not {_shown(details['input'])}"
@@ -108,14 +109,23 @@ def _similar(given: object, known: Collection[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else ""
 
 
-def _fix(details: ErrorDetails) -> str:
+def _fix(model: type[BaseModel], details: ErrorDetails) -> str:
     given = details["input"]
+    if details["type"] == "model_type":
+        return _as_object(given, _fields_at(model, details["loc"]))
     if details["type"] == "string_type" and isinstance(given, int | float):
         text = str(given).lower() if isinstance(given, bool) else str(given)
         return f'write it in quotes: "{text}"'
     if details["type"] in ("int_type", "bool_type") and isinstance(given, str):
         return "write it without quotes"
     return ""
+
+
+def _as_object(given: object, known: Collection[str]) -> str:
+    """What to write where fields of an object are expected and something else was given."""
+    if len(known) == 1 and isinstance(given, str | int | float) and not isinstance(given, bool):
+        return f"write {{{next(iter(known))}: {given}}}"
+    return f"write an object; known there: {', '.join(sorted(known))}" if 0 < len(known) <= _MAX_NAMED else ""
 
 
 def _shown(value: object) -> str:
@@ -134,7 +144,7 @@ def instead_of(unknown: str, known: Collection[str]) -> str:
     same = lower.get(unknown.lower().replace("_", "").replace("-", ""))
     if same or close:
         return f"did you mean {same or close[0]!r}?"
-    return "remove it" + (f"; known here: {', '.join(sorted(known))}" if 0 < len(known) <= 12 else "")
+    return "remove it" + (f"; known here: {', '.join(sorted(known))}" if 0 < len(known) <= _MAX_NAMED else "")
 
 
 def _fields_at(model: type[BaseModel], path: _Path) -> list[str]:
