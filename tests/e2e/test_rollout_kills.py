@@ -63,14 +63,14 @@ def at_step(number: int) -> Callable[[dict[str, Any]], bool]:
     return lambda report: report["step"] >= number and report["phase"] in ("Progressing", "Paused")
 
 
-APPROVAL = "waiting for approval"
+APPROVAL = Moment("waiting for approval", lambda report: report["phase"] == "Paused")
 MOMENTS = [
     Moment("declared"),
     Moment("loading", after=0.03),
     Moment("warming up", after=0.08),
     Moment("at 10%", at_step(1)),
     Moment("in analysis", at_step(3)),
-    Moment(APPROVAL, lambda report: report["phase"] == "Paused"),
+    APPROVAL,
     Moment("at 100%", at_step(6)),
     Moment("over", lambda report: report["ended"] is not None),
 ]
@@ -111,14 +111,14 @@ def strike(cluster: Cluster, victim: str, moment: Moment, before: str) -> None:
     eventually(lambda: cluster.part(victim) != pid and answers(cluster), f"the {victim} to be back")
 
 
-def approve_when_asked(cluster: Cluster, before: str, may: Callable[[], bool] = lambda: True) -> dict[str, Any]:
-    """The rollout at its end; where it waits for approval it is given, once it may be."""
+def approve_when_asked(cluster: Cluster, before: str) -> dict[str, Any]:
+    """The rollout at its end; where it waits for approval it is given."""
 
     def over() -> dict[str, Any] | None:
         report = status(cluster)
         if not report or report["id"] == before:
             return None
-        if report["phase"] == "Paused" and may():
+        if report["phase"] == "Paused":
             with contextlib.suppress(ShoalError), ShoalClient.from_state_dir(cluster.root) as client:
                 client.steer("hurt", "resume", reason="looks good")
         return report if report["ended"] else None
@@ -142,8 +142,9 @@ async def test_a_rollout_survives_a_kill_at_every_step(hurt: Cluster, subject: S
             await asyncio.sleep(0.5)
             await asyncio.to_thread(hurt.must, "apply", "-f", "-", stdin=service("hurt", path.name, "hurt") + STEPS)
             striking = asyncio.create_task(asyncio.to_thread(strike, hurt, victim, moment, before))
-            killed_first = striking.done if moment.name == APPROVAL else lambda: True
-            report = await asyncio.to_thread(approve_when_asked, hurt, before, killed_first)
+            if moment is APPROVAL:  # else it may be approved before it is seen to wait
+                await striking
+            report = await asyncio.to_thread(approve_when_asked, hurt, before)
             await striking
         finally:
             traffic.stop()

@@ -125,7 +125,13 @@ def _as_object(given: object, known: Collection[str]) -> str:
     """What to write where fields of an object are expected and something else was given."""
     if len(known) == 1 and isinstance(given, str | int | float) and not isinstance(given, bool):
         return f"write {{{next(iter(known))}: {given}}}"
-    return f"write an object; known there: {', '.join(sorted(known))}" if 0 < len(known) <= _MAX_NAMED else ""
+    names = _named(known)
+    return f"write an object; known there: {names}" if names else ""
+
+
+def _named(known: Collection[str]) -> str:
+    """The names, where they are few enough to be read."""
+    return ", ".join(sorted(known)) if len(known) <= _MAX_NAMED else ""
 
 
 def _shown(value: object) -> str:
@@ -144,7 +150,8 @@ def instead_of(unknown: str, known: Collection[str]) -> str:
     same = lower.get(unknown.lower().replace("_", "").replace("-", ""))
     if same or close:
         return f"did you mean {same or close[0]!r}?"
-    return "remove it" + (f"; known here: {', '.join(sorted(known))}" if 0 < len(known) <= _MAX_NAMED else "")
+    names = _named(known)
+    return f"remove it; known here: {names}" if names else "remove it"
 
 
 def _fields_at(model: type[BaseModel], path: _Path) -> list[str]:
