@@ -57,7 +57,8 @@ class AdapterServicer:
         raise NotImplementedError('Method not implemented!')
 
     def release(self, request, context):
-        """The mesh needs this pod no longer: a pod that waits to be stopped may go.
+        """The mesh needs this pod no longer: a pod that waits to be stopped may go, and so may a server that is to be started
+        anew (`State.recycling`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
