@@ -63,8 +63,6 @@ class Copy:
     """When it became this urgent: requests are served in the order they came."""
     order: int = 0
     """Breaks ties in the load queue by age."""
-    version: int = 0
-    """The routes without it, while withdrawing."""
     error: str | None = None
     """Why its load failed."""
     replacing: bool = False

@@ -46,19 +46,18 @@ class Core:
         state.now = max(state.now, now)
         state.evicted.clear()
         apply(state, event)
-        published: list[Action] = []
         while True:
             self._settle()
             routes = state.routes.publish(state.route)
             if routes is not None:
-                published.append(routes)
+                state.out.routes.append(routes)
             leaving = list(state.routes.take_acknowledged())
             for copy in leaving:
                 acknowledged(state, copy)
             for key in state.routes.take_flipped():
                 state.out.endpoints[EndpointName(key.name)] = None
             if not leaving and not (state.dirty_models or state.dirty_endpoints or state.dirty_pods):
-                return state.out.take(published)
+                return state.out.take()
 
     def _settle(self) -> None:
         state = self._state

@@ -39,6 +39,11 @@ class FailureMemory:
         self.of_pod.pop(pod, None)
         self.of_pod[pod] = failure
 
+    def forget_pod(self, pod: PodId) -> bool:
+        """A pod is no more: whether it mattered here."""
+        failed, paused = self.of_pod.pop(pod, None), self.paused.pop(pod, None)
+        return failed is not None or paused is not None
+
     def expire(self, older_than: float) -> tuple[PodId, ...]:
         """Forget failures at or before a time: the pods that may be tried again."""
         freed = tuple(pod for pod, failure in self.of_pod.items() if failure.at <= older_than)

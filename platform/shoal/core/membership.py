@@ -85,16 +85,17 @@ def _reconcile(state: State, pod: Pod, loaded: tuple[LoadedCopy, ...]) -> None:
 
 def _adopt(state: State, copy: Copy, size: int) -> None:
     model = state.models.get(copy.revision)
-    if model is not None:
+    if model is not None and model.spec.runtime == state.pods[copy.pod].spec.runtime:
         copy.error = None
         model.learned_bytes = size
         state.move(copy, CopyInput.ADOPT, size=size)
         return
-    if copy.state is CopyState.QUEUED:  # cannot be: a load is only queued for a declared revision
+    if copy.state is CopyState.QUEUED:  # cannot be: a load is only queued for a revision declared for this runtime
         raise AssertionError(f"{copy.revision} is queued but not declared")
     state.move(copy, CopyInput.EXPEL, size=size)
     state.act(Unload(copy.pod, copy.revision))
-    state.decide("unload", copy.revision, "reported, but nobody declared it", copy.pod)
+    why = "reported, but nobody declared it" if model is None else f"reported, but its runtime is {model.spec.runtime}"
+    state.decide("unload", copy.revision, why, copy.pod)
 
 
 def _look_at_wanting(state: State, runtime: RuntimeName) -> None:
@@ -117,10 +118,10 @@ def left(state: State, pod_id: PodId) -> None:
         state.move(copy, CopyInput.VANISH)
     del state.pods[pod_id]
     del state.pods_of[pod.spec.runtime][pod_id]
-    for memory in (state.failures.get(revision) for revision in list(state.failures)):
-        if memory is not None:
-            memory.of_pod.pop(pod_id, None)
-            memory.paused.pop(pod_id, None)
+    for revision in [revision for revision, memory in state.failures.items() if memory.forget_pod(pod_id)]:
+        if state.failures[revision].empty:
+            del state.failures[revision]
+        state.look_at(revision)  # it may have waited for this very pod
     for copy in reversed(wanted):
         remember_wish(state, pod.spec.runtime, copy.revision)
     if not state.has_pods(pod.spec.runtime):

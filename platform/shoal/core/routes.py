@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -28,8 +27,9 @@ class RouteTable:
         self.acknowledged = 0
         self._published: dict[RouteKey, tuple[RouteCopy, ...]] = {}
         self._dirty: dict[RouteKey, None] = {}
-        self._withdrawn: list[Copy] = []
-        self._unacknowledged: deque[tuple[int, Copy]] = deque()
+        self._withdrawn: dict[Copy, None] = {}
+        self._unacknowledged: dict[Copy, int] = {}
+        """The version each withdrawn copy waits for, lowest first."""
         self._flips: dict[RouteKey, _Flip] = {}
 
     def get(self, key: RouteKey) -> tuple[RouteCopy, ...]:
@@ -63,7 +63,7 @@ class RouteTable:
 
     def withdraw(self, copy: Copy) -> None:
         """No route shall name this copy any more: it waits for the acknowledgement of the next publication."""
-        self._withdrawn.append(copy)
+        self._withdrawn[copy] = None
 
     def publish(self, resolve: Callable[[RouteKey], tuple[RouteCopy, ...]]) -> PublishRoutes | None:
         """The change to publish, if there is any, and the version every withdrawn copy waits for."""
@@ -85,16 +85,19 @@ class RouteTable:
                 flip.version = self.version
         for copy in self._withdrawn:
             if copy.state is CopyState.WITHDRAWING:
-                copy.version = self.version
-                self._unacknowledged.append((self.version, copy))
+                self._unacknowledged.pop(copy, None)  # it may wait for an earlier withdrawal that was taken back
+                self._unacknowledged[copy] = self.version
         self._withdrawn.clear()
         return PublishRoutes(self.version, changes) if changes else None
 
     def take_acknowledged(self) -> Iterator[Copy]:
         """Withdrawn copies that no gateway routes to any more, each once."""
-        while self._unacknowledged and self._unacknowledged[0][0] <= self.acknowledged:
-            version, copy = self._unacknowledged.popleft()
-            if copy.state is CopyState.WITHDRAWING and copy.version == version:
+        while self._unacknowledged:
+            copy, version = next(iter(self._unacknowledged.items()))
+            if version > self.acknowledged:
+                return
+            del self._unacknowledged[copy]
+            if copy.state is CopyState.WITHDRAWING:
                 yield copy
 
     def take_flipped(self) -> list[RouteKey]:

@@ -35,7 +35,7 @@ ROLLOUT_TRANSITIONS: Final = MappingProxyType(
         (_P.WARMING_UP, _I.WARMED): _P.PROGRESSING,
         (_P.PROGRESSING, _I.STEPPED): _P.PROMOTING,
         **{(phase, _I.PROMOTE): _P.PROMOTING for phase in _LIVE if phase is not _P.PROMOTING},
-        **{(phase, _I.PAUSE): _P.PAUSED for phase in (_P.LOADING, _P.WARMING_UP, _P.PROGRESSING)},
+        **{(phase, _I.PAUSE): _P.PAUSED for phase in _LIVE if phase is not _P.PAUSED},
         (_P.PAUSED, _I.RESUME): _P.PROGRESSING,
         **{(phase, _I.FLIP): _P.SUCCEEDED for phase in _LIVE},
         **{(phase, _I.FAIL): _P.ROLLED_BACK for phase in _LIVE},

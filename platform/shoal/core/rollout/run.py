@@ -64,8 +64,11 @@ class Run:
 
     @property
     def watched(self) -> bool:
-        """Whether that is still to come: then both revisions stay loaded, and copies matching is not enough to flip."""
-        return self.stepped and self.record.phase is not Phase.PROMOTING
+        """Whether that is still to come: then both revisions stay loaded, and copies matching is not enough to flip.
+
+        While it is paused, whatever its steps, somebody is to say so first.
+        """
+        return self.record.phase is Phase.PAUSED or (self.stepped and self.record.phase is not Phase.PROMOTING)
 
     @property
     def judged(self) -> bool:
@@ -217,7 +220,7 @@ class Run:
     def next_due(self) -> float:
         """When it must be looked at again although nothing happens; infinite if never."""
         due = math.inf
-        if self.watched and self.record.phase is not Phase.PAUSED:
+        if self.live and self.record.phase is not Phase.PAUSED:
             due = self._deadline()
         step = self.step if self.record.phase is Phase.PROGRESSING else None
         if isinstance(step, Pause | Analyse) and step.seconds is not None:
@@ -325,7 +328,7 @@ class Run:
         return self.record.started + self.record.waited + self.record.plan.deadline
 
     def _watch_deadline(self, now: float) -> str | None:
-        if not self.watched or self.record.phase is Phase.PAUSED or now < self._deadline():
+        if not self.live or self.record.phase is Phase.PAUSED or now < self._deadline():
             return None
         why = f"not done after {self.record.plan.deadline:g} s, its deadline"
         if self.record.plan.on_deadline is Otherwise.PAUSE:
