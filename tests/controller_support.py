@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from shoal.core.rollout.measure import Window
 from shoal.core.rollout.plan import Pause, Plan, SetWeight, Strategy
@@ -32,6 +32,7 @@ from shoal.mesh.api import (
     RuntimeChooser,
     SampleReader,
 )
+from shoal.mesh.faults import Fault
 
 
 def model_view(revision: str, state: ModelState, *, copies: int = 0, failure: Failure | None = None) -> ModelView:
@@ -97,6 +98,7 @@ class RecordingMesh:
         """Why no other rollout may begin; empty: any may."""
         self.chooser: RuntimeChooser | None = None
         self.is_synced = asyncio.Event()
+        self.fault_listeners: list[Callable[[Fault], None]] = []
         self._changed: asyncio.Queue[frozenset[str]] = asyncio.Queue()
 
     async def declare(self, declaration: Declaration) -> None:
@@ -162,6 +164,9 @@ class RecordingMesh:
     def pod_gone(self, pod: PodId) -> None:
         self.calls.append(f"gone {pod}")
         self.pods.pop(pod, None)
+
+    def on_fault(self, listener: Callable[[Fault], None]) -> None:
+        self.fault_listeners.append(listener)
 
     def synced(self) -> None:
         self.calls.append("synced")

@@ -9,6 +9,7 @@ from resources_support import example, isvc, model, runtime
 from shoal.controller.kube import DEPLOYMENT, EVENT, ISVC, POD, RUNTIME, SECRET, SERVICE, KubeError
 from shoal.controller.status import condition
 from shoal.core.types import ModelState, Unplaceable
+from shoal.mesh.faults import Fault
 from shoal.resources.builtin import builtin_runtime
 
 pytestmark = pytest.mark.server
@@ -51,6 +52,19 @@ async def test_settings_without_effect_are_told(bench):
     told = await eventually(lambda: _told(bench, "SettingWithoutEffect"))
     assert (told["type"], told["involvedObject"]["kind"]) == ("Warning", "ConfigMap")
     assert told["message"].startswith("payloadProcessors has no effect: ")
+
+
+async def test_a_defect_of_the_mesh_is_told_on_its_service(bench):
+    await bench.control()
+    for listener in bench.mesh.fault_listeners:
+        listener(Fault(1000.0, "Tick broke the core: KeyError: 'x'"))
+
+    async def told():
+        return (await _events(bench, "modelmesh-serving")).get("MeshFault")
+
+    event = await eventually(told)
+    assert (event["type"], event["involvedObject"]["kind"]) == ("Warning", "Service")
+    assert event["message"].startswith("Tick broke the core: KeyError: 'x'; the mesh goes on, its log has the details")
 
 
 async def test_wrong_storage_entries_are_told(bench):

@@ -1,4 +1,4 @@
-"""The deadline of a rollout holds wherever it stands, whatever its strategy; time spent waiting for people is not its."""
+"""The deadline of a rollout holds wherever it stands, whatever its strategy; waiting for people is not counted."""
 
 from __future__ import annotations
 

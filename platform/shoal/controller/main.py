@@ -35,6 +35,7 @@ from shoal.controller.strangers import Strangers
 from shoal.controller.watching import Watcher, quiet_informers
 from shoal.core.types import FailureReason, RuntimeName, Unplaceable
 from shoal.mesh.api import MeshApi, RuntimeChooser
+from shoal.mesh.faults import Fault
 from shoal.mesh.rollout.packaged import PackagedSamples
 from shoal.resources.choose import Chosen, requirements_from_type
 from shoal.resources.evidence import TRUSTED_KEYS, required_of_runtime
@@ -57,6 +58,7 @@ class Controller:
         self, settings: ControllerSettings, mesh: MeshApi, kube: Kube, clock: Callable[[], float] = time.time
     ) -> None:
         self._mesh = mesh
+        self._namespace = settings.namespace
         self.store = Store()
         self.recorder = Recorder(kube, clock)
         self.evidence = EvidenceGate(self.store, settings.claims, clock)
@@ -101,6 +103,13 @@ class Controller:
             _LOG.warning("ConfigMap %s: %s", document["metadata"]["name"], message)
             self.recorder.tell(document, "Warning", "SettingWithoutEffect", message)
 
+    def _tell_fault(self, fault: Fault) -> None:
+        """An event on the Service that everybody's requests go to: the mesh itself has a defect."""
+        metadata = {"name": self.store.config.inference_service_name, "namespace": self._namespace}
+        service = {"apiVersion": "v1", "kind": "Service", "metadata": metadata}
+        message = f"{fault.message}; the mesh goes on, its log has the details (shoal logs mesh): please report this"
+        self.recorder.tell(service, "Warning", "MeshFault", message)
+
     def _tell_storage(self, document: Document) -> None:
         """Events on the storage Secret for entries that are wrong; models that use others do not suffer."""
         for problem in self.store.storage_problems():
@@ -110,6 +119,7 @@ class Controller:
     def begin(self) -> None:
         """Everything that was declared at the start is known: look at all of it, also at what is no more."""
         self._mesh.set_runtimes(self._chooser())
+        self._mesh.on_fault(self._tell_fault)
         self.queue.add(_SERVICES)
         self.queue.add(_ORPHANS)
         self._all_isvcs()

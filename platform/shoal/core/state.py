@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
-from shoal.core.actions import Action, Answer, Changed, Forward, Persist, PersistRollout, PublishRoutes, Reject, RejectCode
+from shoal.core.actions import (
+    Action,
+    Answer,
+    Changed,
+    Forward,
+    Persist,
+    PersistRollout,
+    PublishRoutes,
+    Reject,
+    RejectCode,
+)
 from shoal.core.copies import Copy, Model, Urgency
 from shoal.core.decisions import DecisionLog
 from shoal.core.failures import FailureMemory

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from shoal.core.core import Core
 from shoal.core.types import CopyView, EndpointView, ModelState, PodView, RevisionId
+from shoal.mesh.faults import Faults
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.models import Models
 from shoal.mesh.rollout.http import RolloutRoutes
@@ -41,6 +42,7 @@ class Admin:
         steering: Steering,
         ready: Callable[[], str],
         now: Callable[[], float],
+        faults: Faults,
     ) -> None:
         self._core = core
         self._models = models
@@ -49,6 +51,7 @@ class Admin:
         self._rollouts = RolloutRoutes(steering)
         self._not_ready = ready
         self._now = now
+        self._faults = faults
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -57,6 +60,7 @@ class Admin:
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._prometheus),
+                Route("/faults", self._show_faults),
                 Route("/copies", self._copies),
                 Route("/pods", self._pods),
                 Route("/endpoints", self._endpoints),
@@ -81,6 +85,11 @@ class Admin:
         self._metrics.models_failed.set(states.count(ModelState.FAILED_TO_LOAD))
         self._metrics.pods(self._core.pods(), self._now())
         return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def _show_faults(self, _: Request) -> Response:
+        last = self._faults.last
+        shown = {"at": last.at, "message": last.message} if last is not None else None
+        return JSONResponse({"count": self._faults.count, "last": shown})
 
     async def _copies(self, _: Request) -> Response:
         copies = [copy_json(copy) for _, copy in zip(range(MAX_LISTED), self._core.copies(), strict=False)]

@@ -10,6 +10,7 @@ from shoal.core.rollout.measure import Window
 from shoal.core.rollout.plan import Plan
 from shoal.core.rollout.record import Rollout, Verb
 from shoal.core.types import EndpointView, PodId, RevisionId, RuntimeName, Unplaceable
+from shoal.mesh.faults import Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,9 @@ class MeshApi(Protocol):
 
     def pod_gone(self, pod: PodId) -> None:
         """A pod is no more."""
+
+    def on_fault(self, listener: Callable[[Fault], None]) -> None:
+        """Have every defect of the mesh itself told that shows at run time."""
 
     def synced(self) -> None:
         """Everything that was declared when the controller started has been handed over."""

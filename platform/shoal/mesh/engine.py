@@ -28,10 +28,13 @@ from shoal.core.actions import (
 from shoal.core.core import Core
 from shoal.core.events import Event, RequestAbandoned, RequestWaiting, Tick
 from shoal.core.types import PodId, RevisionId, RouteKey, Ticket
+from shoal.mesh.faults import Faults
 from shoal.registry.protocol import RegistryError
 
 log = logging.getLogger(__name__)
 
+LOOK_AGAIN: Final = 0.5
+"""Seconds after an error in the core until it is asked for what it had decided before it broke."""
 SAVE_AGAIN: Final = 5.0
 """Seconds after which a registry that did not take a record is tried again."""
 
@@ -94,6 +97,9 @@ class Engine:
         self._alarm_due = 0.0
         self._unsaved = False
         self._save_again: asyncio.TimerHandle | None = None
+        self._look_again: asyncio.TimerHandle | None = None
+        self.faults = Faults(clock)
+        """Errors in the core, and of whoever carries out what it asks for."""
 
     def now(self) -> float:
         """The time events happen at."""
@@ -139,13 +145,15 @@ class Engine:
                     unsaved = await self._handle(event, executor, waited=done is not None)
                 except Exception as error:
                     log.exception("event failed: %s", type(event).__name__)
+                    self.faults.note(f"{type(event).__name__} broke the core", error)
+                    self._look_again_soon()
                     if done and not done.done():
                         done.set_exception(error)
                 else:
                     if done and not done.done():
                         done.set_exception(unsaved) if unsaved else done.set_result(None)
         finally:
-            for timer in (self._alarm, self._save_again):
+            for timer in (self._alarm, self._save_again, self._look_again):
                 if timer:
                     timer.cancel()
 
@@ -158,12 +166,17 @@ class Engine:
         again = self._unsaved and (waited or self._save_again is None)
         unsaved = await self._persist(durable, executor) if durable or again else None
         for action in actions:
-            self._carry_out(action, executor)
+            try:
+                self._carry_out(action, executor)
+            except Exception as error:  # the others of this step, such as its routes, must not be lost with it
+                log.exception("action failed: %s", type(action).__name__)
+                self.faults.note(f"{type(action).__name__} could not be carried out", error)
         if self._check:
             try:
                 self.core.check_invariants()
-            except Exception:
+            except Exception as error:
                 log.exception("an invariant is broken after %r", event)
+                self.faults.note(f"an invariant is broken after {type(event).__name__}", error)
         self._set_alarm(now)
         return unsaved
 
@@ -178,6 +191,14 @@ class Engine:
             return error
         self._unsaved = False
         return None
+
+    def _look_again_soon(self) -> None:
+        if self._look_again is None:
+            self._look_again = asyncio.get_running_loop().call_later(LOOK_AGAIN, self._ring_to_look)
+
+    def _ring_to_look(self) -> None:
+        self._look_again = None
+        self.submit(Tick())
 
     def _ring_to_save(self) -> None:
         self._save_again = None

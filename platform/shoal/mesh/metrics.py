@@ -101,6 +101,9 @@ class Metrics:
         self._used_bps = gauge("instance_used_bps", "The same in hundredths of a percent of its capacity", pod)
         self._pod_models = gauge("instance_models_total", "Models on a pod", pod)
         self._evictions = Counter("shoal_evictions", "Copies that were evicted to make room", registry=self.registry)
+        self._faults = Counter(
+            "shoal_faults", "Defects of the mesh itself that showed; its log has them", registry=self.registry
+        )
         self._requests = Counter(
             "shoal_requests", "Requests by how they were served", ("path",), registry=self.registry
         )
@@ -170,6 +173,10 @@ class Metrics:
         self.evictions_total += 1
         self._evictions.inc()
         self._model(self._age, revision).observe(max(0.0, age) * MILLI)
+
+    def fault(self) -> None:
+        """A defect of the mesh itself showed."""
+        self._faults.inc()
 
     def queued(self, revision: str, seconds: float) -> None:
         """A load waited so long for its turn."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Self
 
 from shoal.core.core import Core
@@ -25,6 +25,7 @@ from shoal.mesh.api import Declaration, PodEndpoint, RolloutStatus, RuntimeChoos
 from shoal.mesh.bulletin import Bulletin
 from shoal.mesh.catalog import Catalog
 from shoal.mesh.engine import Engine
+from shoal.mesh.faults import Fault
 from shoal.mesh.forwarding import Forwarder, InFlight
 from shoal.mesh.hands import Hands
 from shoal.mesh.http_server import serving
@@ -69,6 +70,7 @@ class MeshProcess:
         self._links: dict[PodId, PodLink] = {}
         self._link_tasks: dict[PodId, asyncio.Task[None]] = {}
         self._engine = Engine(Core(core or CoreSettings()), check_invariants=check_invariants)
+        self._engine.faults.listen(lambda _: self._metrics.fault())
         self._usage = UsageMeter(self._engine.submit, self._in_flight, self._metrics, self._engine.now)
         self._synced = asyncio.Event()
         self._serving = False
@@ -149,7 +151,7 @@ class MeshProcess:
         await stack.enter_async_context(serving(rest.app(), settings.host, settings.activator_http_port, grace=grace))
         admin = Admin(
             self._engine.core, self._models, self._metrics, self._usage, self._steering, self._not_ready,
-            self._engine.now,
+            self._engine.now, self._engine.faults,
         )  # fmt: skip
         await stack.enter_async_context(serving(admin.app(), settings.host, settings.admin_port, grace=grace))
 
@@ -291,6 +293,10 @@ class MeshProcess:
         if self._links.pop(pod, None):
             self._link_tasks.pop(pod).cancel()
             self._engine.submit(PodLeft(pod))
+
+    def on_fault(self, listener: Callable[[Fault], None]) -> None:
+        """See `MeshApi`."""
+        self._engine.faults.listen(listener)
 
     def synced(self) -> None:
         """See `MeshApi`."""

@@ -27,7 +27,7 @@ class RolloutInput(Enum):
 
 _P = Phase
 _I = RolloutInput
-_LIVE = (_P.LOADING, _P.WARMING_UP, _P.PROGRESSING, _P.PAUSED, _P.PROMOTING)
+_LIVE: tuple[Phase, ...] = (_P.LOADING, _P.WARMING_UP, _P.PROGRESSING, _P.PAUSED, _P.PROMOTING)
 
 ROLLOUT_TRANSITIONS: Final = MappingProxyType(
     {

@@ -1,0 +1,111 @@
+"""The engine when something breaks: what was decided is carried out all the same, and the defect is seen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from cluster_support import eventually
+from core_support import model, pod
+from shoal.core import core as core_module
+from shoal.core.actions import PublishRoutes
+from shoal.core.core import Core
+from shoal.core.events import LoadSucceeded, ModelDeclared, PodReported, RequestWaiting, RoutesAcknowledged
+from shoal.core.state import State
+from shoal.core.types import PodId, RevisionId, RouteKey, Ticket
+from shoal.mesh.engine import Engine
+
+P1, A = PodId("p1"), RevisionId("a")
+
+
+class Hands:
+    """An executor that only remembers; `broken` names what it cannot do."""
+
+    def __init__(self, broken: str = "") -> None:
+        self.did: list[object] = []
+        self.broken = broken
+
+    def __getattr__(self, name: str):
+        def do(*given: object) -> None:
+            if name == self.broken:
+                raise RuntimeError(f"cannot {name}")
+            self.did.append((name, *given))
+
+        return do
+
+    async def persist(self, actions: object) -> None:
+        self.did.append(("persist", actions))
+
+    def published(self) -> list[PublishRoutes]:
+        return [given[1] for given in self.did if given[0] == "publish"]
+
+
+@contextlib.asynccontextmanager
+async def running(hands: Hands) -> AsyncIterator[Engine]:
+    engine = Engine(Core())
+    task = asyncio.create_task(engine.run(hands))
+    try:
+        yield engine
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def loading(engine: Engine) -> None:
+    """A pod that loads `a`."""
+    await engine.apply(PodReported(pod(), incarnation="1"))
+    await engine.apply(ModelDeclared(model("a")))
+    await engine.apply(RequestWaiting(Ticket(1), RouteKey("a", is_revision=True)))
+
+
+async def test_routes_of_a_step_that_broke_reach_the_gateways_and_the_defect_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hands = Hands()
+    async with running(hands) as engine:
+        told: list[str] = []
+        engine.faults.listen(lambda fault: told.append(fault.message))
+        await loading(engine)
+        real = core_module.look_at_pod
+        calls = 0
+
+        def broken(state: State, looked_at: PodId) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                return real(state, looked_at)
+            raise KeyError("a defect")
+
+        await engine.apply(LoadSucceeded(P1, A, 30))
+        assert len(hands.published()) == 1
+        with monkeypatch.context() as patch:
+            patch.setattr(core_module, "look_at_pod", broken)
+            state = engine.core._state
+            state.routes.acknowledge(1)
+            state.pods[P1].draining = True  # its copy goes: routes are published, and after that the step breaks
+            state.dirty_pods[P1] = None
+            with pytest.raises(KeyError):
+                await engine.apply(RoutesAcknowledged(1))
+
+        async def second() -> PublishRoutes | None:
+            return hands.published()[1] if len(hands.published()) > 1 else None
+
+        assert (await eventually(second, "a second publication")).changes == {RouteKey("a", is_revision=True): ()}
+        assert told == ["RoutesAcknowledged broke the core: KeyError: 'a defect'"]
+        assert engine.faults.count == 1
+
+
+async def test_an_action_that_cannot_be_carried_out_does_not_take_the_others_with_it() -> None:
+    hands = Hands()
+    async with running(hands) as engine:
+        await loading(engine)
+        await engine.apply(ModelDeclared(model("b")))
+        await engine.apply(RequestWaiting(Ticket(2), RouteKey("b", is_revision=True)))
+        hands.broken = "load"
+        await engine.apply(LoadSucceeded(P1, A, 30))  # the same step loads `b` and publishes `a`
+        assert len(hands.published()) == 1
+        assert engine.faults.last is not None
+        assert engine.faults.last.message == "Load could not be carried out: RuntimeError: cannot load"
