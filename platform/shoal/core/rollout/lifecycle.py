@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
@@ -27,9 +28,9 @@ class RolloutInput(Enum):
 
 _P = Phase
 _I = RolloutInput
-_LIVE: tuple[Phase, ...] = (_P.LOADING, _P.WARMING_UP, _P.PROGRESSING, _P.PAUSED, _P.PROMOTING)
+_LIVE = (_P.LOADING, _P.WARMING_UP, _P.PROGRESSING, _P.PAUSED, _P.PROMOTING)
 
-ROLLOUT_TRANSITIONS: Final = MappingProxyType(
+ROLLOUT_TRANSITIONS: Final[Mapping[tuple[Phase, RolloutInput], Phase]] = MappingProxyType(
     {
         (_P.LOADING, _I.MATCHED): _P.WARMING_UP,
         (_P.WARMING_UP, _I.WARMED): _P.PROGRESSING,
