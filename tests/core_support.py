@@ -232,6 +232,15 @@ class World:
         self.now += seconds
         return self.send(ev.Tick())
 
+    def wait(self, seconds: float) -> list[Action]:
+        """Let time pass as the mesh does: the core is only told so when it asked to be."""
+        end, actions = self.now + seconds, list[Action]()
+        while (due := self.core.next_due(self.now)) is not None and due <= end:
+            self.now = due
+            actions += self.send(ev.Tick())
+        self.now = end
+        return actions
+
     def stop(self, pod: PodId) -> list[Action]:
         self.servers[pod].stopping = True
         return self.send(ev.PodDraining(pod))
@@ -367,6 +376,22 @@ class World:
                 self.unloaded(pod, next(iter(server.unloading)))
                 return True
         return False
+
+
+def rejection(world: World, ticket: int) -> Reject:
+    """The refusal a request got."""
+    answer = world.answers[Ticket(ticket)]
+    assert isinstance(answer, Reject)
+    return answer
+
+
+def world_with(*pods: str, settings: CoreSettings | None = None) -> World:
+    """A world with pods of 100 bytes that had time to report."""
+    world = World(settings)
+    for name in pods:
+        world.join(pod(name))
+    world.pass_time(2)
+    return world
 
 
 def pod(name: str = "p1", runtime: str = "r", capacity: int = 100, concurrency: int = 1, default: int = 10) -> PodSpec:

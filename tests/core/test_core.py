@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core_support import World, by_endpoint, by_revision, model, pod
+from core_support import World, by_endpoint, by_revision, model, pod, rejection, world_with
 from shoal.core import events as ev
 from shoal.core.actions import Answer, Changed, Forward, Load, Persist, PublishRoutes, Reject, RejectCode
 from shoal.core.core import Core
@@ -22,20 +22,6 @@ from shoal.core.types import (
     Transition,
     Unplaceable,
 )
-
-
-def rejection(world: World, ticket: int) -> Reject:
-    answer = world.answers[Ticket(ticket)]
-    assert isinstance(answer, Reject)
-    return answer
-
-
-def world_with(*pods: str, settings: CoreSettings | None = None) -> World:
-    world = World(settings)
-    for name in pods:
-        world.join(pod(name))
-    world.pass_time(2)
-    return world
 
 
 def test_same_events_give_same_actions() -> None:

@@ -155,8 +155,9 @@ def _remind_of_revision(state: State, reminder: Reminder, revision: RevisionId) 
         loading.end_pause(state, revision)
     elif reminder.due is Due.MATCH and reminder.endpoint is not None:
         endpoint = state.endpoints.get(reminder.endpoint)
-        current = endpoint is not None and endpoint.target == revision and endpoint.state is EndpointState.SPREADING
-        if endpoint is not None and current and state.loaded(revision):
+        if endpoint is None or endpoint.target != revision or endpoint.spread_at != reminder.mark:
+            return  # it shall lead elsewhere meanwhile, or waits for copies anew
+        if endpoint.state is EndpointState.SPREADING and state.loaded(revision):
             endpoints.match(state, endpoint, "its further copies take too long")
     elif reminder.due is Due.ROLLOUT and reminder.endpoint is not None:
         state.dirty_endpoints[reminder.endpoint] = None

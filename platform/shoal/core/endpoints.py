@@ -190,8 +190,9 @@ def spread(state: State, endpoint: Endpoint) -> None:
     for _ in range(wanted - have):
         if not isinstance(place(state, model, Urgency.WISHED, f"as many copies as {endpoint.active}"), Copy):
             break
+    endpoint.spread_at = state.now
     due = state.now + state.settings.match_scale_timeout
-    state.timers.set(due, Reminder(Due.MATCH, endpoint.target, endpoint=endpoint.name))
+    state.timers.set(due, Reminder(Due.MATCH, endpoint.target, endpoint=endpoint.name, mark=state.now))
 
 
 def _spreading(state: State, endpoint: Endpoint, loaded: int) -> None:

@@ -138,7 +138,7 @@ def drop_surplus(state: State, model: Model, wanted: int, because: str) -> None:
         if copy.state is CopyState.QUEUED and _live(state, model.id) > wanted:
             discard(state, copy, because)
     loaded = state.loaded(model.id)
-    loaded.sort(key=lambda copy: (not state.pods[copy.pod].draining, state.pods[copy.pod].free_bytes, copy.pod))
+    loaded.sort(key=lambda copy: (state.pods[copy.pod].free_bytes, copy.pod))
     for copy in loaded[: max(0, len(loaded) - wanted)]:
         withdraw(state, copy, "scale down", because)
 

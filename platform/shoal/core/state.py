@@ -59,7 +59,7 @@ _MAX_REJECTIONS = 20
 class Endpoint:
     """One endpoint: the revision that serves and the one that shall."""
 
-    __slots__ = ("active", "displaced", "name", "run", "state", "target")
+    __slots__ = ("active", "displaced", "name", "run", "spread_at", "state", "target")
 
     def __init__(self, name: EndpointName, active: RevisionId, target: RevisionId) -> None:
         self.name = name
@@ -68,6 +68,8 @@ class Endpoint:
         self.state = EndpointState.SETTLED
         self.displaced = False
         """The target's load had to evict the active revision: requests wait for the target meanwhile."""
+        self.spread_at = 0.0
+        """When its target was last asked for further copies."""
         self.run: Run | None = None
         """The newest rollout, if there ever was one."""
 

@@ -1,0 +1,174 @@
+"""Rollouts and those who wait for them: people who approve, requests that come meanwhile, the next rollout."""
+
+from __future__ import annotations
+
+import pytest
+
+from core_rollouts import CANARY, ERRORS, KEY, NAME, begun, observe, rollout, served, shares
+from core_support import World, model, pod
+from shoal.core import events as ev
+from shoal.core.actions import Forward
+from shoal.core.rollout.plan import (
+    Analyse,
+    Check,
+    Metric,
+    Otherwise,
+    Pause,
+    Plan,
+    SetShadow,
+    SetWeight,
+    Strategy,
+    WarmUp,
+)
+from shoal.core.rollout.record import Phase, Verb
+from shoal.core.types import RevisionId, RouteKey
+
+CANARY_KEY = RouteKey("a", canary=True)
+
+
+def served_by(world: World) -> list[str]:
+    return [answer.revision for answer in world.answers.values() if isinstance(answer, Forward)]
+
+
+def test_the_time_people_take_to_approve_is_no_part_of_the_deadline() -> None:
+    world = begun(Plan(Strategy.CANARY, (SetWeight(100), Pause(None), Pause(60.0)), deadline=100.0))
+    world.wait(80.0)
+    world.steer("a", Verb.RESUME)
+    world.wait(59.0)
+    assert rollout(world).phase is Phase.PROGRESSING
+    world.wait(1.0)
+    world.settle()
+    assert rollout(world).phase is Phase.SUCCEEDED
+
+
+def test_time_that_is_no_waiting_for_people_is_part_of_the_deadline() -> None:
+    world = begun(Plan(Strategy.CANARY, (SetWeight(100), Pause(50.0), Pause(None), Pause(60.0)), deadline=100.0))
+    world.wait(50.0)
+    assert rollout(world).phase is Phase.PAUSED
+    world.wait(30.0)
+    world.steer("a", Verb.RESUME)
+    world.wait(49.0)
+    assert rollout(world).phase is Phase.PROGRESSING
+    world.wait(1.0)
+    assert rollout(world).phase is Phase.ROLLED_BACK
+
+
+@pytest.mark.parametrize(
+    "steps", [(SetWeight(100), Analyse((ERRORS,), 60.0)), (SetWeight(100), Pause(1.0))], ids=["a step", "the end"]
+)
+@pytest.mark.parametrize(
+    ("otherwise", "phase"),
+    [
+        (Otherwise.ROLL_BACK, Phase.ROLLED_BACK),
+        (Otherwise.PAUSE, Phase.PAUSED),
+        (Otherwise.CONTINUE, Phase.SUCCEEDED),
+    ],
+)
+def test_what_cannot_be_decided_ends_as_the_plan_says(
+    steps: tuple[SetWeight | Analyse | Pause, ...], otherwise: Otherwise, phase: Phase
+) -> None:
+    world = begun(Plan(Strategy.CANARY, steps, checks=(ERRORS,), on_inconclusive=otherwise))
+    world.wait(0.5)
+    observe(world, "a-2", 10)
+    world.wait(61.0)
+    world.settle()
+    world.wait(61.0)
+    assert rollout(world).phase is phase
+    assert shares(world).get("a-2", 0) == {Phase.ROLLED_BACK: 0, Phase.PAUSED: 100, Phase.SUCCEEDED: 1}[phase]
+
+
+@pytest.mark.parametrize("verb", [Verb.ABORT, Verb.PROMOTE, Verb.PAUSE])
+def test_a_late_command_does_not_steer_the_next_rollout(verb: Verb) -> None:
+    world = begun()
+    world.declare(model("a-3"))
+    world.roll_out("a", "a-3", CANARY, "second")
+    world.settle()
+    before = rollout(world)
+    world.send(ev.RolloutCommanded(NAME, "a-1-rollout", verb, "somebody"))
+    assert rollout(world) == before
+    world.send(ev.RolloutCommanded(NAME, "second", verb, "somebody"))
+    assert rollout(world) != before
+
+
+def test_late_answers_do_not_end_the_next_rollout() -> None:
+    hook = Check("hook", Metric.WEBHOOK, url="http://hook")
+    plan = Plan(Strategy.CANARY, (SetWeight(100), Pause(30.0)), checks=(hook,), warm_up=WarmUp(3))
+    world = begun(plan)
+    world.declare(model("a-3"))
+    world.roll_out("a", "a-3", plan, "second")
+    while not world.warming:
+        assert world.step_calmly(frozenset())
+    world.send(ev.WarmedUp(NAME, "a-1-rollout", "it answers nothing"))
+    world.warmed()
+    world.send(ev.CheckAnswered(NAME, "a-1-rollout", "hook", False))
+    assert rollout(world).live
+
+
+def test_a_request_does_not_wait_for_the_canary_s_load() -> None:
+    world = served()
+    world.send(ev.UnloadRequested(RevisionId("a-1")))
+    world.settle()
+    world.declare(model("a-2"))
+    world.roll_out("a", "a-2", CANARY)
+    world.request(KEY)
+    (holder,) = (name for name, server in world.servers.items() if "a-1" in server.loading)
+    world.loaded(holder, RevisionId("a-1"))
+    assert served_by(world) == ["a-1"], "though the canary loads for ever"
+
+
+def test_where_one_model_fits_a_request_does_not_wait_for_the_canary_either() -> None:
+    world = served(pods=1)
+    world.declare(model("a-2", 80))
+    world.roll_out("a", "a-2", CANARY)
+    world.request(KEY)
+    assert served_by(world) == ["a-1"]
+    world.settle()
+    assert shares(world) == {"a-1": 1}
+
+
+def test_a_request_does_not_wait_for_a_canary_that_took_the_place_of_a_copy() -> None:
+    world = World()
+    for name in ("p1", "p2"):
+        world.join(pod(name))
+    world.declare(model("a-1", 60, least=2))
+    world.send(ev.EndpointDeclared(NAME, RevisionId("a-1")))
+    world.wait(1.0)
+    world.settle()
+    world.declare(model("a-1", 60))
+    world.declare(model("a-2", 60))
+    world.roll_out("a", "a-2", CANARY)
+    while not any("a-2" in server.loading for server in world.servers.values()):
+        assert world.step_calmly(frozenset())
+    (left,) = (name for name, server in world.servers.items() if "a-1" in server.loaded)
+    world.lose_copy(left, RevisionId("a-1"))
+    world.request(KEY)
+    world.loaded(left, RevisionId("a-1"))
+    assert served_by(world) == ["a-1"]
+
+
+@pytest.mark.parametrize("end", ["aborted", "superseded"])
+def test_requests_that_ask_for_a_canary_are_the_active_revision_s_once_it_is_given_up(end: str) -> None:
+    world = served()
+    world.declare(model("a-2"))
+    world.declare(model("a-3"))
+    world.roll_out("a", "a-2", CANARY)
+    world.request(CANARY_KEY)
+    assert not world.answers
+    if end == "aborted":
+        world.steer("a", Verb.ABORT)
+    else:
+        world.roll_out("a", "a-3", CANARY, "second")
+    assert served_by(world) == ["a-1"]
+
+
+@pytest.mark.parametrize("weight", [0, 1, 3, 333, 500, 997, 999, 1000])
+@pytest.mark.parametrize("shadow", [0, 1, 333, 1000])
+def test_the_shares_of_a_rollout_make_a_whole(weight: int, shadow: int) -> None:
+    world = begun(Plan(Strategy.CANARY, (SetWeight(weight), SetShadow(shadow), Pause(None))))
+    divided = shares(world)
+    if weight or shadow:
+        assert sum(divided.values()) == 1000
+        assert divided.get("a-2", 0) == weight
+        assert divided.get("", 0) == min(shadow, 1000 - weight)
+    else:
+        assert divided == {"a-1": 1}
