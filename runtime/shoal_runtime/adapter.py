@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import replace
 
@@ -10,12 +11,14 @@ from shoal_runtime import processes
 from shoal_runtime.board import StateBoard, Status
 from shoal_runtime.drivers.base import Artifact, Driver, Loaded
 from shoal_runtime.errors import AdapterError, LoadTimeoutError, NotReadyError, ServerError, UnknownModelError
+from shoal_runtime.incidents import Incident, IncidentBook, Kind, named
 from shoal_runtime.journal import Entry, Journal
 from shoal_runtime.lanes import Lanes, uninterrupted
 from shoal_runtime.requests import Declared
 from shoal_runtime.scales import Scales
 from shoal_runtime.settings import AdapterSettings
 from shoal_runtime.storage import ArtifactStore, StorageError
+from shoal_runtime.suspects import Death, Handed, Suspects
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +26,8 @@ RETRY_SECONDS = 0.25
 """Between two tries to reach a model server that starts."""
 FAILED_RETRY_SECONDS = 2.0
 """Between two tries to put this pod's disk in order."""
+VERDICT_SECONDS = 5.0
+"""Longest a load that the server did not answer waits until it is known whether the server died."""
 WEIGHT_TOLERANCE = 0.01
 """Share by which the processes' memory must change to be told anew."""
 
@@ -36,12 +41,19 @@ class Adapter:
         self._store = store
         self._scales = scales
         self._journal = Journal(settings.root_dir)
+        self._suspects = Suspects(driver.notes_folder)
+        self._incidents = IncidentBook(settings.root_dir)
         self._lanes = Lanes()
         self._slots = asyncio.Semaphore(settings.loading_concurrency)
         self._emptying = asyncio.Lock()
         self.board = StateBoard()
+        self.board.set(incidents=self._incidents.recent)
+        self.stopping = False
+        """The pod is being stopped."""
         self.released = asyncio.Event()
         """Set once the mesh needs this pod no longer."""
+        self._down = asyncio.Event()
+        """What happened to the server is told; it is not ready."""
 
     # --- models ------------------------------------------------------------------------------------------------------
 
@@ -51,7 +63,15 @@ class Adapter:
         Raises:
             AdapterError, StorageError: why it is not loaded.
         """
-        return await self._lanes.run(model.model_id, lambda: self._load(model))
+        handed = Handed(model.model_id)
+        try:
+            return await self._lanes.run(model.model_id, lambda: self._load(model, handed))
+        except AdapterError as error:
+            if (incident := handed.incident) is None:
+                raise
+            told = NotReadyError(incident.message) if isinstance(error, NotReadyError) else error
+            told.incident = incident.id
+            raise told from error
 
     async def unload(self, model_id: str) -> None:
         """When it returns the model is not in memory and not on disk. Unknown models are fine.
@@ -76,7 +96,7 @@ class Adapter:
             raise UnknownModelError(f"model {model_id!r} is not loaded in this pod")
         return await self._driver.model_bytes(model_id) or counted
 
-    async def _load(self, model: Declared) -> Loaded:
+    async def _load(self, model: Declared, handed: Handed) -> Loaded:
         self._require_ready()
         seconds = self.load_timeout_ms / 1000
         touched = model.model_id in self.board.models
@@ -86,7 +106,7 @@ class Adapter:
                 artifact = model.artifact(pulled)
                 async with self._slots:
                     touched = True
-                    loaded = await self._serve(artifact)
+                    loaded = await self._serve(artifact, handed)
             # Not in a thread: a file of 100 bytes takes less than the thread's turn, for which a cold request waits.
             self._journal.note(Entry(model.model_id, loaded.size_bytes, artifact.disk_bytes, artifact.format))
         except BaseException as error:
@@ -98,15 +118,26 @@ class Adapter:
         log.info("loaded %s: %d bytes in memory, %d on disk", model.model_id, loaded.size_bytes, artifact.disk_bytes)
         return loaded
 
-    async def _serve(self, artifact: Artifact) -> Loaded:
+    async def _serve(self, artifact: Artifact, handed: Handed) -> Loaded:
         self._require_ready()
         self._scales.begin(artifact)
         try:
-            loaded = await self._driver.load(artifact)
+            with self._suspects.handed(handed):
+                loaded = await self._asked(artifact)
         except BaseException:
             self._scales.failed(artifact)
             raise
         return replace(loaded, size_bytes=self._scales.finish(artifact, loaded.size_bytes))
+
+    async def _asked(self, artifact: Artifact) -> Loaded:
+        try:
+            return await self._driver.load(artifact)
+        except NotReadyError:
+            # The server may have died of it. That is told before the load's failure is.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(VERDICT_SECONDS):
+                    await self._down.wait()
+            raise
 
     async def _discard(self, model_id: str) -> None:
         self.board.drop(model_id)
@@ -140,6 +171,7 @@ class Adapter:
         """Waits for the model server, puts things in order, watches it, and starts over when it is gone. Never ends."""
         while True:
             try:
+                self._look_back()
                 info = await self._driver.ready()
                 self.board.set(info=info)
                 await self._recover()
@@ -154,10 +186,37 @@ class Adapter:
                 continue
             self.board.set(status=Status.READY, message="")
             log.info("ready: %s with %d models", info.version, len(self.board.models))
+            self._down.clear()
             why = await self._driver.lost()
             log.warning("the model server is lost: %s", why)
-            self.board.set(status=Status.STARTING, message=why)
+            await self._lost(why)
             await self._lanes.empty()
+
+    async def _lost(self, why: str) -> None:
+        """Tells what happened in the same change as that the server is gone."""
+        for death in await self._suspects.deaths():
+            # Without notes it cannot be known whether a server that is told to stop with its pod died or did so.
+            if not death.meant and (death.source or not self.stopping):
+                why = self._note_death(death, why).message
+            self._suspects.forget(death)
+        self.board.set(status=Status.STARTING, message=why, incidents=self._incidents.recent)
+        self._down.set()
+
+    def _look_back(self) -> None:
+        """Notes of what a server was busy with that died while nobody looked."""
+        for death in self._suspects.past():
+            if death.suspects and not death.meant:
+                self._note_death(death, "the adapter was away")
+            self._suspects.forget(death)
+        self.board.set(incidents=self._incidents.recent)
+
+    def _note_death(self, death: Death, why: str) -> Incident:
+        busy = f"while {named(death.suspects)}" if death.suspects else "while it was not busy with any model"
+        unknown = "" if death.complete else "; requests under way are not known"
+        message = f"the model server died {busy} ({why}{unknown})"
+        incident = self._incidents.add(Kind.DIED, message, death.suspects, complete=death.complete, source=death.source)
+        self._suspects.charge(incident)
+        return incident
 
     async def _recover(self) -> None:
         """Adopts what the server, the journal and the disk agree on; everything else is unloaded and removed."""

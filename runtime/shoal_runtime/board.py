@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from shoal_runtime.drivers.base import ServerInfo
+from shoal_runtime.incidents import Incident
 
 
 class Status(Enum):
@@ -28,6 +29,8 @@ class View:
     incarnation: str = ""
     info: ServerInfo = field(default_factory=lambda: ServerInfo(version=""))
     process_bytes: int = 0
+    incidents: tuple[Incident, ...] = ()
+    """The newest last."""
 
 
 class StateBoard:

@@ -19,6 +19,8 @@ class AdapterError(Exception):
     """Something the caller is told. Subclasses fix the gRPC status."""
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+    incident: int | None = None
+    """The number of the incident that is the cause, if there is one."""
 
 
 class InvalidModelError(AdapterError):

@@ -32,7 +32,7 @@ class Journal:
 
     def note(self, entry: Entry) -> None:
         """The model is loaded."""
-        _write(self._models / f"{folder_for(entry.model_id)}.json", asdict(entry))
+        write_document(self._models / f"{folder_for(entry.model_id)}.json", asdict(entry))
 
     def strike(self, model_id: str) -> None:
         """The model is not loaded any more."""
@@ -43,7 +43,7 @@ class Journal:
         found = {}
         for path in self._models.iterdir():
             try:
-                entry = Entry(**_read(path))
+                entry = Entry(**read_document(path))
             except TypeError:
                 path.unlink(missing_ok=True)
                 continue
@@ -57,16 +57,17 @@ class Journal:
         other means that it is the `same`; else there is a new one.
         """
         path = self._folder / "server.json"
-        noted = _read(path)
+        noted = read_document(path)
         name = noted.get("incarnation")
         if isinstance(name, str) and (server == noted.get("server") if server is not None else same):
             return name
         name = uuid.uuid4().hex
-        _write(path, {"incarnation": name, "server": server})
+        write_document(path, {"incarnation": name, "server": server})
         return name
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_document(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; a file that is absent or damaged counts as an empty one."""
     try:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -74,7 +75,7 @@ def _read(path: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _write(path: Path, document: dict[str, Any]) -> None:
+def write_document(path: Path, document: dict[str, Any]) -> None:
     """Replaces the file whole. Not synced: after a crash of the machine the model server is gone as well."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}~")
     temporary.write_text(json.dumps(document))

@@ -39,6 +39,7 @@ class HookApp:
         await send({"type": "http.response.body", "body": f"{text}\n".encode()})
 
     async def _prestop(self) -> str:
+        self._adapter.stopping = True
         try:
             async with asyncio.timeout(self._max_seconds):
                 await self._adapter.released.wait()

@@ -16,9 +16,11 @@ from shoal_protos.mmesh import model_runtime_pb2_grpc as runtime_pb2_grpc
 from shoal_runtime.adapter import Adapter
 from shoal_runtime.board import Status
 from shoal_runtime.drivers.base import Driver
-from shoal_runtime.errors import status_of
+from shoal_runtime.errors import AdapterError, status_of
+from shoal_runtime.incidents import Incident
 from shoal_runtime.requests import checked_id, declared
 from shoal_runtime.settings import AdapterSettings
+from shoal_runtime.underway import Doing
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,8 @@ COALESCE_SECONDS = 0.01
 """Least time between two states sent to a watcher; longer with many models, whose list is sent each time."""
 COALESCE_SECONDS_A_MODEL = 20e-6
 MAX_UINT32 = 2**32 - 1
+INCIDENT_KEY = "shoal-incident"
+"""Trailing metadata of a failed load: the number of the incident it failed because of."""
 
 
 async def answered(context: Any, work: Awaitable[T]) -> T:
@@ -38,7 +42,8 @@ async def answered(context: Any, work: Awaitable[T]) -> T:
         log.log(logging.ERROR if code is grpc.StatusCode.INTERNAL else logging.WARNING, "%s: %s", code.name, message)
         if code is grpc.StatusCode.INTERNAL and not message:
             message = type(error).__name__
-        await context.abort(code, message)
+        incident = error.incident if isinstance(error, AdapterError) else None
+        await context.abort(code, message, () if incident is None else ((INCIDENT_KEY, str(incident)),))
         raise
 
 
@@ -186,4 +191,24 @@ class AdapterService(adapter_pb2_grpc.AdapterServicer):
             ],
             process_bytes=view.process_bytes,
             method_id_paths={m: adapter_pb2.IdPath(field_numbers=p) for m, p in limits.id_paths.items()},
+            incidents=[_told(incident) for incident in view.incidents],
         )
+
+
+def _told(incident: Incident) -> Any:
+    """An incident in the protocol's words, in which a model that is taken out counts as loading."""
+    state = adapter_pb2.State
+    return state.Incident(
+        id=incident.id,
+        kind=state.Incident.Kind.Name(incident.kind.value),
+        message=incident.message,
+        suspects=[
+            state.Suspect(
+                model_id=suspect.model_id,
+                doing=state.ANSWERING if suspect.doing is Doing.ANSWERING else state.LOADING,
+                requests=suspect.requests,
+            )
+            for suspect in incident.suspects
+        ],
+        complete=incident.complete,
+    )

@@ -67,6 +67,8 @@ class Driver(Protocol):
 
     method_id_paths: Mapping[str, Sequence[int]]
     """Key: `package.Service/Method`; value: field numbers leading to the model id."""
+    notes_folder: Path | None
+    """Where the server's processes note what they are busy with, see `underway`. None: they do not."""
 
     async def ready(self) -> ServerInfo:
         """Returns once asked successfully; whatever is loaded stays loaded if the server can say what that is."""

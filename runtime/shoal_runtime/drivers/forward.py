@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -26,6 +27,7 @@ class ForwardDriver:
     """Forwards to the runtime at a gRPC target."""
 
     method_id_paths: Mapping[str, Sequence[int]] = {}
+    notes_folder: Path | None = None
 
     def __init__(self, target: str) -> None:
         self._server = ServerChannel(target, "the runtime")

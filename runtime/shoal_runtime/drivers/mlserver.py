@@ -14,6 +14,7 @@ from typing import Any, Final
 import grpc
 
 from shoal_protos import inference
+from shoal_runtime import underway
 from shoal_runtime.drivers.base import Artifact, Held, Loaded, ServerInfo
 from shoal_runtime.drivers.channel import ServerChannel
 from shoal_runtime.errors import InvalidModelError, NotReadyError, ServerError
@@ -41,6 +42,7 @@ class MLServerDriver:
 
     def __init__(self, root: Path, host: str, port: int, *, allow_hub: bool = False) -> None:
         self._layout = MLServerLayout(root / MODELS_FOLDER, allow_hub=allow_hub)
+        self.notes_folder: Path | None = root / underway.FOLDER
         self._server = ServerChannel(f"{host}:{port}", "MLServer")
         self._port = port
 

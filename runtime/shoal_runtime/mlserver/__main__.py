@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import os
 import sys
 from collections.abc import Sequence
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault(name, value)
     folder.mkdir(parents=True, exist_ok=True)
     sys.setswitchinterval(SWITCH_SECONDS)
+    # The stack of a crash in native code goes to the log.
+    faulthandler.enable()
     _serve(folder)
     return 0
 
@@ -68,7 +71,7 @@ def _serve(folder: Path) -> None:
 
     async def run() -> None:
         settings, models = await load_settings(str(folder))
-        await SharedServer(settings).start(models)
+        await SharedServer(settings, folder.absolute().parent).start(models)
 
     configure_logger()
     install_uvloop_event_loop()

@@ -1,4 +1,4 @@
-"""Wraps one model's methods: loads in a thread, counts requests under way, and unloads only when they are done.
+"""Wraps one model's methods: loads in a thread, notes requests under way, and unloads only when they are done.
 
 Its answers and refusals come out in the protocol's plain form.
 """
@@ -17,6 +17,7 @@ from mlserver.types import InferenceRequest, InferenceResponse
 
 from shoal_runtime.mlserver.answers import asks_content_type, refusal, without_default_content_types
 from shoal_runtime.mlserver.workers import Workers, may_leave_loop
+from shoal_runtime.underway import Doing, UnderWay
 
 _KEPT = frozenset({"_settings", "_inputs_index", "_outputs_index", "ready"})
 """Attributes MLServer still looks at after an unload."""
@@ -38,9 +39,11 @@ def drain_seconds() -> float:
 class Guard:
     """The wrapping of one model. Works for any class, as it replaces methods on the object only."""
 
-    def __init__(self, model: MLModel, workers: Workers, drain: float) -> None:
+    def __init__(self, model: MLModel, workers: Workers, drain: float, notes: UnderWay) -> None:
         self._model = model
+        self._name = model.name
         self._workers = workers
+        self._notes = notes
         self._drain = drain
         self._running = 0
         self._idle = asyncio.Event()
@@ -61,7 +64,7 @@ class Guard:
         @functools.wraps(predict)
         async def counted(payload: InferenceRequest) -> InferenceResponse:
             typed = asks_content_type(payload)
-            self._enter()
+            noted = self._enter()
             try:
                 response = await predict(payload)
             except Exception as error:
@@ -69,7 +72,7 @@ class Guard:
                     raise refused from error
                 raise
             finally:
-                self._leave()
+                self._leave(noted)
             return response if typed else without_default_content_types(response)
 
         model.predict = counted
@@ -79,12 +82,12 @@ class Guard:
 
         @functools.wraps(predict_stream)
         async def counted(payloads: AsyncIterator[InferenceRequest]) -> AsyncIterator[InferenceResponse]:
-            self._enter()
+            noted = self._enter()
             try:
                 async for response in predict_stream(payloads):
                     yield response
             finally:
-                self._leave()
+                self._leave(noted)
 
         model.predict_stream = counted
 
@@ -94,9 +97,11 @@ class Guard:
         @functools.wraps(unload)
         async def drained() -> Any:
             idle = await self._drained()
+            noted = self._notes.begin(self._name, Doing.UNLOADING)
             try:
                 return await unload()
             finally:
+                self._notes.end(noted)
                 if idle:
                     _forget(model)
 
@@ -110,11 +115,13 @@ class Guard:
             logger.warning("%d requests to %s outlast its unload", self._running, self._model.name)
         return self._running == 0
 
-    def _enter(self) -> None:
+    def _enter(self) -> int:
         self._running += 1
         self._idle.clear()
+        return self._notes.begin(self._name, Doing.ANSWERING)
 
-    def _leave(self) -> None:
+    def _leave(self, noted: int) -> None:
+        self._notes.end(noted)
         self._running -= 1
         if not self._running:
             self._idle.set()

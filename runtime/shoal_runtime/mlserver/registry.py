@@ -18,22 +18,31 @@ from mlserver.settings import ModelSettings
 from shoal_runtime.mlserver.guard import Guard, drain_seconds
 from shoal_runtime.mlserver.memory import Tidier
 from shoal_runtime.mlserver.workers import Workers
+from shoal_runtime.underway import Doing, UnderWay
 
 
 class SharedRegistry(MultiModelRegistry):  # type: ignore[misc]
     """All models of the server. Loads and unloads of one model take turns."""
 
-    def __init__(self, workers: Workers, tidier: Tidier, on_model_load: list[Any], on_model_unload: list[Any]) -> None:
+    def __init__(
+        self,
+        workers: Workers,
+        tidier: Tidier,
+        notes: UnderWay,
+        on_model_load: list[Any],
+        on_model_unload: list[Any],
+    ) -> None:
         super().__init__(on_model_load=[*on_model_load, self._guard], on_model_unload=on_model_unload)
         self._workers = workers
         self._tidier = tidier
+        self._notes = notes
         self._drain = drain_seconds()
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
     async def load(self, model_settings: ModelSettings) -> MLModel:
         """Loads a model in its turn; its class is imported in a thread first, which takes seconds for some."""
         name = model_settings.name
-        async with self._turn(name):
+        async with self._turn(name), self._noted(name):
             await self._workers.call(lambda: model_settings.implementation)
             if name not in self._models:
                 self._models[name] = SharedModel(
@@ -63,8 +72,16 @@ class SharedRegistry(MultiModelRegistry):  # type: ignore[misc]
         return models if name is not None else [model for model in models if model.ready]
 
     async def _guard(self, model: MLModel) -> MLModel:
-        Guard(model, self._workers, self._drain)
+        Guard(model, self._workers, self._drain, self._notes)
         return model
+
+    @asynccontextmanager
+    async def _noted(self, name: str) -> AsyncIterator[None]:
+        noted = self._notes.begin(name, Doing.LOADING)
+        try:
+            yield
+        finally:
+            self._notes.end(noted)
 
     @asynccontextmanager
     async def _turn(self, name: str) -> AsyncIterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Final
 
 from mlserver import MLServer
@@ -17,15 +18,20 @@ from shoal_runtime.mlserver.registry import SharedRegistry
 from shoal_runtime.mlserver.rest import serve_tensors
 from shoal_runtime.mlserver.warm import WARM_SECONDS, extensions_of, wanted_formats, warm
 from shoal_runtime.mlserver.workers import Workers
+from shoal_runtime.underway import UnderWay
 
 BINARY_TENSORS: Final = "binary_tensor_data"
 """The name of the protocol's extension, as servers state it."""
 
 
 class SharedServer(MLServer):  # type: ignore[misc]
-    """MLServer whose models load off the event loop and leave nothing behind."""
+    """MLServer whose models load off the event loop and leave nothing behind.
 
-    def __init__(self, settings: Settings) -> None:
+    `root` is the folder the adapter's folders are in, where it looks for notes of what this server is busy with.
+    """
+
+    def __init__(self, settings: Settings, root: Path) -> None:
+        self._notes = _notes_below(root) if not settings.parallel_workers else UnderWay.nowhere()
         self._formats = wanted_formats()
         self._stopped = asyncio.Event()
         self._serving = False
@@ -49,6 +55,7 @@ class SharedServer(MLServer):  # type: ignore[misc]
 
     async def stop(self, sig: int | None = None) -> None:
         """Stops serving, or does not begin to."""
+        self._notes.stopping()
         self._stopped.set()
         if self._serving:
             await super().stop(sig)
@@ -66,6 +73,7 @@ class SharedServer(MLServer):  # type: ignore[misc]
         return SharedRegistry(
             workers=Workers.from_environment(),
             tidier=Tidier(),
+            notes=self._notes,
             on_model_load=stock._on_model_load,
             on_model_unload=[*stock._on_model_unload, self._forget_metrics],
         )
@@ -84,3 +92,11 @@ class SharedServer(MLServer):  # type: ignore[misc]
                 except KeyError:
                     continue
         return model
+
+
+def _notes_below(root: Path) -> UnderWay:
+    try:
+        return UnderWay.below(root)
+    except OSError as error:
+        logger.warning("what this server is busy with when it dies cannot be noted in %s: %s", root, error)
+        return UnderWay.nowhere()
