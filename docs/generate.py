@@ -312,7 +312,11 @@ def metrics() -> str:
     registry = Metrics(per_model=True).registry
     RolloutParts(Engine(Core()), {}, InFlight(), registry, lambda _: None)
     shown = registry.collect()
-    rows = ((f"`{m.name + ('_total' if m.type == 'counter' else '')}`", m.type, m.documentation) for m in shown)
+    types = {"unknown": "counter"}
+    rows = (
+        (f"`{m.name + ('_total' if m.type == 'counter' else '')}`", types.get(m.type, m.type), m.documentation)
+        for m in shown
+    )
     return table(("metric", "type", "meaning"), rows)
 
 

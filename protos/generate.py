@@ -25,6 +25,7 @@ SERVICES = tuple(
         "xds/access_log_service",
         "xds/discovery",
         "xds/load_stats",
+        "xds/metrics_service",
     )
 )
 MESSAGES = tuple(

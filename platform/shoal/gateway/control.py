@@ -1,4 +1,4 @@
-"""Serves the route table to gateways (delta xDS) and hears from them what is used (LRS) and watched (ALS)."""
+"""Serves the route table to gateways (delta xDS); hears what is used (LRS), watched (ALS) and measured (metrics)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import grpc
 from shoal.core.types import RouteKey
 from shoal.gateway.api import GatewayCallbacks, Upstream
 from shoal.gateway.clusters import CLUSTER_TYPE
+from shoal.gateway.counting import counted
 from shoal.gateway.follower import Follower
 from shoal.gateway.settings import MIB, GatewaySettings
 from shoal.gateway.table import RouteTable
@@ -24,6 +25,8 @@ from shoal_protos.xds import (
     discovery_pb2_grpc,
     load_stats_pb2,
     load_stats_pb2_grpc,
+    metrics_service_pb2,
+    metrics_service_pb2_grpc,
 )
 
 logger = logging.getLogger(__name__)
@@ -38,6 +41,7 @@ class GatewayControl(
     discovery_pb2_grpc.AggregatedDiscoveryServiceServicer,
     load_stats_pb2_grpc.LoadReportingServiceServicer,
     access_log_service_pb2_grpc.AccessLogServiceServicer,
+    metrics_service_pb2_grpc.MetricsServiceServicer,
 ):
     """The `Gateways` of the mesh. All methods are to be called on one event loop."""
 
@@ -82,6 +86,7 @@ class GatewayControl(
         discovery_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         load_stats_pb2_grpc.add_LoadReportingServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         access_log_service_pb2_grpc.add_AccessLogServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
+        metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         address = f"{self._settings.xds.host}:{self._settings.xds.port}"
         try:
             server.add_insecure_port(address)
@@ -237,3 +242,16 @@ class GatewayControl(
             if seen := tuple(one for entry in message.http_logs.log_entry for one in attempts(entry)):
                 self._callbacks.observed(seen)
         return access_log_service_pb2.StreamAccessLogsResponse()
+
+    # --- metrics -----------------------------------------------------------------------------------------------------
+
+    async def StreamMetrics(  # noqa: N802
+        self,
+        request_iterator: AsyncIterator[metrics_service_pb2.StreamMetricsMessage],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> metrics_service_pb2.StreamMetricsResponse:
+        """What one gateway measured, every few seconds."""
+        async for message in request_iterator:
+            if measured := tuple(counted(message)):
+                self._callbacks.counted(measured)
+        return metrics_service_pb2.StreamMetricsResponse()

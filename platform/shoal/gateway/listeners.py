@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shoal.gateway import names
+from shoal.gateway.counting import counted_logs
 from shoal.gateway.filters import lua_filter, upstream_filters
 from shoal.gateway.retries import retry_elsewhere
 from shoal.gateway.scripts import script
@@ -33,6 +34,9 @@ _MESH_SERVICES = (
 )
 LUA = "shoal.lua"
 _PLAIN = "grpc_plain"
+_INFER, _METADATA, _STREAM = "ModelInfer", "ModelMetadata", "ModelStreamInfer"
+_OTHER = "other"
+"""Names of routes: what metrics call the method. Clients may call any method, so not each can have its own name."""
 _DEFAULT_WINDOW = 1 << 24
 """Bytes of a request that Envoy takes ahead on HTTP/2 unless told otherwise."""
 _TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
@@ -47,13 +51,21 @@ def grpc_listener(settings: GatewaySettings) -> dict[str, Any]:
     retries = retry_elsewhere(settings)
     by_name = _by_name(settings, retries)
     to_activator = {"route": {"cluster": names.ACTIVATOR_GRPC, **_route_limits(settings), "retry_policy": retries}}
+    infer = {"path": f"/{SERVICE}/{_INFER}", "grpc": {}}
+    has_route = {"headers": [_has_route()]}
     routes = [
         # Where the script sends a request ...
-        {"match": {"prefix": "/", "grpc": {}, "headers": [_has_route()]}, "route": by_name},
+        {"name": _INFER, "match": infer | has_route, "route": by_name},
+        *(
+            {"name": method, "match": {"path": f"/{SERVICE}/{method}", "grpc": {}} | has_route, "route": by_name}
+            for method in (_METADATA, _STREAM)
+        ),
+        {"name": _OTHER, "match": {"prefix": "/", "grpc": {}} | has_route, "route": by_name},
         # ... and where requests are before it, or when only the activator can tell where they belong.
-        {"match": _plain_inference(), **to_activator, **_lua_per_route({"name": _PLAIN})},
+        {"name": _INFER, "match": _plain_inference(), **to_activator, **_lua_per_route({"name": _PLAIN})},
         *({**match, **to_mesh} for match in own),
-        {"match": {"prefix": "/", "grpc": {}}, **to_activator},
+        {"name": _INFER, "match": infer, **to_activator},
+        {"name": _OTHER, "match": {"prefix": "/", "grpc": {}}, **to_activator},
         {
             "match": {"prefix": "/"},
             "direct_response": {
@@ -75,10 +87,21 @@ def rest_listener(settings: GatewaySettings) -> dict[str, Any]:
     is_protobuf = {"name": names.FORM_HEADER, "string_match": {"exact": names.PROTOBUF_FORM}}
     nothing = {"@type": f"{_TYPE}.{_TRANSCODER_TYPE}", "proto_descriptor_bin": ""}
     transcoder_off = {"typed_per_filter_config": {_TRANSCODER: nothing}}
+    is_get = {"name": ":method", "string_match": {"exact": "GET"}}
+    mesh = {"name": names.ROUTE_HEADER, "string_match": {"exact": names.ACTIVATOR_HTTP}}
+    metadata = f"/{SERVICE}/{_METADATA}"
     routes: list[dict[str, Any]] = [
-        {"match": {"prefix": "/", "headers": [is_protobuf]}, "route": by_name},
-        {"match": {"prefix": "/", "headers": [_has_route()]}, "route": by_name, **transcoder_off},
-        {"match": {"prefix": "/"}, "direct_response": {"status": 404}, **transcoder_off},
+        {"match": {"prefix": "/", "headers": [mesh]}, "route": by_name, **transcoder_off},
+        {"name": _METADATA, "match": {"path": metadata, "headers": [is_protobuf]}, "route": by_name},
+        {"name": _INFER, "match": {"prefix": "/", "headers": [is_protobuf]}, "route": by_name},
+        {
+            "name": _METADATA,
+            "match": {"prefix": "/", "headers": [_has_route(), is_get]},
+            "route": by_name,
+            **transcoder_off,
+        },
+        {"name": _INFER, "match": {"prefix": "/", "headers": [_has_route()]}, "route": by_name, **transcoder_off},
+        {"name": _OTHER, "match": {"prefix": "/"}, "direct_response": {"status": 404}, **transcoder_off},
     ]
     filters = [_gunzip(), lua_filter(LUA, "rest"), _transcoder(settings), _router("upstream_rest")]
     return _listener("rest", settings.rest, settings, routes, filters, _rest_replies(settings))
@@ -109,7 +132,7 @@ def _listener(
             "initial_stream_window_size": max(_DEFAULT_WINDOW, settings.max_message_bytes),
         },
         "local_reply_config": local_replies,
-        "access_log": [watched_log()],
+        "access_log": [watched_log(), *counted_logs(settings, is_grpc=name == "grpc")],
         "http_filters": filters,
         "route_config": {
             "name": name,

@@ -44,6 +44,8 @@ class GatewaySettings(BaseModel):
     """Unix socket of Envoy's own admin API, at most 107 bytes long; None: there is none."""
     access_log: Path | None = None
     """File that gets one JSON object a request; None: no access log."""
+    per_model_metrics: bool = False
+    """Whether requests are counted for each model on its own."""
     concurrency: int | None = Field(default=None, ge=1, le=256)
     """Worker threads; None: one a processor, but at most four. Each can do 20,000 requests/s."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
@@ -67,22 +66,22 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _unary(self, method: str, request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         headers = tuple(context.invocation_metadata() or ())
-        with self._metrics.request(method, len(request)) as measured:
+        with self._metrics.request(method) as measured:
             try:
                 key = self._key(method, headers, request)
 
                 async def call(link: PodLink, forward: Forward, timeout: float) -> bytes:
-                    if not first_attempt(headers):
-                        return await self._call(method, request, headers, link, forward, timeout, context)
-                    with self._shadower.attempt(key, forward):
-                        answer = await self._call(method, request, headers, link, forward, timeout, context)
+                    with self._metrics.invocation(method, link.pod, forward.revision, key):
+                        if not first_attempt(headers):
+                            return await self._call(method, request, headers, link, forward, timeout, context)
+                        with self._shadower.attempt(key, forward):
+                            answer = await self._call(method, request, headers, link, forward, timeout, context)
                     if method == _INFER:
                         self._shadower.answered(key, forward, _exchange(request, headers, answer))
                     return answer
 
                 response = await self._forwarder.run(key, call, context.time_remaining())
                 await context.send_initial_metadata(SERVED_COLD)
-                measured.response_bytes = len(response)
                 return response
             except RequestError as error:
                 measured.code = error.code.name
@@ -110,13 +109,10 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> bytes:
         call = _sent(method, request, headers, link, forward, timeout)
-        started = time.perf_counter()
         try:
             response: bytes = await call
         except grpc.aio.AioRpcError as error:
-            self._metrics.invoked(method, error.code().name, time.perf_counter() - started)
             raise translated(error, forward) or error from error
-        self._metrics.invoked(method, "OK", time.perf_counter() - started)
         context.set_trailing_metadata(await call.trailing_metadata() or ())
         return response
 
@@ -124,20 +120,21 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
         self, method: str, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[bytes]:
         headers = tuple(context.invocation_metadata() or ())
-        with self._metrics.request(method, 0) as measured:
+        with self._metrics.request(method) as measured:
             try:
                 first = await anext(requests, None)
                 key = self._key(method, headers, first or b"")
                 link, forward = await self._forwarder.run(key, _chosen, context.time_remaining())
-                call = link.inference.stream_stream(method)(
-                    _rewritten(method, forward, first, requests),
-                    metadata=forwarded_headers(headers, forward.revision),
-                    timeout=context.time_remaining(),
-                )
-                await context.send_initial_metadata(SERVED_COLD)
-                async for response in call:
-                    yield response
-                context.set_trailing_metadata(await call.trailing_metadata() or ())
+                with self._metrics.invocation(method, link.pod, forward.revision, key):
+                    call = link.inference.stream_stream(method)(
+                        _rewritten(method, forward, first, requests),
+                        metadata=forwarded_headers(headers, forward.revision),
+                        timeout=context.time_remaining(),
+                    )
+                    await context.send_initial_metadata(SERVED_COLD)
+                    async for response in call:
+                        yield response
+                    context.set_trailing_metadata(await call.trailing_metadata() or ())
             except RequestError as error:
                 measured.code = error.code.name
                 await _refuse(context, error.code, error.message)

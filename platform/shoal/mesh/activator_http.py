@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from shoal.core.actions import Forward
 from shoal.core.types import RouteKey
+from shoal.gateway.counting import http_code
 from shoal.mesh.activator_grpc import SERVED_COLD, translated
 from shoal.mesh.errors import RequestError
 from shoal.mesh.forwarding import CopyGoneError, Forwarder, PodUnreachableError
@@ -146,7 +147,7 @@ class RestActivator:
         headers = request.headers.items()
         key = steered(key_from_headers(headers) or RouteKey(request.path_params["name"]), headers)
         body = await self._body(request)
-        with self._metrics.request(request.url.path.rsplit("/", 1)[-1], len(body)) as measured:
+        with self._metrics.request(request.method) as measured:
             try:
                 response = await self._forwarder.run(
                     key,
@@ -156,7 +157,7 @@ class RestActivator:
             except RequestError as error:
                 measured.code = error.code.name
                 raise
-            measured.response_bytes = len(response.body)
+            measured.code = http_code(response.status_code)
             self._want_http(key)
             response.headers.update(dict(SERVED_COLD))
             return response
@@ -175,11 +176,15 @@ class RestActivator:
     async def _seen(
         self, key: RouteKey, request: Request, body: bytes, link: PodLink, forward: Forward, timeout: float
     ) -> Response:
-        if not first_attempt(request.headers.items()):
-            return await self._call(request, body, link, forward, timeout)
-        with self._shadower.attempt(key, forward) as attempt:
-            response = await self._call(request, body, link, forward, timeout)
-            attempt.status = response.status_code
+        with self._metrics.invocation(request.method, link.pod, forward.revision, key) as invoked:
+            if not first_attempt(request.headers.items()):
+                response = await self._call(request, body, link, forward, timeout)
+                invoked.code = http_code(response.status_code)
+                return response
+            with self._shadower.attempt(key, forward) as attempt:
+                response = await self._call(request, body, link, forward, timeout)
+                attempt.status = response.status_code
+            invoked.code = http_code(response.status_code)
         if response.status_code == 200 and request.url.path.endswith("/infer"):
             self._shadower.answered(key, forward, self._exchange(request, body, bytes(response.body)))
         return response

@@ -34,6 +34,8 @@ class CopyGoneError(Exception):
         answer: what the client gets in the latter case.
     """
 
+    code = grpc.StatusCode.NOT_FOUND
+
     def __init__(self, message: str, answer: Exception | None = None) -> None:
         super().__init__(message)
         self.answer = answer
@@ -41,6 +43,8 @@ class CopyGoneError(Exception):
 
 class PodUnreachableError(Exception):
     """The pod did not take the request."""
+
+    code = grpc.StatusCode.UNAVAILABLE
 
 
 @dataclass(slots=True)
@@ -160,7 +164,8 @@ class Forwarder:
             raise RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, message) from None
         if isinstance(answer, Reject):
             raise RequestError(_CODES[answer.code], answer.message)
-        self._metrics.cache_miss(answer.revision, time.monotonic() - started)
+        link = self._link(answer.pod)
+        self._metrics.cache_miss(link.pod if link else None, answer.revision, key, time.monotonic() - started)
         return answer
 
 

@@ -80,7 +80,7 @@ class Hands:
             self._engine.submit(LoadFailed(pod, revision, "the pod or the model is gone", counts=False))
         else:
             now = self._engine.now()
-            self._metrics.queued(revision, now - self._queued.pop((pod, revision), now))
+            self._metrics.queued(link.pod, revision, now - self._queued.pop((pod, revision), now))
             link.load(revision, info)
 
     def cancel_load(self, pod: PodId, revision: RevisionId) -> None:
@@ -99,7 +99,8 @@ class Hands:
         """Wait until the mesh itself has no request at the copy. Requests that gateways sent are waited for by the
         adapter, which unloads only what answers nothing."""
         if view := self._engine.core.model(revision):
-            self._metrics.evicted(revision, self._engine.now() - (view.last_used or self._engine.now()))
+            link, now = self._links.get(pod), self._engine.now()
+            self._metrics.evicted(link.pod if link else None, revision, now - (view.last_used or now))
         if earlier := self._drains.pop((pod, revision), None):
             earlier.cancel()  # of a withdrawal that was taken back: it has not seen what was routed since
         self._drains[pod, revision] = self._start(self._drain(pod, revision))
@@ -127,7 +128,7 @@ class Hands:
         pod = link.pod
         return Upstream(
             copy.revision, pod.host, pod.grpc_port, pod.http_port, copy.weight,
-            watched=copy.watched, shielded=copy.shielded, sticky=copy.sticky,
+            watched=copy.watched, shielded=copy.shielded, sticky=copy.sticky, pod=pod.id, runtime=pod.runtime,
         )  # fmt: skip
 
     def pod_drained(self, pod: PodId) -> None:

@@ -1,32 +1,38 @@
-"""Prometheus metrics under ModelMesh's names, where their meaning holds, so that existing dashboards go on working.
+"""Prometheus metrics under ModelMesh's names, so that existing dashboards go on working.
 
-Upstream exports them from every pod; here the mesh exports them for all pods. What upstream has per instance carries a
-`pod` label. Metrics of the request path count what passes the mesh (cold requests); hot ones are counted by the gateway
-and appear as `shoal_requests_total`.
+Upstream exports them from every pod; here the mesh exports them for all pods, with the labels `pod` and `runtime`.
+Requests are counted by the gateways, which see all of them; what the mesh itself calls model servers for is added to
+that. Series without a pod are of requests that none answered.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import grpc
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from shoal.core.types import PodView
+from shoal.core.types import PodView, RouteKey
+from shoal.gateway.api import Counted, Quantity
+from shoal.gateway.counting import MESSAGE_BYTES, TIME_MS
+from shoal.mesh.api import PodEndpoint
+from shoal.mesh.series import POD, Distribution, Labels, Tally
 
-TIME_MS: Final = (
-    0.5, 1, 2, 5, 10, 20, 50, 75, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 60_000, 120_000, 300_000,
-)  # fmt: skip
 AGE_MS: Final = tuple(
     seconds * 1000.0
     for seconds in (30, 300, 900, 3600, 4 * 3600, 12 * 3600, 86_400, 7 * 86_400, 30 * 86_400, 90 * 86_400)
 )
 MODEL_BYTES: Final = tuple(256 * 1024 * 4.0**step for step in range(8))
-MESSAGE_BYTES: Final = tuple(128 * 4.0**step for step in range(8))
 MILLI: Final = 1000.0
+FORGET_SECONDS: Final = 3600.0
+"""How long the series of a pod outlast it: long enough for its last requests to be scraped."""
+_METHODS: Final = frozenset(("ModelInfer", "ModelMetadata", "ModelStreamInfer"))
+_OF_REST: Final = {"GET": "ModelMetadata", "POST": "ModelInfer"}
 
 
 @dataclass(slots=True)
@@ -34,7 +40,26 @@ class Measured:
     """What is known of a request once it is answered."""
 
     code: str = "OK"
-    response_bytes: int = 0
+
+
+def method_name(method: str) -> str:
+    """What the label `method` says for a gRPC method or an HTTP one: any name, but few of them."""
+    name = _OF_REST.get(method) or method.rsplit("/", 1)[-1]
+    return name if name in _METHODS else "other"
+
+
+def _code_of(error: BaseException) -> str:
+    """The status of gRPC that an exception stands for."""
+    code = getattr(error, "code", None)
+    if callable(code):  # grpc's own
+        code = code()
+    if isinstance(code, grpc.StatusCode):
+        return str(code.name)
+    return "CANCELLED" if isinstance(error, asyncio.CancelledError | GeneratorExit) else "UNKNOWN"
+
+
+def _endpoint(key: RouteKey) -> str:
+    return "" if key.is_revision else key.name
 
 
 class Metrics:
@@ -42,55 +67,56 @@ class Metrics:
 
     Args:
         per_model: label times and sizes with `modelId` and `vModelId`.
+        now: the clock by which series of pods that are gone are forgotten.
     """
 
-    def __init__(self, *, per_model: bool = False) -> None:
+    def __init__(self, *, per_model: bool = False, now: Callable[[], float] = time.monotonic) -> None:
         self.registry = CollectorRegistry()
         self._per_model = per_model
-        model = ("modelId", "vModelId") if per_model else ()
-        pod = ("pod", "runtime")
+        self._now = now
+        pod = (POD, "runtime")
 
-        def times(name: str, what: str, labels: tuple[str, ...] = ()) -> Histogram:
-            return Histogram(f"modelmesh_{name}", what, labels, buckets=TIME_MS, registry=self.registry)
+        def times(name: str, what: str) -> Distribution:
+            return Distribution(f"modelmesh_{name}_milliseconds", what, TIME_MS, self.registry, now)
+
+        def sizes(name: str, what: str) -> Distribution:
+            return Distribution(f"modelmesh_{name}_size_bytes", what, MESSAGE_BYTES, self.registry, now)
 
         def gauge(name: str, what: str, labels: tuple[str, ...] = ()) -> Gauge:
             return Gauge(f"modelmesh_{name}", what, labels, registry=self.registry)
 
-        def counter(name: str, what: str) -> Counter:
-            return Counter(f"modelmesh_{name}", what, registry=self.registry)
+        def tally(name: str, what: str) -> Tally:
+            return Tally(f"modelmesh_{name}", what, self.registry, now)
 
-        request = ("method", "code")
-        self._api_request = times(
-            "api_request_milliseconds", "Requests the mesh answered, from arrival to answer", request
+        self._counted = {
+            Quantity.REQUEST_TIME: times(
+                "api_request", "Requests for models, from their arrival to their answer's end"
+            ),
+            Quantity.MODEL_TIME: times("invoke_model", "The part of it at the model server"),
+            Quantity.REQUEST_BYTES: sizes("request", "Size of requests"),
+            Quantity.RESPONSE_BYTES: sizes("response", "Size of answers"),
+        }
+        self._activator = Distribution(
+            "shoal_activator_request_milliseconds", "Requests the activator answered", TIME_MS, self.registry, now
         )
-        self._invoke = times("invoke_model_milliseconds", "Calls of a model server by the mesh", request)
-        self._request_size = Histogram(
-            "modelmesh_request_size_bytes", "Size of requests", request, buckets=MESSAGE_BYTES, registry=self.registry
+        self._cache_miss = times("cache_miss", "How long requests waited for a model to be loaded")
+        self._load = times("loadmodel", "Loads, as the pod took for them")
+        self._load_failure = tally("loadmodel_failure", "Loads that failed")
+        self._unload = times("unloadmodel", "Unloads")
+        self._unload_attempt = tally("unloadmodel_attempt_failure", "Attempts to unload that failed")
+        self._queue_delay = times("loading_queue_delay", "How long loads waited for their turn")
+        self._sizing = times("model_sizing", "How long models took to be measured")
+        self._age = Distribution(
+            "modelmesh_age_at_eviction_milliseconds", "Time since the last use of models that were evicted",
+            AGE_MS, self.registry, now,
+        )  # fmt: skip
+        self._model_size = Distribution(
+            "modelmesh_loaded_model_size_bytes", "Size of loaded models", MODEL_BYTES, self.registry, now
         )
-        self._response_size = Histogram(
-            "modelmesh_response_size_bytes", "Size of answers", request, buckets=MESSAGE_BYTES, registry=self.registry
-        )
-        self._cache_miss = times("cache_miss_milliseconds", "How long requests waited for a model to be loaded", model)
-        self._load = times("loadmodel_milliseconds", "Loads, as the pod took for them", model)
-        self._load_failure = counter("loadmodel_failure", "Loads that failed")
-        self._unload = times("unloadmodel_milliseconds", "Unloads")
-        self._unload_attempt = counter("unloadmodel_attempt_failure", "Attempts to unload that failed")
-        self._queue_delay = times("loading_queue_delay_milliseconds", "How long loads waited for their turn", model)
-        self._sizing = times("model_sizing_milliseconds", "How long models took to be measured", model)
-        self._age = Histogram(
-            "modelmesh_age_at_eviction_milliseconds",
-            "Time since the last use of models that were evicted",
-            model,
-            buckets=AGE_MS,
-            registry=self.registry,
-        )
-        self._model_size = Histogram(
-            "modelmesh_loaded_model_size_bytes",
-            "Size of loaded models",
-            model,
-            buckets=MODEL_BYTES,
-            registry=self.registry,
-        )
+        self._of_pods = (
+            self._load, self._load_failure, self._unload, self._unload_attempt, self._queue_delay, self._sizing,
+            self._age, self._model_size,
+        )  # fmt: skip
         self.models_loaded = gauge("models_loaded_total", "Models with a loaded copy")
         self.models_failed = gauge("models_with_failure_total", "Models that failed to load")
         self.models_managed = gauge("models_managed_total", "Models that are declared")
@@ -112,12 +138,23 @@ class Metrics:
         self.cold_total = 0
         self.hot_total = 0
 
-    def _model(self, histogram: Histogram, revision: str, endpoint: str = "") -> Histogram:
-        return histogram.labels(revision, endpoint) if self._per_model else histogram
+    def _at(self, pod: PodEndpoint | None, revision: str = "", endpoint: str = "", **labels: str) -> Labels:
+        where = {POD: pod.id, "runtime": pod.runtime} if pod else {}
+        model = {"modelId": revision, "vModelId": endpoint} if self._per_model else {}
+        return labels | where | model
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def counted(self, report: tuple[Counted, ...]) -> None:
+        """A gateway counted this."""
+        for one in report:
+            labels = {"method": one.method, "code": one.code, POD: one.pod, "runtime": one.runtime}
+            model = {"modelId": one.revision, "vModelId": one.endpoint}
+            self._counted[one.quantity].add(labels | model, one.cumulative, one.count, one.total)
 
     @contextmanager
-    def request(self, method: str, size: int) -> Iterator[Measured]:
-        """Measure one request to the mesh; the caller fills in how it ended."""
+    def request(self, method: str) -> Iterator[Measured]:
+        """Measure one request to the activator; the caller fills in how it ended."""
         measured, started = Measured(), time.perf_counter()
         self.cold_total += 1
         self._requests.labels("cold").inc()
@@ -128,65 +165,80 @@ class Metrics:
                 measured.code = "UNKNOWN"
             raise
         finally:
-            short = method.rsplit("/", 1)[-1]
-            self._api_request.labels(short, measured.code).observe((time.perf_counter() - started) * MILLI)
-            self._request_size.labels(short, measured.code).observe(size)
-            self._response_size.labels(short, measured.code).observe(measured.response_bytes)
+            labels = {"method": method_name(method), "code": measured.code}
+            self._activator.observe(labels, (time.perf_counter() - started) * MILLI)
 
-    def invoked(self, method: str, code: str, seconds: float) -> None:
-        """The mesh called a model server."""
-        self._invoke.labels(method.rsplit("/", 1)[-1], code).observe(seconds * MILLI)
+    @contextmanager
+    def invocation(self, method: str, pod: PodEndpoint, revision: str, key: RouteKey) -> Iterator[Measured]:
+        """Measure a call of a model server by the mesh."""
+        measured, started = Measured(), time.perf_counter()
+        try:
+            yield measured
+        except BaseException as error:
+            measured.code = _code_of(error)
+            raise
+        finally:
+            labels = self._at(pod, revision, _endpoint(key), method=method_name(method), code=measured.code)
+            self._counted[Quantity.MODEL_TIME].observe(labels, (time.perf_counter() - started) * MILLI)
 
     def hot(self, requests: int) -> None:
         """The gateways routed so many requests themselves."""
         self.hot_total += requests
         self._requests.labels("hot").inc(requests)
 
-    def cache_miss(self, revision: str, seconds: float) -> None:
+    def cache_miss(self, pod: PodEndpoint | None, revision: str, key: RouteKey, seconds: float) -> None:
         """A request waited for a copy."""
-        self._model(self._cache_miss, revision).observe(seconds * MILLI)
+        self._cache_miss.observe(self._at(pod, revision, _endpoint(key)), seconds * MILLI)
 
-    def loaded(self, revision: str, seconds: float, size: int) -> None:
+    # --- models ------------------------------------------------------------------------------------------------------
+
+    def loaded(self, pod: PodEndpoint, revision: str, seconds: float, size: int) -> None:
         """A load succeeded."""
         self.loads_total += 1
-        self._model(self._load, revision).observe(seconds * MILLI)
-        self._model(self._model_size, revision).observe(size)
+        self._load.observe(self._at(pod, revision), seconds * MILLI)
+        self._model_size.observe(self._at(pod, revision), size)
 
-    def sized(self, revision: str, seconds: float) -> None:
+    def sized(self, pod: PodEndpoint, revision: str, seconds: float) -> None:
         """A model was measured after its load."""
-        self._model(self._sizing, revision).observe(seconds * MILLI)
+        self._sizing.observe(self._at(pod, revision), seconds * MILLI)
 
-    def load_failed(self) -> None:
+    def load_failed(self, pod: PodEndpoint) -> None:
         """A load failed."""
-        self._load_failure.inc()
+        self._load_failure.increase(self._at(pod))
 
-    def unloaded(self, seconds: float) -> None:
+    def unloaded(self, pod: PodEndpoint, revision: str, seconds: float) -> None:
         """An unload succeeded."""
-        self._unload.observe(seconds * MILLI)
+        self._unload.observe(self._at(pod, revision), seconds * MILLI)
 
-    def unload_failed(self) -> None:
+    def unload_failed(self, pod: PodEndpoint) -> None:
         """An unload failed; it is tried again."""
-        self._unload_attempt.inc()
+        self._unload_attempt.increase(self._at(pod))
 
-    def evicted(self, revision: str, age: float) -> None:
+    def evicted(self, pod: PodEndpoint | None, revision: str, age: float) -> None:
         """A copy was evicted, `age` seconds after its last use."""
         self.evictions_total += 1
         self._evictions.inc()
-        self._model(self._age, revision).observe(max(0.0, age) * MILLI)
+        self._age.observe(self._at(pod, revision), max(0.0, age) * MILLI)
 
     def fault(self) -> None:
         """A defect of the mesh itself showed."""
         self._faults.inc()
 
-    def queued(self, revision: str, seconds: float) -> None:
+    def queued(self, pod: PodEndpoint, revision: str, seconds: float) -> None:
         """A load waited so long for its turn."""
-        self._model(self._queue_delay, revision).observe(seconds * MILLI)
+        self._queue_delay.observe(self._at(pod, revision), seconds * MILLI)
 
     def pods(self, pods: tuple[PodView, ...], now: float) -> None:
         """Show the pods as they are now; pods that are gone disappear."""
         for gauge in (self._lru, self._lru_age, self._capacity, self._used, self._used_bps, self._pod_models):
             gauge.clear()
+        there, before = {view.spec.id for view in pods}, self._now() - FORGET_SECONDS
+        for series in (*self._of_pods, *self._counted.values(), self._cache_miss):
+            series.forget(there, before)
         for view in pods:
+            for series in self._of_pods:
+                if not self._per_model:
+                    series.start({POD: view.spec.id, "runtime": view.spec.runtime})
             labels = (view.spec.id, view.spec.runtime)
             capacity = view.spec.capacity_bytes
             self._lru.labels(*labels).set(view.oldest_use or 0)

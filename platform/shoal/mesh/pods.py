@@ -271,10 +271,10 @@ class PodLink:
             response = await self._runtime.loadModel(request, timeout=self._load_timeout)
             size = response.sizeInBytes or await self._measure(revision)
         except grpc.aio.AioRpcError as error:
-            self._metrics.load_failed()
+            self._metrics.load_failed(self.pod)
             self._answer(epoch, self._failure(revision, error))
         else:
-            self._metrics.loaded(revision, self._now() - started, size)
+            self._metrics.loaded(self.pod, revision, self._now() - started, size)
             self._sizes[revision] = size
             self._answer(epoch, LoadSucceeded(self.pod.id, revision, size))
 
@@ -288,7 +288,7 @@ class PodLink:
             answer = await self._runtime.modelSize(runtime.ModelSizeRequest(modelId=revision), timeout=SIZING_TIMEOUT)
         except grpc.aio.AioRpcError:
             return 0
-        self._metrics.sized(revision, self._now() - started)
+        self._metrics.sized(self.pod, revision, self._now() - started)
         return int(answer.sizeInBytes)
 
     def _failure(self, revision: RevisionId, error: grpc.aio.AioRpcError) -> LoadFailed:
@@ -309,10 +309,10 @@ class PodLink:
             await self._runtime.unloadModel(runtime.UnloadModelRequest(modelId=revision), timeout=UNLOAD_TIMEOUT)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND:
-                self._metrics.unload_failed()
+                self._metrics.unload_failed(self.pod)
                 self._answer(epoch, UnloadFailed(self.pod.id, revision, error.details() or error.code().name))
                 return
-        self._metrics.unloaded(self._now() - started)
+        self._metrics.unloaded(self.pod, revision, self._now() - started)
         self._sizes.pop(revision, None)
         self._answer(epoch, UnloadSucceeded(self.pod.id, revision))
 

@@ -105,7 +105,12 @@ class MeshProcess:
         )  # fmt: skip
         self._gateways: Gateways = GatewayControl(
             gateway_settings(settings),
-            GatewayCallbacks(self._acknowledged, self._usage.gateway_reported, self._rollouts.observer.observed),
+            GatewayCallbacks(
+                self._acknowledged,
+                self._usage.gateway_reported,
+                self._rollouts.observer.observed,
+                self._metrics.counted,
+            ),
         )
         hands = Hands(
             self._engine, self._models, self._gateways, self._links, self._in_flight, self._metrics, self._bulletin,

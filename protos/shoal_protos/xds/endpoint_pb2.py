@@ -27,7 +27,7 @@ from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb
 from shoal_protos.xds import core_pb2 as shoal__protos_dot_xds_dot_core__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fshoal_protos/xds/endpoint.proto\x12\x18\x65nvoy.config.endpoint.v3\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x1bshoal_protos/xds/core.proto\":\n\x08\x45ndpoint\x12.\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x1d.envoy.config.core.v3.Address\"\x89\x01\n\nLbEndpoint\x12\x36\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32\".envoy.config.endpoint.v3.EndpointH\x00\x12\x30\n\x08metadata\x18\x03 \x01(\x0b\x32\x1e.envoy.config.core.v3.MetadataB\x11\n\x0fhost_identifier\"\xd2\x01\n\x13LocalityLbEndpoints\x12\x30\n\x08locality\x18\x01 \x01(\x0b\x32\x1e.envoy.config.core.v3.Locality\x12:\n\x0clb_endpoints\x18\x02 \x03(\x0b\x32$.envoy.config.endpoint.v3.LbEndpoint\x12;\n\x15load_balancing_weight\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x10\n\x08priority\x18\x05 \x01(\r\"o\n\x15\x43lusterLoadAssignment\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12@\n\tendpoints\x18\x02 \x03(\x0b\x32-.envoy.config.endpoint.v3.LocalityLbEndpoints\"\xdf\x01\n\x15UpstreamLocalityStats\x12\x30\n\x08locality\x18\x01 \x01(\x0b\x32\x1e.envoy.config.core.v3.Locality\x12!\n\x19total_successful_requests\x18\x02 \x01(\x04\x12\"\n\x1atotal_requests_in_progress\x18\x03 \x01(\x04\x12\x1c\n\x14total_error_requests\x18\x04 \x01(\x04\x12\x10\n\x08priority\x18\x06 \x01(\r\x12\x1d\n\x15total_issued_requests\x18\x08 \x01(\x04\"\xaf\x01\n\x0c\x43lusterStats\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12P\n\x17upstream_locality_stats\x18\x02 \x03(\x0b\x32/.envoy.config.endpoint.v3.UpstreamLocalityStats\x12\x37\n\x14load_report_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fshoal_protos/xds/endpoint.proto\x12\x18\x65nvoy.config.endpoint.v3\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x1bshoal_protos/xds/core.proto\"L\n\x08\x45ndpoint\x12.\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x1d.envoy.config.core.v3.Address\x12\x10\n\x08hostname\x18\x03 \x01(\t\"\x89\x01\n\nLbEndpoint\x12\x36\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32\".envoy.config.endpoint.v3.EndpointH\x00\x12\x30\n\x08metadata\x18\x03 \x01(\x0b\x32\x1e.envoy.config.core.v3.MetadataB\x11\n\x0fhost_identifier\"\xd2\x01\n\x13LocalityLbEndpoints\x12\x30\n\x08locality\x18\x01 \x01(\x0b\x32\x1e.envoy.config.core.v3.Locality\x12:\n\x0clb_endpoints\x18\x02 \x03(\x0b\x32$.envoy.config.endpoint.v3.LbEndpoint\x12;\n\x15load_balancing_weight\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x10\n\x08priority\x18\x05 \x01(\r\"o\n\x15\x43lusterLoadAssignment\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12@\n\tendpoints\x18\x02 \x03(\x0b\x32-.envoy.config.endpoint.v3.LocalityLbEndpoints\"\xdf\x01\n\x15UpstreamLocalityStats\x12\x30\n\x08locality\x18\x01 \x01(\x0b\x32\x1e.envoy.config.core.v3.Locality\x12!\n\x19total_successful_requests\x18\x02 \x01(\x04\x12\"\n\x1atotal_requests_in_progress\x18\x03 \x01(\x04\x12\x1c\n\x14total_error_requests\x18\x04 \x01(\x04\x12\x10\n\x08priority\x18\x06 \x01(\r\x12\x1d\n\x15total_issued_requests\x18\x08 \x01(\x04\"\xaf\x01\n\x0c\x43lusterStats\x12\x14\n\x0c\x63luster_name\x18\x01 \x01(\t\x12P\n\x17upstream_locality_stats\x18\x02 \x03(\x0b\x32/.envoy.config.endpoint.v3.UpstreamLocalityStats\x12\x37\n\x14load_report_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shoal_protos.xds.endpoint_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENDPOINT']._serialized_start=154
-  _globals['_ENDPOINT']._serialized_end=212
-  _globals['_LBENDPOINT']._serialized_start=215
-  _globals['_LBENDPOINT']._serialized_end=352
-  _globals['_LOCALITYLBENDPOINTS']._serialized_start=355
-  _globals['_LOCALITYLBENDPOINTS']._serialized_end=565
-  _globals['_CLUSTERLOADASSIGNMENT']._serialized_start=567
-  _globals['_CLUSTERLOADASSIGNMENT']._serialized_end=678
-  _globals['_UPSTREAMLOCALITYSTATS']._serialized_start=681
-  _globals['_UPSTREAMLOCALITYSTATS']._serialized_end=904
-  _globals['_CLUSTERSTATS']._serialized_start=907
-  _globals['_CLUSTERSTATS']._serialized_end=1082
+  _globals['_ENDPOINT']._serialized_end=230
+  _globals['_LBENDPOINT']._serialized_start=233
+  _globals['_LBENDPOINT']._serialized_end=370
+  _globals['_LOCALITYLBENDPOINTS']._serialized_start=373
+  _globals['_LOCALITYLBENDPOINTS']._serialized_end=583
+  _globals['_CLUSTERLOADASSIGNMENT']._serialized_start=585
+  _globals['_CLUSTERLOADASSIGNMENT']._serialized_end=696
+  _globals['_UPSTREAMLOCALITYSTATS']._serialized_start=699
+  _globals['_UPSTREAMLOCALITYSTATS']._serialized_end=922
+  _globals['_CLUSTERSTATS']._serialized_start=925
+  _globals['_CLUSTERSTATS']._serialized_end=1100
 # @@protoc_insertion_point(module_scope)

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from shoal.core.rollout.measure import Window, latency_of
 from shoal.core.rollout.plan import WHOLE
 from shoal.core.rollout.view import RolloutView
-from shoal.mesh.metrics import TIME_MS
+from shoal.gateway.counting import TIME_MS
 
 MAX_SHOWN: Final = 1000
 """Endpoints whose rollouts are shown: those under way before those that ended, the newest first."""

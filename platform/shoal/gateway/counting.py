@@ -1,0 +1,206 @@
+"""How gateways count requests and measure how long they take: Envoy's stats of a listener's requests, sent to the mesh.
+
+Envoy adds each request to four histograms and sends them every other second (its metrics service): no process but Envoy
+does anything for a single request. Labels are those that users see in the end, so that there are few of them: a method,
+a status and a pod, but no model unless that is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+
+from shoal.gateway import names
+from shoal.gateway.api import Counted, Quantity
+from shoal.gateway.settings import GatewaySettings
+from shoal_protos.xds import metrics_service_pb2
+
+TIME_MS: Final = (
+    0.5, 1, 2, 5, 10, 20, 50, 75, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 60_000, 120_000, 300_000,
+)  # fmt: skip
+"""Buckets of times, in milliseconds, as ModelMesh has them."""
+MESSAGE_BYTES: Final = tuple(128 * 4.0**step for step in range(8))
+"""Buckets of sizes."""
+FLUSH_SECONDS: Final = 2
+"""Between two reports. A gateway's histograms are merged for each, which takes it a few microseconds a histogram."""
+MAX_HISTOGRAMS: Final = 10_000
+"""What is beyond is not counted. A histogram takes a gateway some kilobytes; only models' own come to so many."""
+_FORGET_SECONDS: Final = 600
+"""Histograms without a request for so long, such as those of pods that are gone, are given up."""
+
+PREFIX: Final = "shoal"
+_TYPE = "type.googleapis.com/envoy"
+
+
+@dataclass(frozen=True, slots=True)
+class _Histogram:
+    """One of Envoy's histograms. `scale`: of its unit, how many are one of the quantity's."""
+
+    name: str
+    quantity: Quantity
+    unit: str
+    scale: float
+    value: str
+    bounds: tuple[float, ...]
+
+
+_HISTOGRAMS: Final = (
+    _Histogram("request_us", Quantity.REQUEST_TIME, "Microseconds", 1000.0,
+               "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%", TIME_MS),
+    _Histogram("model_us", Quantity.MODEL_TIME, "Microseconds", 1000.0,
+               "%COMMON_DURATION(US_TX_BEG:US_RX_END:us)%", TIME_MS),
+    _Histogram("request_bytes", Quantity.REQUEST_BYTES, "Bytes", 1.0, "%BYTES_RECEIVED%", MESSAGE_BYTES),
+    _Histogram("response_bytes", Quantity.RESPONSE_BYTES, "Bytes", 1.0, "%BYTES_SENT%", MESSAGE_BYTES),
+)  # fmt: skip
+_CANCELLED: Final = _Histogram("cancelled_ms", Quantity.REQUEST_TIME, "Milliseconds", 1.0, "%DURATION%", TIME_MS)
+"""Requests whose client went away: their answers have no end to measure to."""
+_BY_NAME: Final = {f"{PREFIX}.{histogram.name}": histogram for histogram in (*_HISTOGRAMS, _CANCELLED)}
+_GONE: Final = frozenset(("DC", "DR"))
+"""Envoy's flags for that: the client's connection ended, or it reset the request."""
+_GRPC, _HTTP = "grpc", "http"
+"""Tags: a status of gRPC, one of HTTP."""
+_HTTP_CODES: Final[Mapping[int, str]] = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    409: "ABORTED",
+    413: "RESOURCE_EXHAUSTED",
+    422: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    501: "UNIMPLEMENTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+_GRPC_CODES: Final[Mapping[str, str]] = {str(code.value[0]): code.name for code in grpc.StatusCode}
+
+
+def counted_logs(settings: GatewaySettings, *, is_grpc: bool) -> list[dict[str, Any]]:
+    """The `envoy.config.accesslog.v3.AccessLog`s of a listener. Requests on routes without a name do not count."""
+    status = (
+        (_GRPC, "%GRPC_STATUS_NUMBER% %RESPONSE_FLAGS%") if is_grpc else (_HTTP, "%RESPONSE_CODE% %RESPONSE_FLAGS%")
+    )
+    tags = [("method", "%ROUTE_NAME%"), status, ("copy", "%UPSTREAM_HOST_NAME%")]
+    if settings.per_model_metrics:
+        tags += [("revision", f"%UPSTREAM_METADATA({names.METADATA}:{names.REVISION})%")]
+        tags += [("route", "%UPSTREAM_CLUSTER%")]
+    gone = {"response_flag_filter": {"flags": sorted(_GONE)}}
+    return [_log(_HISTOGRAMS, tags), _log((_CANCELLED,), tags) | {"filter": gone}]
+
+
+def _log(histograms: Sequence[_Histogram], tags: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    labels = [{"name": name, "value_format": value} for name, value in tags]
+    return {
+        "name": "envoy.access_loggers.stats",
+        "typed_config": {
+            "@type": f"{_TYPE}.extensions.access_loggers.stats.v3.Config",
+            "stats_scope": {
+                "prefix": PREFIX,
+                "sharing_name": PREFIX,
+                "max_histograms": MAX_HISTOGRAMS,
+                "enable_eviction": True,
+            },
+            "histograms": [
+                {"stat": {"name": one.name, "tags": labels}, "unit": one.unit, "value_format": one.value}
+                for one in histograms
+            ],
+        },
+    }
+
+
+def reporting(grpc_service: dict[str, Any]) -> dict[str, Any]:
+    """What the bootstrap has of it: where reports go and how often."""
+    return {
+        "stats_flush_interval": f"{FLUSH_SECONDS}s",
+        "stats_eviction_interval": f"{_FORGET_SECONDS}s",
+        "stats_sinks": [
+            {
+                "name": "envoy.stat_sinks.metrics_service",
+                "typed_config": {
+                    "@type": f"{_TYPE}.config.metrics.v3.MetricsServiceConfig",
+                    "grpc_service": grpc_service,
+                    "transport_api_version": "V3",
+                    "emit_tags_as_labels": True,
+                    "histogram_emit_mode": "HISTOGRAM",
+                },
+            }
+        ],
+    }
+
+
+def buckets() -> list[dict[str, Any]]:
+    """The `histogram_bucket_settings` of Envoy's `StatsConfig`."""
+    return [
+        {"match": {"prefix": name}, "buckets": [bound * one.scale for bound in one.bounds]}
+        for name, one in _BY_NAME.items()
+    ]
+
+
+def counted(message: metrics_service_pb2.StreamMetricsMessage) -> Iterator[Counted]:
+    """What a report says of requests for models; the rest of it is about Envoy itself."""
+    for family in message.envoy_metrics:
+        if (kind := _BY_NAME.get(family.name)) is None:
+            continue
+        for metric in family.metric:
+            histogram = metric.histogram
+            labels = {label.name: label.value for label in metric.label}
+            method = _named(labels.get("method", ""))
+            if not histogram.sample_count or not method:
+                continue
+            runtime, pod = _copy(labels.get("copy", ""))
+            if not pod and kind.quantity is Quantity.MODEL_TIME:
+                continue  # the activator was called, which calls model servers itself and measures that
+            yield Counted(
+                kind.quantity,
+                method=method,
+                code=_code(labels),
+                runtime=runtime,
+                pod=pod,
+                revision=_named(labels.get("revision", "")),
+                endpoint=_endpoint(labels.get("route", "")),
+                cumulative=tuple(bucket.cumulative_count for bucket in histogram.bucket),
+                count=histogram.sample_count,
+                total=histogram.sample_sum / kind.scale,
+            )
+
+
+def host_name(runtime: str, pod: str) -> str:
+    """How a copy's pod is called in Envoy, for `counted` to read; the activator has no such name."""
+    return f"{runtime}/{pod}"
+
+
+def _copy(host: str) -> tuple[str, str]:
+    runtime, _, pod = host.partition("/")
+    return (runtime, pod) if pod else ("", "")
+
+
+def _named(value: str) -> str:
+    return "" if value == "-" else value
+
+
+def _endpoint(cluster: str) -> str:
+    try:
+        key = names.route_key(cluster.removeprefix(names.STICKY))
+    except ValueError:
+        return ""  # the activator
+    return "" if key.is_revision else _named(key.name)
+
+
+def http_code(status: int) -> str:
+    """The name gRPC has for what a status of HTTP means."""
+    return _HTTP_CODES.get(status) or ("OK" if 0 < status < 400 else "UNKNOWN")
+
+
+def _code(labels: Mapping[str, str]) -> str:
+    """The name gRPC has for the status."""
+    status, _, flags = (labels.get(_HTTP) or labels.get(_GRPC, "")).partition(" ")
+    if _GONE & set(flags.split(",")):
+        return "CANCELLED"
+    if _HTTP in labels:
+        return http_code(int(status)) if status.isdecimal() else "UNKNOWN"
+    return _GRPC_CODES.get(status, "UNKNOWN")
