@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from mlserver.codecs import NumpyCodec, NumpyRequestCodec, StringCodec
-from mlserver.errors import InferenceError
 from mlserver.grpc.converters import ModelInferRequestConverter, ModelInferResponseConverter
-from mlserver.types import InferenceRequest, InferenceResponse, Parameters, RequestInput
+from mlserver.types import InferenceRequest, InferenceResponse, Parameters, TensorData
 
 from runtime_support import Pod, model_key
 from shoal_protos import inference
-from shoal_runtime.mlserver.answers import asks_content_type, refusal, without_default_content_types
+from shoal_runtime.mlserver.answers import asks_content_type, with_numbers, without_default_content_types
 
 REVISION = "sklearn-mnist__isvc-3c10c62d34"
 
@@ -110,29 +109,9 @@ def test_a_content_type_anywhere_in_the_request_is_noticed(place: str) -> None:
     assert not asks_content_type(request(**{place: other if place == "parameters" else {"parameters": other}}))
 
 
-class Custom:
-    """A model of the user's own."""
-
-    name = "mine"
-
-
-@pytest.mark.parametrize(
-    ("tensor", "fault"),
-    [
-        ({"shape": [2], "data": [1.0]}, "input 'x': its shape [2] needs 2 values, its data has 1"),
-        ({"shape": [2, 2], "data": [[1.0, 2.0], [3.0]]}, "input 'x': its shape [2, 2] needs 4 values, its data has 3"),
-        ({"shape": [2, 1], "data": [[1.0], [3.0]]}, None),
-        ({"shape": [-1], "data": [1.0, 2.0]}, None),
-        ({"shape": [3], "datatype": "BYTES", "data": ["a"]}, None),
-    ],
-)
-def test_a_users_models_failure_is_the_clients_only_if_the_request_contradicts_itself(tensor: Any, fault: Any) -> None:
-    model: Any = Custom()
-    found = refusal(model, request(input=tensor), ValueError("a bug"))
-    assert (None if found is None else str(found)) == fault
-
-
-def test_a_models_own_refusal_stays_as_it_is() -> None:
-    model: Any = Custom()
-    wrong = RequestInput(name="x", shape=[2], datatype="FP32", data=[1.0])
-    assert refusal(model, InferenceRequest(inputs=[wrong]), InferenceError("no")) is None
+def test_none_of_the_codec_is_nan_again() -> None:
+    outputs = [NumpyCodec.encode_output("f", np.array([np.nan, np.inf])), StringCodec.encode_output("t", ["a"])]
+    outputs[1].data = TensorData(root=[None])
+    answer = with_numbers(InferenceResponse(model_name="m", outputs=outputs))
+    assert np.array_equal(answer.outputs[0].data.root, [np.nan, np.inf], equal_nan=True)
+    assert answer.outputs[1].data.root == [None]

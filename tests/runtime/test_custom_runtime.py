@@ -21,7 +21,7 @@ async def test_a_class_that_travels_with_its_model(pod: Pod) -> None:
     shutil.copy(EXAMPLE / "priority.py", folder)
     await pod.load("tickets", "ticket-priority", model_key("sklearn"))
     assert await pod.score("tickets", TEXTS) == SCORES
-    code, message = await refused(pod.infer("tickets", [[1.0]]))
+    code, message = await refused(pod.infer("tickets", [[1.0]], name="texts"))
     assert (code, "BYTES" in message) == (grpc.StatusCode.INVALID_ARGUMENT, True)
 
 

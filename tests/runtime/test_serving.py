@@ -31,16 +31,22 @@ async def test_a_model_of_each_format_answers_right(pod: Pod, expected: dict, fo
     assert await pod.loaded() == {"m"}
 
 
-async def test_an_onnx_model_answers_by_input_name_or_position(pod: Pod, expected: dict) -> None:
+async def test_an_onnx_model_answers_by_input_name(pod: Pod, expected: dict) -> None:
     await pod.load("m", "digits.onnx", model_key("onnx"))
     rows = [[pixel / 16 for pixel in row] for row in expected["rows"]]
     assert await pod.infer("m", rows, name="pixels") == expected["onnx"]
-    assert await pod.infer("m", rows, name="whatever", datatype="FP64") == expected["onnx"]
+    assert await pod.infer("m", rows, name="pixels", datatype="FP64") == expected["onnx"]
+    code, message = await refused(pod.infer("m", rows, name="whatever"))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert message == "there is no input 'whatever'; the model has 'pixels'"
     metadata = await pod.method("ModelMetadata")(inference.ModelMetadataRequest(name="m"))
     assert [(t.name, t.datatype, list(t.shape)) for t in metadata.inputs] == [("pixels", "FP32", [-1, 64])]
-    code, message = await refused(pod.infer("m", [[1.0, 2.0]]))
+    code, message = await refused(pod.infer("m", [[1.0, 2.0]], name="pixels"))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert "do not fit" in message
+    code, message = await refused(pod.infer("m", [[1e300] * 64], name="pixels", datatype="FP64"))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert message == "input 'pixels' is FP64 with values beyond those of FP32, which the model takes"
 
 
 async def test_the_answer_has_the_form_stock_mlserver_gives(pod: Pod, expected: dict) -> None:

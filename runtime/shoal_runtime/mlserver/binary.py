@@ -8,8 +8,9 @@ its length (4 bytes).
 from __future__ import annotations
 
 import math
+import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,25 +21,14 @@ from mlserver.types import InferenceRequest, InferenceResponse, RequestInput, Te
 from pydantic import ValidationError
 
 from shoal_runtime.mlserver.answers import datatype_of
+from shoal_runtime.mlserver.faults import RequestFaultError
+from shoal_runtime.mlserver.values import TEXT, TYPES, ValueFaultError, check_booleans, check_shape, checked
 
 HEADER: Final = "Inference-Header-Content-Length"
 _NAMED_ERRORS: Final = 3
 """Most faults of one request that are told at once."""
-TYPES: Final[Mapping[str, Any]] = {
-    "BOOL": np.dtype("?"),
-    "UINT8": np.dtype("u1"),
-    "UINT16": np.dtype("<u2"),
-    "UINT32": np.dtype("<u4"),
-    "UINT64": np.dtype("<u8"),
-    "INT8": np.dtype("i1"),
-    "INT16": np.dtype("<i2"),
-    "INT32": np.dtype("<i4"),
-    "INT64": np.dtype("<i8"),
-    "FP16": np.dtype("<f2"),
-    "FP32": np.dtype("<f4"),
-    "FP64": np.dtype("<f8"),
-}
-"""Datatypes of numbers, as they are in bytes."""
+_NO_NUMBERS: Final = re.compile(rb"\b(NaN|Infinity)\b")
+_FIELD: Final = re.compile(r"\w+: ")
 _LENGTH: Final = struct.Struct("<I")
 
 
@@ -65,18 +55,26 @@ def read_request(body: bytes, header_length: str | None) -> tuple[InferenceReque
     """The request in a body, its tensors as lists as if they had come as JSON.
 
     Raises:
-        InferenceError: something is malformed; the message names the field.
+        RequestFaultError: something is malformed; the message names the field.
     """
     document, tail = _split(memoryview(body), header_length)
     _cut(document, tail)
+    for index, tensor in enumerate(_objects(document, "inputs")):
+        _within(f"inputs[{index}]", check_shape, tensor.get("shape"))
     wanted = _wanted(document)
     try:
         request: InferenceRequest = InferenceRequest.model_validate(document)
     except ValidationError as error:
-        raise InferenceError(faults(error.errors())) from None
+        raise RequestFaultError(faults(error.errors())) from None
     for index, tensor in enumerate(request.inputs):
+        where = f"inputs[{index}]"
         if isinstance(tensor.data.root, _Raw):
-            tensor.data = TensorData(root=_decode(tensor, tensor.data.root.content, f"inputs[{index}]"))
+            tensor.data = TensorData(root=_decode(tensor, tensor.data.root.content, where))
+        else:
+            data = tensor.data.root
+            values = _within(where, checked, datatype_of(tensor), tensor.shape, data)
+            if values is not data:
+                tensor.data = TensorData(root=values)
     return request, wanted
 
 
@@ -101,6 +99,13 @@ def write_response(response: InferenceResponse, wanted: Wanted) -> tuple[dict[st
     return document, tail
 
 
+def _within(where: str, check: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return check(*arguments)
+    except ValueFaultError as error:
+        raise RequestFaultError(f"{where}.{error}" if _FIELD.match(str(error)) else f"{where}: {error}") from None
+
+
 def faults(errors: Any) -> str:
     """What pydantic found wrong, in one line: the fields as the client wrote them."""
     told = []
@@ -115,7 +120,7 @@ def _split(body: memoryview, header_length: str | None) -> tuple[dict[str, Any],
     end = len(body)
     if header_length is not None:
         if not header_length.isdecimal() or int(header_length) > len(body):
-            raise InferenceError(
+            raise RequestFaultError(
                 f"{HEADER}: {header_length[:40]!r} is not a number of bytes within the body, which has {len(body)}"
             )
         end = int(header_length)
@@ -123,9 +128,11 @@ def _split(body: memoryview, header_length: str | None) -> tuple[dict[str, Any],
         document: Any = decode_from_bytelike_json_to_dict(bytes(body[:end]))
     except (ValueError, RecursionError) as error:
         hint = f" (of its first {end} bytes, as {HEADER} says)" if header_length is not None else ""
-        raise InferenceError(f"the request is not JSON{hint}: {error}") from None
+        if _NO_NUMBERS.search(body[:end]):
+            hint += "; NaN and infinities are no JSON: write null for NaN, and send infinities as binary tensors"
+        raise RequestFaultError(f"the request is not JSON{hint}: {error}") from None
     if not isinstance(document, dict):
-        raise InferenceError("the request must be a JSON object with `inputs`")
+        raise RequestFaultError("the request must be a JSON object with `inputs`")
     return document, body[end:]
 
 
@@ -138,17 +145,17 @@ def _cut(document: dict[str, Any], tail: memoryview) -> None:
             continue
         where = f"inputs[{index}].parameters.binary_data_size"
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-            raise InferenceError(f"{where}: {size!r} is not a number of bytes")
+            raise RequestFaultError(f"{where}: {size!r} is not a number of bytes")
         if used + size > len(tail):
-            raise InferenceError(
+            raise RequestFaultError(
                 f"{where}: {size} bytes, but only {len(tail) - used} are left behind the JSON ({HEADER})"
             )
         if "data" in tensor:
-            raise InferenceError(f"{where}: the tensor has `data` as well")
+            raise RequestFaultError(f"{where}: the tensor has `data` as well")
         tensor["data"] = _Raw(tail[used : used + size])
         used += size
     if used < len(tail):
-        raise InferenceError(f"binary_data_size: the inputs take {used} of the {len(tail)} bytes behind the JSON")
+        raise RequestFaultError(f"binary_data_size: the inputs take {used} of the {len(tail)} bytes behind the JSON")
 
 
 def _wanted(document: dict[str, Any]) -> Wanted:
@@ -180,21 +187,21 @@ def _take(tensor: dict[str, Any], name: str) -> Any:
 def _flag(value: Any, where: str) -> bool | None:
     if value is None or isinstance(value, bool):
         return value
-    raise InferenceError(f"{where}: {value!r} is neither true nor false")
+    raise RequestFaultError(f"{where}: {value!r} is neither true nor false")
 
 
 def _decode(tensor: RequestInput, content: memoryview, where: str) -> list[Any]:
-    if any(size < 0 for size in tensor.shape):
-        raise InferenceError(f"{where}.shape: {tensor.shape} has a negative size")
     values, datatype = math.prod(tensor.shape), datatype_of(tensor)
-    if datatype == "BYTES":
+    if datatype == TEXT:
         return _elements(content, values, where)
     needed = values * TYPES[datatype].itemsize
     if len(content) != needed:
-        raise InferenceError(
+        raise RequestFaultError(
             f"{where}.parameters.binary_data_size: {len(content)} bytes, "
             f"but {datatype} of shape {tensor.shape} takes {needed}"
         )
+    if datatype == "BOOL":
+        _within(where, check_booleans, content, "binary_data")
     decoded: list[Any] = np.frombuffer(content, TYPES[datatype]).tolist()
     return decoded
 
@@ -206,19 +213,19 @@ def _elements(content: memoryview, count: int, where: str) -> list[bytes]:
         begin = at + _LENGTH.size
         at = begin + _LENGTH.unpack_from(content, at)[0] if begin <= len(content) else len(content) + 1
         if at > len(content):
-            raise InferenceError(
+            raise RequestFaultError(
                 f"{where}.parameters.binary_data_size: {len(content)} bytes end within element {len(elements)}; "
                 "each element is 4 bytes of its length (little-endian), then its bytes"
             )
         elements.append(bytes(content[begin:at]))
     if len(elements) != count:
-        raise InferenceError(f"{where}.shape: {count} elements, but {len(elements)} came")
+        raise RequestFaultError(f"{where}.shape: {count} elements, but {len(elements)} came")
     return elements
 
 
 def _encode(output: Any) -> bytes:
     data, datatype = getattr(output.data, "root", output.data), datatype_of(output)
-    if datatype != "BYTES":
+    if datatype != TEXT:
         return np.asarray(data, TYPES[datatype]).tobytes()
     packed = bytearray()
     for element in _flat(data):

@@ -14,8 +14,10 @@ from typing import Any
 from mlserver.logging import logger
 from mlserver.model import MLModel
 from mlserver.types import InferenceRequest, InferenceResponse
+from mlserver.utils import get_wrapped_method
 
-from shoal_runtime.mlserver.answers import asks_content_type, refusal, without_default_content_types
+from shoal_runtime.mlserver.answers import asks_content_type, with_numbers, without_default_content_types
+from shoal_runtime.mlserver.refusals import check_fit, outputs_asked, refusal
 from shoal_runtime.mlserver.workers import Workers, may_leave_loop
 from shoal_runtime.underway import Doing, UnderWay
 
@@ -60,15 +62,26 @@ class Guard:
 
     def _wrap_predict(self, model: MLModel) -> None:
         predict = model.predict
+        unbatched = get_wrapped_method(predict)
+
+        async def alone_if_it_fails(payload: InferenceRequest) -> InferenceResponse:
+            try:
+                return await predict(payload)
+            except Exception:
+                if unbatched == predict:
+                    raise
+            # Requests of a batch fail together; alone, only those that are at fault do.
+            return await unbatched(payload)
 
         @functools.wraps(predict)
         async def counted(payload: InferenceRequest) -> InferenceResponse:
-            typed = asks_content_type(payload)
+            typed, asked = asks_content_type(payload), outputs_asked(payload)
+            check_fit(model, payload)
             noted = self._enter()
             try:
-                response = await predict(payload)
+                response = with_numbers(await alone_if_it_fails(payload))
             except Exception as error:
-                if (refused := refusal(model, payload, error)) is not None:
+                if (refused := refusal(model, payload, asked, error)) is not None:
                     raise refused from error
                 raise
             finally:
@@ -85,7 +98,7 @@ class Guard:
             noted = self._enter()
             try:
                 async for response in predict_stream(payloads):
-                    yield response
+                    yield with_numbers(response)
             finally:
                 self._leave(noted)
 

@@ -14,6 +14,8 @@ from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor, 
 from mlserver.utils import get_model_uri
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from shoal_runtime.mlserver.answers import datatype_of
+
 DATATYPES: Final[dict[str, tuple[str, Any]]] = {
     "tensor(float)": ("FP32", np.float32),
     "tensor(double)": ("FP64", np.float64),
@@ -35,7 +37,7 @@ _BAD_INPUT: Final = (ort_errors.InvalidArgument, ValueError)
 
 
 class OnnxModel(MLModel):  # type: ignore[misc]
-    """One ONNX model. Inputs are matched by name, or by position where no name fits."""
+    """One ONNX model. Inputs are matched by name."""
 
     load_off_loop: ClassVar[bool] = True
 
@@ -77,26 +79,25 @@ class OnnxModel(MLModel):  # type: ignore[misc]
         return InferenceResponse(model_name=self.name, model_version=self.version, outputs=outputs)
 
     def _feed(self, inputs: Sequence[RequestInput]) -> dict[str, Any]:
-        names = list(self._types)
-        if len(inputs) > len(names):
-            raise InferenceError(f"the model has {len(names)} inputs ({', '.join(names)}), not {len(inputs)}")
-        by_name = all(tensor.name in self._types for tensor in inputs)
-        feed = {}
-        for position, tensor in enumerate(inputs):
-            name = tensor.name if by_name else names[position]
-            feed[name] = _decode(tensor, name, self._types[name])
-        return feed
+        return {tensor.name: _decode(tensor, self._types.get(tensor.name)) for tensor in inputs}
 
 
-def _decode(tensor: RequestInput, name: str, datatype: tuple[str, Any] | None) -> Any:
+def _decode(tensor: RequestInput, datatype: tuple[str, Any] | None) -> Any:
     if datatype is None:
-        raise InferenceError(f"input {name!r} is not a tensor of a type the protocol has")
+        raise InferenceError(f"input {tensor.name!r} is not a tensor of a type the protocol has")
     if datatype[0] == "BYTES":
         return np.array(StringCodec.decode_input(tensor), dtype=np.object_).reshape(tensor.shape)
-    try:
-        return np.ascontiguousarray(NumpyCodec.decode_input(tensor), dtype=datatype[1])
-    except (TypeError, ValueError) as error:
-        raise InferenceError(f"input {name!r} cannot be read as {datatype[0]}: {error}") from None
+    given = np.asarray(NumpyCodec.decode_input(tensor))
+    if given.dtype == datatype[1]:
+        return np.ascontiguousarray(given)
+    name = f"input {tensor.name!r} is {datatype_of(tensor)}"
+    if not np.can_cast(given.dtype, datatype[1], "same_kind"):
+        raise InferenceError(f"{name}, but the model takes {datatype[0]}; values are not converted to another kind")
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(given, dtype=datatype[1])
+    if (array.dtype.kind in "iu" and (array != given).any()) or (np.isinf(array) & np.isfinite(given)).any():
+        raise InferenceError(f"{name} with values beyond those of {datatype[0]}, which the model takes")
+    return array
 
 
 def _encode(name: str, result: Any) -> ResponseOutput:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from mlserver.codecs.json import encode_to_json_bytes
-from mlserver.errors import InferenceError, MLServerError
+from mlserver.errors import MLServerError
 from mlserver.handlers import DataPlane
 from mlserver.logging import logger
 from mlserver.rest.requests import Request
@@ -23,6 +23,7 @@ from starlette.responses import Response as AnyResponse
 from starlette.routing import Route
 
 from shoal_runtime.mlserver.binary import HEADER, faults, read_request, write_response
+from shoal_runtime.mlserver.faults import OF_THE_REQUEST, RequestFaultError, told
 
 _PATHS: Final = tuple(
     f"/v2/models/{{model_name}}{version}/{verb}"
@@ -38,6 +39,7 @@ def serve_tensors(app: FastAPI, data_plane: DataPlane) -> None:
     endpoint = _Inference(data_plane)
     app.router.routes[:0] = [Route(path, endpoint.infer, methods=["POST"]) for path in _PATHS]
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(RequestFaultError, _faulty)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _failed)
 
@@ -77,13 +79,17 @@ async def _body(request: AnyRequest) -> bytes:
     try:
         content: bytes = await Request(request.scope, request.receive).body()
     except (OSError, EOFError, zlib.error) as error:
-        raise InferenceError(f"Content-Encoding: the body is not gzip: {error}") from None
+        raise RequestFaultError(f"Content-Encoding: the body is not gzip: {error}") from None
     return content
 
 
 async def _invalid(_: AnyRequest, error: Exception) -> AnyResponse:
     assert isinstance(error, RequestValidationError)
     return _error(_BAD_REQUEST, faults(error.errors()))
+
+
+async def _faulty(_: AnyRequest, error: Exception) -> AnyResponse:
+    return _error(_BAD_REQUEST, str(error), dict(OF_THE_REQUEST))
 
 
 async def _refused(request: AnyRequest, error: Exception) -> AnyResponse:
@@ -93,7 +99,7 @@ async def _refused(request: AnyRequest, error: Exception) -> AnyResponse:
 
 async def _failed(_: AnyRequest, error: Exception) -> AnyResponse:
     """The server's own fault, or a model's; the traceback is in the log."""
-    return _error(_INTERNAL, f"{type(error).__name__}: {error}")
+    return _error(_INTERNAL, told(error))
 
 
 def _error(status: int, text: str, headers: Any = None) -> AnyResponse:

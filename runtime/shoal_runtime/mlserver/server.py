@@ -12,8 +12,8 @@ from mlserver.model import MLModel
 from mlserver.registry import MultiModelRegistry
 from mlserver.settings import ModelSettings, Settings
 
+from shoal_runtime.mlserver.grpc_server import CheckingGrpcServer
 from shoal_runtime.mlserver.memory import Tidier
-from shoal_runtime.mlserver.messages import CheckingGrpcServer
 from shoal_runtime.mlserver.registry import SharedRegistry
 from shoal_runtime.mlserver.rest import serve_tensors
 from shoal_runtime.mlserver.warm import WARM_SECONDS, extensions_of, wanted_formats, warm
