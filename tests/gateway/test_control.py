@@ -158,3 +158,20 @@ async def test_a_killed_gateway_comes_back_with_all_routes():
             answer = await Stub(channel).ModelInfer(oip.ModelInferRequest(model_name="a"))
         assert answer.model_version == "pod"
     await server.stop()
+
+
+async def test_gateways_report_what_was_used_since_their_last_report_when_asked():
+    server = ModelServer("a__r", name="pod")
+    await server.start()
+    async with running_gateway(usage_interval=600.0) as gateway, grpc.aio.insecure_channel(gateway.target) as channel:
+        await gateway.route({"a": (server.upstream("a__r"),)})
+        await until(lambda: gateway.control.reporting)
+        await gateway.control.collect_usage(10)  # counting the new route begins with a report
+        for expected in (3, 6):  # the second time as well
+            for _ in range(3):
+                await Stub(channel).ModelInfer(oip.ModelInferRequest(model_name="a"))
+            await gateway.control.collect_usage(10)
+            assert gateway.heard.used("a__r") == expected
+        await gateway.stop_process()
+        await gateway.control.collect_usage(10)  # nobody is left who could
+    await server.stop()

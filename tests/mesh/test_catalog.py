@@ -47,6 +47,17 @@ async def test_everything_is_there_after_a_restart(registry):
     assert again.referents("a-1") == {"a"}
 
 
+async def test_of_two_last_uses_the_later_one_counts_wherever_it_comes_from(registry):
+    catalog = await reloaded(registry)
+    for name in ("a", "b", "c"):
+        await catalog.put_model(model(name))
+    await catalog.save_usage({"a": 10.0, "b": 20.0})
+    await catalog.save_usage({"a": 30.0, "b": 5.0})  # a's is newer, b's is stale, c was never used
+    # A summary that was written in part: what is in a later record is older than what the first one says.
+    await registry.commit([Put("usage/000001", b'{"a": 7.0, "c": 9.0}')])
+    assert (await reloaded(registry)).last_used == {"a": 30.0, "b": 20.0, "c": 9.0}
+
+
 async def test_replaced_revisions_are_forgotten_with_their_last_endpoint(registry):
     catalog = await reloaded(registry)
     for name in ("one", "two", "kept"):
@@ -73,6 +84,7 @@ async def test_a_smaller_usage_summary_replaces_a_larger_one(registry):
     for name in ("a", "b"):
         await catalog.put_model(model(name))
     await catalog.save_usage({"a": 1.0, "b": 2.0})
+    await catalog.remove_model("a")
     await catalog.save_usage({"b": 3.0})
     assert (await reloaded(registry)).last_used == {"b": 3.0}
 

@@ -3,6 +3,7 @@ updates, failures, restarts. Gateways have tests of their own."""
 
 import asyncio
 import json
+import time
 
 import grpc
 import httpx
@@ -10,6 +11,7 @@ import pytest
 
 from mesh_rollout_support import until
 from mesh_support import MIB, Client, model_info
+from shoal.core.events import Tick
 from shoal_protos import inference as oip
 from shoal_protos.mmesh import model_mesh_pb2 as pb
 
@@ -24,6 +26,13 @@ async def register(world, name, **spec):
 
 async def set_alias(world, name, target, **more):
     return await world.management.setVModel(pb.SetVModelRequest(vModelId=name, targetModelId=target, **more))
+
+
+async def last_uses(world):
+    """When models were used last, as the mesh that runs now was told."""
+    engine = world.mesh._engine
+    await engine.apply(Tick())  # what was restored before is handled now
+    return {name: engine.core.model(name).last_used for name in engine.core.models()}
 
 
 def to_model(name):
@@ -184,6 +193,30 @@ async def test_declared_models_and_aliases_survive_a_restart(world):
     assert await world.client.infer("alias") == "one"
     status = await world.management.getVModelStatus(pb.GetVModelStatusRequest(vModelId="alias"))
     assert (status.owner, status.activeModelId, status.status) == ("me", "one", pb.VModelStatusInfo.DEFINED)
+
+
+async def test_the_order_of_eviction_survives_a_stop_whose_pods_go_first(world):
+    an_hour_ago = int(time.time() - 3600) * 1000
+
+    async def use(name, second):
+        at = an_hour_ago + second * 1000
+        await world.management.ensureLoaded(pb.EnsureLoadedRequest(modelId=name, lastUsedTime=at, sync=True))
+
+    await world.start_pod("pod-1", capacity=3 * MIB, concurrency=1)
+    await world.start_mesh()
+    for second, name in enumerate(("a", "b", "c", "d"), 1):
+        await register(world, name, bytes=MIB)
+        await use(name, second)
+    await world.stop_mesh()
+    await world.start_mesh()
+    for second, name in enumerate(("c", "a", "d"), 10):
+        await use(name, second)
+    before = await last_uses(world)
+    world.mesh.pod_gone("pod-1")  # as the embedded cluster stops: pods before the mesh
+    await world.stop_mesh()
+    await world.start_mesh()
+    assert await last_uses(world) == before
+    assert sorted(before, key=before.__getitem__)[-3:] == ["c", "a", "d"]
 
 
 async def test_the_admin_api_says_what_is_where_and_why(world):

@@ -169,6 +169,11 @@ def unavailable(message: str) -> ApiError:
     return ApiError(503, "ServiceUnavailable", message)
 
 
+def disk_full(message: str) -> ApiError:
+    """Return the 507 of a write that finds no room on the disk."""
+    return ApiError(507, "InsufficientStorage", message)
+
+
 def version_ahead(asked: int, current: int) -> ApiError:
     """Return the 504 of a resourceVersion this server has not issued (yet)."""
     message = f"Too large resource version: {asked}, current: {current}"

@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from shoal.apiserver.errors import ApiError
+from shoal.apiserver.errors import ApiError, disk_full
 from shoal.apiserver.history import MAX_BYTES, MAX_CHANGES, History
 from shoal.apiserver.state import Change, ChangeType, Draft, Key, Record, State
+from shoal.disk import full_message, means_full
 
 MAX_OBJECTS = 200_000
 _LAYOUT = 1
@@ -48,6 +49,7 @@ class Store:
         self._lock = asyncio.Lock()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._since_trim = 0
+        self._folder = path.parent
         self._connection = _open(path)
         self._load()
 
@@ -70,7 +72,8 @@ class Store:
         `decide` must be synchronous and free of I/O. If it raises, nothing changes.
 
         Raises:
-            ApiError: what `decide` raises; 403 when there are too many objects; 500 when the disk refuses.
+            ApiError: what `decide` raises; 403 when there are too many objects; 507 when the disk is full, 500 when it
+                refuses otherwise.
         """
         async with self._lock:
             draft = Draft(self.state)
@@ -98,6 +101,10 @@ class Store:
         try:
             await asyncio.get_running_loop().run_in_executor(self._writer, self._persist, changes)
         except sqlite3.Error as error:
+            if means_full(error, self._folder):
+                raise disk_full(
+                    f"{full_message(self._folder)}: nothing was changed; free some space there and try again"
+                ) from error
             raise ApiError(500, "InternalError", f"the write is not durable and was given up: {error}") from error
         self.state.apply(changes)
         self.history.add(changes)
@@ -151,6 +158,8 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.execute("COMMIT")
     except sqlite3.OperationalError as error:
         connection.close()
+        if means_full(error, path.parent):
+            raise StoreError(f"{path} cannot be opened: {full_message(path.parent)}") from error
         raise StoreError(f"{path}: {error}; is another server running on this state directory?") from error
     except sqlite3.DatabaseError as error:
         connection.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from shoal.gateway.bootstrap import command as gateway_command
 from shoal.gateway.bootstrap import write_bootstrap
 from shoal.gateway.settings import Address, GatewaySettings
 
+log = logging.getLogger(__name__)
+_SAVE_SECONDS = 5.0
 _STDOUT = Path("/dev/stdout")
 """Of the gateway: its log, which the keeper keeps from growing without bound."""
 
@@ -121,6 +124,16 @@ def gateway(settings: ClusterSettings, subnet: Subnet, options: Callable[[], Ser
         return await _http_answers(f"http://{own}:{settings.rest_port}/v2/health/live")
 
     return Part("gateway", "gateway", command, ready, alive)
+
+
+async def save_usage(subnet: Subnet) -> None:
+    """Have the mesh write down last uses, also what gateways have not reported yet."""
+    url = f"http://{subnet.control_plane}:{ADMIN_PORT}/usage/save"
+    try:
+        async with httpx.AsyncClient(timeout=_SAVE_SECONDS, trust_env=False, verify=False) as client:
+            (await client.post(url)).raise_for_status()
+    except httpx.HTTPError as error:
+        log.warning("uses of the last second are forgotten: %s does not answer (%s)", url, error)
 
 
 async def _http_ready(url: str) -> str | None:

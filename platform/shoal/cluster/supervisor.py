@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -20,9 +19,10 @@ from shoal.cluster.kubelet.kubelet import Kubelet
 from shoal.cluster.kubelet.mirror import Mirror
 from shoal.cluster.network import Subnet, choose_subnet, require_port
 from shoal.cluster.options import ServingOptions, serving_options
-from shoal.cluster.parts import Part, api_server, gateway, mesh
+from shoal.cluster.parts import Part, api_server, gateway, mesh, save_usage
 from shoal.cluster.report import Addresses, PartReport, PartState, Phase, Report, write_report
 from shoal.cluster.settings import ADMIN_PORT, API_PORT, CONTROL_PORTS, ClusterSettings
+from shoal.disk import disk_of, full_message, means_full
 from shoal.resources.shape import parse_quantity
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,6 @@ START_SECONDS = 60.0
 """A part that is not ready by then fails the start."""
 _PARTS_GRACE = 8.0
 _PODS_POLL = 0.2
-_LEAST_FREE_BYTES = 64 * 1024 * 1024
 
 Observer = Callable[[Report], None]
 
@@ -90,6 +89,7 @@ class Supervisor:
             await controller.wait_ready(START_SECONDS)
             await entrance.wait_ready(START_SECONDS)
             self._phase(Phase.READY)
+            stack.push_async_callback(save_usage, subnet)  # first of all, for each part knows some of it
             following = self._follow_options(config_maps, changed, controller, entrance)
             await stack.enter_async_context(_working(following, "options"))
             await self._follow_pods(client)
@@ -226,14 +226,14 @@ def prepare_state_dir(settings: ClusterSettings) -> None:
     root = settings.state_dir
     try:
         settings.layout.create()
-        free = os.statvfs(root)
+        disk = disk_of(root)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = means_full(error, root)
         fix = "free some space or choose" if full else "choose"
         raise ClusterError(
             f"cannot write {error.filename or root}: {error.strerror}; {fix} another --state-dir"
         ) from None
     if not os.access(root, os.W_OK | os.X_OK):
         raise ClusterError(f"{root} is not writable for this user; choose another --state-dir")
-    if free.f_bavail * free.f_frsize < _LEAST_FREE_BYTES:
-        raise ClusterError(f"the disk of {root} is full: free some space or choose another --state-dir")
+    if disk.full:
+        raise ClusterError(f"{full_message(root)}: free some space or choose another --state-dir")

@@ -122,6 +122,10 @@ class Core:
         """Ids of all declared revisions."""
         return iter(self._state.models)
 
+    def last_uses(self) -> dict[RevisionId, float]:
+        """When each declared revision was used last, whether it has a copy or not; without those never used."""
+        return {model.id: model.last_used for model in self._state.models.values() if model.last_used}
+
     def endpoints(self) -> Iterator[EndpointName]:
         """Names of all endpoints."""
         return iter(self._state.endpoints)

@@ -111,6 +111,9 @@ class Gateways(Protocol):
     def want_revision(self, revision: str) -> None:
         """A request named this revision itself (`mm-model-id`): route such requests directly from now on."""
 
+    async def collect_usage(self, timeout: float) -> None:
+        """Have every gateway report at once what it counted since its last report; wait at most `timeout` seconds."""
+
     @property
     def connected(self) -> int:
         """How many gateways are connected."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -37,6 +38,27 @@ ROUTES_PER_INTERVAL = 5000
 """Reports name every route, used or not, which takes a gateway 6 us each: with so many more, they come less often."""
 
 
+AT_ONCE = 0.01
+"""The interval, in seconds, that has a gateway report now; it goes on counting what it has not reported yet."""
+
+
+class _Reporter:
+    """A gateway's stream of load reports."""
+
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self.reported = asyncio.Event()
+        self._context = context
+        self._ordered = 0.0
+
+    async def order(self, interval: float) -> None:
+        """Have it report every `interval` seconds from now on."""
+        if interval != self._ordered:
+            self._ordered = interval
+            order = load_stats_pb2.LoadStatsResponse(send_all_clusters=True)
+            order.load_reporting_interval.FromNanoseconds(int(interval * 1e9))
+            await self._context.write(order)
+
+
 class GatewayControl(
     discovery_pb2_grpc.AggregatedDiscoveryServiceServicer,
     load_stats_pb2_grpc.LoadReportingServiceServicer,
@@ -52,6 +74,7 @@ class GatewayControl(
         self._version = 0
         self._reported = -1
         self._streams: dict[Follower, asyncio.Event] = {}
+        self._reporters: set[_Reporter] = set()
         self._server: grpc.aio.Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self.refusals = 0
@@ -62,6 +85,11 @@ class GatewayControl(
     def connected(self) -> int:
         """How many gateways are connected."""
         return len(self._streams)
+
+    @property
+    def reporting(self) -> int:
+        """How many gateways report what is used."""
+        return len(self._reporters)
 
     @property
     def accepted(self) -> int:
@@ -212,14 +240,26 @@ class GatewayControl(
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> None:
         """One gateway's load reports."""
-        ordered = 0.0
-        async for report in request_iterator:  # the first only says who reports
-            self._used(read_report(report))
-            if (interval := self._usage_interval()) != ordered:
-                ordered = interval
-                order = load_stats_pb2.LoadStatsResponse(send_all_clusters=True)
-                order.load_reporting_interval.FromNanoseconds(int(interval * 1e9))
-                await context.write(order)
+        reporter = _Reporter(context)
+        self._reporters.add(reporter)
+        try:
+            async for report in request_iterator:  # the first only says who reports
+                self._used(read_report(report))
+                reporter.reported.set()
+                await reporter.order(self._usage_interval())
+        finally:
+            self._reporters.discard(reporter)
+            reporter.reported.set()
+
+    async def collect_usage(self, timeout: float) -> None:
+        """See `Gateways`."""
+        reporters = list(self._reporters)
+        for reporter in reporters:
+            reporter.reported.clear()
+            await reporter.order(AT_ONCE)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await asyncio.gather(*(reporter.reported.wait() for reporter in reporters))
 
     def _usage_interval(self) -> float:
         return self._settings.usage_interval * (1 + len(self._table) // ROUTES_PER_INTERVAL)

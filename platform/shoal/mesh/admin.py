@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -31,6 +31,7 @@ class Admin:
     Args:
         steering: shows and steers rollouts.
         ready: why the mesh is not ready; empty when it is.
+        collect_usage: makes durable what was used up to now.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Admin:
         ready: Callable[[], str],
         now: Callable[[], float],
         faults: Faults,
+        collect_usage: Callable[[], Awaitable[None]],
     ) -> None:
         self._core = core
         self._models = models
@@ -52,6 +54,7 @@ class Admin:
         self._not_ready = ready
         self._now = now
         self._faults = faults
+        self._collect_usage = collect_usage
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -66,6 +69,7 @@ class Admin:
                 Route("/endpoints", self._endpoints),
                 Route("/endpoints/{name}/load", self._load, methods=["POST"]),
                 Route("/top", self._top),
+                Route("/usage/save", self._save_usage, methods=["POST"]),
                 Route("/why/{name:path}", self._why),
                 *self._rollouts.routes(),
             ]
@@ -132,6 +136,11 @@ class Admin:
             "coldRequests": self._metrics.cold_total,
         }
         return JSONResponse(totals | {"pods": [pod_json(view) for view in self._core.pods()], "models": models})
+
+    async def _save_usage(self, _: Request) -> Response:
+        """Hear from the gateways and write down last uses: asked before a cluster is stopped."""
+        await self._collect_usage()
+        return Response("saved", media_type="text/plain")
 
     async def _why(self, request: Request) -> Response:
         name = request.path_params["name"]

@@ -19,6 +19,7 @@ from shoal.mesh.records import (
     ModelRecord,
     decode_usage,
     encode_usage,
+    latest,
 )
 from shoal.mesh.rollout import records as rollout_records
 from shoal.mesh.rollout.records import Rollouts
@@ -62,7 +63,8 @@ class Catalog:
         usage = (await self._registry.list(USAGE)).records
         self._usage_records = len(usage)
         for record in usage:
-            self.last_used |= decode_usage(record.value)
+            # Of a summary that was written in part, a model may be in two records.
+            self.last_used = latest(self.last_used, decode_usage(record.value))
         orphans = [m.id for m in self.models.values() if m.auto_delete and not self._referents.get(m.id)]
         await self._write([Delete(MODELS + name) for name in orphans])
         for name in orphans:
@@ -207,9 +209,10 @@ class Catalog:
             self.endpoints[name] = new
 
     async def save_usage(self, last_used: Mapping[str, float]) -> None:
-        """Make the last uses of models durable."""
-        known = {name: at for name, at in last_used.items() if name in self.models}
-        records = list(encode_usage(known))
+        """Make the last uses of models durable. Of two uses of a model that are known, the later one counts."""
+        newest = latest(self.last_used, last_used)
+        self.last_used = {name: at for name, at in newest.items() if name in self.models}
+        records = list(encode_usage(self.last_used))
         for key, value in records:
             await self._write([Put(key, value)])
         await self._write([Delete(f"{USAGE}{number:06}") for number in range(len(records), self._usage_records)])

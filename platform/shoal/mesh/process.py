@@ -44,6 +44,8 @@ from shoal.registry.protocol import Registry, RegistryError
 log = logging.getLogger(__name__)
 
 USAGE_INTERVAL = 1.0
+COLLECT_SECONDS = 2.0
+"""How long gateways have to report what they counted since their last report."""
 RECOVERY_POLL = 0.2
 
 
@@ -91,7 +93,10 @@ class MeshProcess:
     async def __aexit__(self, *_: object) -> None:
         """Stop in order: take no new requests, let those under way end, write down usage, let go of pods."""
         self._serving = False
-        await self._stack.aclose()
+        try:
+            await self._collect_usage()
+        finally:
+            await self._stack.aclose()
 
     async def _start(self) -> None:
         settings, stack = self._settings, self._stack
@@ -156,7 +161,7 @@ class MeshProcess:
         await stack.enter_async_context(serving(rest.app(), settings.host, settings.activator_http_port, grace=grace))
         admin = Admin(
             self._engine.core, self._models, self._metrics, self._usage, self._steering, self._not_ready,
-            self._engine.now, self._engine.faults,
+            self._engine.now, self._engine.faults, self._collect_usage,
         )  # fmt: skip
         await stack.enter_async_context(serving(admin.app(), settings.host, settings.admin_port, grace=grace))
 
@@ -220,13 +225,18 @@ class MeshProcess:
             await asyncio.sleep(self._settings.usage_flush_interval)
             await self._save_usage()
 
+    async def _collect_usage(self) -> None:
+        """Make durable what was used up to now, and not only up to the last reports."""
+        await self._gateways.collect_usage(COLLECT_SECONDS)
+        self._usage.flush(USAGE_INTERVAL)
+        await self._save_usage()
+
     async def _save_usage(self) -> None:
-        core = self._engine.core
-        used = {copy.revision: copy.last_used for copy in core.copies() if copy.last_used}
         try:
-            await self._catalog.save_usage(self._catalog.last_used | used)
-        except RegistryError:
-            log.exception("usage was not saved")
+            await self._engine.apply(Tick())  # what was reported so far is counted
+            await self._catalog.save_usage(self._engine.core.last_uses())
+        except RegistryError as error:
+            log.error("last uses were not saved, and are tried again: %s", error)  # noqa: TRY400
 
     async def _let_go(self) -> None:
         tasks = list(self._link_tasks.values())

@@ -112,3 +112,8 @@ def encode_usage(last_used: Mapping[str, float]) -> Iterator[tuple[str, bytes]]:
 def decode_usage(value: bytes) -> dict[str, float]:
     """Last uses in one record of a summary."""
     return {str(name): float(at) for name, at in json.loads(value).items()}
+
+
+def latest(uses: Mapping[str, float], more: Mapping[str, float]) -> dict[str, float]:
+    """Last uses from two sources: of each model the later one."""
+    return {**uses, **{name: at for name, at in more.items() if at > uses.get(name, 0.0)}}

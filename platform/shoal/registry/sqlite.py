@@ -134,7 +134,7 @@ class _SqliteEngine:
             self._revision = before
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            failure = RegistryUnavailableError(f"the registry cannot be written: {error}")
+            failure = self._file.refusal(error)
             self._tell(lambda: _fail(batch, failure))
         else:
             self._tell(lambda: self._acknowledge(batch, outcomes))

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from pathlib import Path
 
+from shoal.disk import full_message, means_full
 from shoal.registry.protocol import RegistryError, RegistryUnavailableError
 
 _FORMAT = 1
@@ -25,6 +26,7 @@ class SqliteFile:
     """The file's lock and connections. Everything here blocks."""
 
     def __init__(self, path: Path) -> None:
+        self._folder = path.parent
         self._lock = -1
         self._open: list[sqlite3.Connection] = []
         try:
@@ -37,7 +39,8 @@ class SqliteFile:
             self.revision: int = self.writer.execute("SELECT value FROM counters").fetchone()[0]
         except (OSError, sqlite3.Error) as error:
             self.close()
-            raise RegistryUnavailableError(f"registry {path} cannot be opened: {error}") from error
+            why = full_message(path.parent) if means_full(error, path.parent) else error
+            raise RegistryUnavailableError(f"registry {path} cannot be opened: {why}") from error
         except RegistryError:
             self.close()
             raise
@@ -45,6 +48,14 @@ class SqliteFile:
     def leases(self) -> dict[int, float]:
         """Leases granted before, with their full length in seconds."""
         return dict(self.writer.execute("SELECT id, seconds FROM leases"))
+
+    def refusal(self, error: Exception) -> RegistryUnavailableError:
+        """Why a write failed."""
+        if means_full(error, self._folder):
+            why = f"{full_message(self._folder)}; it is written again once there is space"
+        else:
+            why = str(error)
+        return RegistryUnavailableError(f"the registry cannot be written: {why}")
 
     def close(self) -> None:
         """Close connections and lock."""
