@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import fcntl
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +17,7 @@ from shoal.cluster.errors import AlreadyRunningError, ClusterError
 from shoal.cluster.kubelet.containers import CannotStart
 from shoal.cluster.kubelet.volumes import Volumes, sync_files
 from shoal.cluster.network import PodAddresses, Subnet, bindable, choose_subnet, port_owner, require_port
-from shoal.cluster.process import trim_log
+from shoal.cluster.process import Child, trim_log
 
 
 def test_a_state_directory_keeps_its_subnet_unless_it_clashes():
@@ -64,6 +67,32 @@ def test_one_lock_a_state_directory(tmp_path: Path):
         with pytest.raises(AlreadyRunningError, match=f"pid {os.getpid()}"), lock.held(path):
             raise AssertionError("held twice")
     assert lock.holder(path) is None
+
+
+def test_the_number_of_an_earlier_holder_is_nobodys(tmp_path: Path):
+    path = tmp_path / "lock"
+    path.write_text("1\n")  # a process lives that has this number, and has nothing to do with it
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert lock.holder(path) == -1
+
+
+async def test_a_process_that_got_the_number_of_an_ended_one_is_left_alone():
+    other = await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True)
+    try:
+
+        async def ended() -> int:
+            return 0
+
+        child = Child(SimpleNamespace(pid=other.pid, returncode=0, wait=ended), 0.0, Path("log"))  # type: ignore[arg-type]
+        assert await child.wait() == 0
+        await child.stop(1.0)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(other.wait()), 0.3)
+    finally:
+        if other.returncode is None:
+            other.kill()
+        await other.wait()
 
 
 def test_long_logs_are_moved_aside(tmp_path: Path):

@@ -66,7 +66,7 @@ def status(state_dir: StateDir = None) -> None:
 
     Example: `shoal status`
     """
-    from shoal.cli.starting import show_status
+    from shoal.cli.statusview import show_status
 
     show_status(state_dir)
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from shoal import statedir
 from shoal.cli.errors import CliError
+from shoal.cluster import lock
 from shoal.cluster.api import Credentials, KubeClient, Object, Resource, read_kubeconfig
 from shoal.cluster.errors import ApiError, ApiUnreachableError, ClusterError
 from shoal.cluster.layout import Layout
@@ -45,7 +46,9 @@ class Target:
         Raises:
             CliError: it does not run.
         """
-        report = read_report(self.layout.status) if self.embedded else None
+        # One that was killed leaves its report.
+        running = self.embedded and lock.holder(self.layout.lock) is not None
+        report = read_report(self.layout.status) if running else None
         if report is None:
             raise CliError(f"no cluster runs on {self.state_dir}; start it with `shoal up`")
         return report

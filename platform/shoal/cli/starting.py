@@ -16,7 +16,7 @@ from rich.panel import Panel
 
 from shoal import statedir
 from shoal.cli.errors import CliError, TimedOut, UsageProblem
-from shoal.cli.output import note, show, table
+from shoal.cli.output import note, show
 from shoal.cluster import lock
 from shoal.cluster.errors import AlreadyRunningError, ClusterError
 from shoal.cluster.layout import Layout
@@ -253,31 +253,6 @@ def _wait_released(path: Path, timeout: float) -> bool:
             return False
         time.sleep(_POLL_SECONDS)
     return True
-
-
-def show_status(state_dir: Path | None) -> None:
-    """`shoal status`.
-
-    Raises:
-        CliError: it is not ready.
-    """
-    root = statedir.state_dir(state_dir)
-    layout = Layout(root)
-    report = read_report(layout.status)
-    if lock.holder(layout.lock) is None:
-        failed = report.message if report is not None and report.phase is Phase.FAILED else ""
-        raise CliError(f"nothing runs on {root}" + (f"; the last start failed: {failed}" if failed else "; `shoal up`"))
-    if report is None:
-        raise CliError(f"the cluster on {root} is starting")
-    rows = [
-        (name, part.state.value, str(part.restarts), str(part.pid or ""), part.message)
-        for name, part in report.parts.items()
-    ]
-    show(table(("PART", "STATE", "RESTARTS", "PID", "MESSAGE"), rows))
-    show(f"\ngRPC {report.addresses.grpc}   REST {report.addresses.rest}   API {report.addresses.api}")
-    show(f"state in {root}, supervisor pid {report.pid}")
-    if report.phase is not Phase.READY:
-        raise CliError(f"the cluster is {report.phase.value.lower()}")
 
 
 def print_kubeconfig(state_dir: Path | None) -> None:

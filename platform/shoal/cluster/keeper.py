@@ -83,7 +83,8 @@ class Keeper:
             command = process.Command(self.part.command(), self._env, self._cwd, self._log)
             self._child = await process.start(command)
         except OSError as error:
-            log.error("cannot run %s: %s", self.part.name, error)  # noqa: TRY400
+            self._why_killed = f"cannot be started: {error.strerror or error}"
+            self._failed_starts += 1
             return 127, 0.0
         self._set(PartState.STARTING, "", self._child.pid)
         watching = asyncio.create_task(self._watch())
@@ -125,6 +126,7 @@ class Keeper:
 
     def _set(self, state: PartState, message: str, pid: int | None) -> None:
         self.report.state, self.report.message, self.report.pid = state, message, pid
+        self.report.started = process.started(pid) if pid else None
         self._changed()
 
     async def wait_ready(self, timeout: float, most_failures: int = 3) -> None:

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shoal.cluster.errors import AlreadyRunningError, ClusterError
+from shoal.disk import full_message, means_full
 
 
 def holder(path: Path) -> int | None:
-    """The pid of the process that holds the lock, or None if nobody does."""
+    """The pid of the process that holds the lock; None if nobody does, -1 if it is not known yet who."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except OSError:
@@ -21,10 +22,26 @@ def holder(path: Path) -> int | None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         text = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-        return int(text) if text.isdigit() else -1
+        # Until a new holder has written its own number, that of an earlier one is there, which may be anybody's now.
+        return int(text) if text.isdigit() and _has_open(int(text), path) else -1
     finally:
         os.close(descriptor)
     return None
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    """Whether a process has the file open; also where that cannot be seen, for it is another user's."""
+    try:
+        descriptors = list(Path(f"/proc/{pid}/fd").iterdir())
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            if descriptor.samefile(path):
+                return True
+    return False
 
 
 @contextlib.contextmanager
@@ -48,8 +65,14 @@ def held(path: Path) -> Iterator[None]:
                 f"Shoal already runs on {path.parent} as pid {pid}; stop it with "
                 f"`shoal down --state-dir {path.parent}` or choose another --state-dir (and --grpc-port, --rest-port)"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        text = f"{os.getpid()}\n".encode()
+        try:
+            os.pwrite(descriptor, text, 0)
+            os.ftruncate(descriptor, len(text))
+        except OSError as error:
+            no_room = means_full(error, path.parent)
+            why = f"{full_message(path.parent)}: free some space or" if no_room else f"cannot write {path};"
+            raise ClusterError(f"{why} choose another --state-dir") from error
         yield
     finally:
         os.close(descriptor)

@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shoal.disk import means_full
+
 INSTANCE_VARIABLE = "SHOAL_INSTANCE"
 LOG_BYTES = 10 * 1024 * 1024
 """A log longer than this is moved to `<name>.log.1`, of which there is one."""
@@ -51,9 +53,16 @@ class Child:
     async def wait(self) -> int:
         """Wait until it ends: the exit code; minus the signal's number if a signal ended it."""
         code = await self.process.wait()
-        # What it started itself must not outlive it: it would keep its ports.
-        signal_group(self.pid, signal.SIGKILL)
+        self._end_rest()
         return code
+
+    def _end_rest(self) -> None:
+        """What it started itself must not outlive it: it would keep its ports.
+
+        A process of its number, once it is gone, is another one, and so is the group of that.
+        """
+        if not Path(f"/proc/{self.pid}").exists():
+            signal_group(self.pid, signal.SIGKILL)
 
     async def stop(self, grace: float) -> None:
         """SIGTERM to the group, then SIGKILL after `grace` seconds."""
@@ -61,8 +70,10 @@ class Child:
             signal_group(self.pid, signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self.process.wait()), grace)
-        signal_group(self.pid, signal.SIGKILL)
-        await self.process.wait()
+        if self.process.returncode is None:
+            signal_group(self.pid, signal.SIGKILL)
+            await self.process.wait()
+        self._end_rest()
 
 
 async def start(command: Command) -> Child:
@@ -114,35 +125,57 @@ def signal_group(pid: int, number: signal.Signals) -> None:
 def trim_log(path: Path, limit: int = LOG_BYTES) -> bool:
     """Move a log's text to `<path>.1` if it is longer than `limit` bytes; the process goes on writing to the same file.
 
-    Lines written between copying and cutting are lost; that is the price of not passing all output through Python.
+    Lines written between copying and cutting are lost; that is the price of not passing all output through Python. On
+    a full disk nothing is kept of the old text: a log that cannot be moved must not take the space there will be.
     """
+    before = path.with_name(path.name + ".1")
     try:
         if path.stat().st_size <= limit:
             return False
-        shutil.copyfile(path, path.with_name(path.name + ".1"))
+        try:
+            shutil.copyfile(path, before)
+        except OSError as error:
+            if not means_full(error, path.parent):
+                raise
+            before.unlink(missing_ok=True)
         os.truncate(path, 0)
     except OSError:
         return False
     return True
 
 
+def started(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None if there is none, or if it has ended."""
+    try:
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return None
+    return None if state in ("Z", "X") else int(rest[18])
+
+
 def leftovers(instance: str) -> list[int]:
     """Processes of this user that carry the instance's mark: what a killed supervisor left behind."""
-    mark = f"{INSTANCE_VARIABLE}={instance}".encode()
-    found: list[int] = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        with contextlib.suppress(OSError):
-            if mark in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-    return found
+    numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [pid for pid in numbers if pid != os.getpid() and _carries_mark(pid, instance)]
+
+
+def _carries_mark(pid: int, instance: str) -> bool:
+    with contextlib.suppress(OSError):
+        return f"{INSTANCE_VARIABLE}={instance}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return False
 
 
 def end_leftovers(instance: str) -> int:
     """SIGKILL to everything `leftovers` finds: how many there were."""
-    pids = leftovers(instance)
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-    return len(pids)
+    ended = 0
+    for pid in leftovers(instance):
+        with contextlib.suppress(OSError):
+            handle = os.pidfd_open(pid)
+            try:
+                # The number may have become another process's since, but not while the handle is held.
+                if _carries_mark(pid, instance):
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+                    ended += 1
+            finally:
+                os.close(handle)
+    return ended

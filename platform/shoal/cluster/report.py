@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import time
 from enum import StrEnum
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
+
+from shoal.disk import replace_file
+
+BEAT_SECONDS = 5.0
+"""A report is written whenever it changes, and so often although it did not."""
+STALE_SECONDS = 20.0
+"""A report this old is not true any more: the supervisor hangs, or cannot write."""
 
 
 class PartState(StrEnum):
@@ -33,6 +40,8 @@ class PartReport(BaseModel):
 
     state: PartState = PartState.WAITING
     pid: int | None = None
+    started: int | None = None
+    """When the process of that number started, in clock ticks since boot: a later one of the same number is another."""
     restarts: int = 0
     message: str = ""
 
@@ -56,14 +65,20 @@ class Report(BaseModel):
     namespace: str
     addresses: Addresses
     parts: dict[str, PartReport] = {}
+    written: float = 0.0
+    """When, in seconds since 1970."""
+
+    def age(self) -> float:
+        """Seconds since it was written."""
+        return max(0.0, time.time() - self.written)
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Replace the file as a whole; a full disk must not stop the supervisor, so failures are ignored."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    """Replace the file as a whole; a full disk must not stop the supervisor, so failures are ignored: readers see that
+    the report grows old."""
+    report.written = time.time()
     with contextlib.suppress(OSError):
-        fresh.write_text(report.model_dump_json(indent=2) + "\n")
-        fresh.replace(path)
+        replace_file(path, report.model_dump_json(indent=2) + "\n")
 
 
 def read_report(path: Path) -> Report | None:

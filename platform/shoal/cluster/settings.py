@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shoal.cluster.layout import Layout
+from shoal.disk import replace_file
 
 NAMESPACE = "modelmesh-serving"
 """The namespace the mesh serves unless told otherwise, so that manifests written for upstream need no change."""
@@ -45,7 +46,7 @@ class ClusterSettings(BaseModel):
         Raises:
             OSError: the file cannot be written.
         """
-        self.layout.settings.write_text(self.model_dump_json(indent=2) + "\n")
+        replace_file(self.layout.settings, self.model_dump_json(indent=2) + "\n")
 
 
 def load_settings(state_dir: Path) -> ClusterSettings | None:

@@ -20,7 +20,7 @@ from shoal.cluster.kubelet.mirror import Mirror
 from shoal.cluster.network import Subnet, choose_subnet, require_port
 from shoal.cluster.options import ServingOptions, serving_options
 from shoal.cluster.parts import Part, api_server, gateway, mesh, save_usage
-from shoal.cluster.report import Addresses, PartReport, PartState, Phase, Report, write_report
+from shoal.cluster.report import BEAT_SECONDS, Addresses, PartReport, PartState, Phase, Report, write_report
 from shoal.cluster.settings import ADMIN_PORT, API_PORT, CONTROL_PORTS, ClusterSettings
 from shoal.disk import disk_of, full_message, means_full
 from shoal.resources.shape import parse_quantity
@@ -56,7 +56,7 @@ class Supervisor:
             require_port(self._settings.gateway_host, self._settings.grpc_port, "--grpc-port")
             require_port(self._settings.gateway_host, self._settings.rest_port, "--rest-port")
             subnet = choose_subnet(self._layout.root, CONTROL_PORTS)
-            self._settings.save()
+            self._save_settings()
             self._report = self._first_report(subnet)
             try:
                 await self._run(subnet)
@@ -69,6 +69,7 @@ class Supervisor:
 
     async def _run(self, subnet: Subnet) -> None:
         async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(_working(self._beat(), "beat"))
             stack.callback(self._phase_stopping)
             api = await stack.enter_async_context(self._kept(api_server(self._settings, subnet)))
             await api.wait_ready(START_SECONDS)
@@ -154,6 +155,26 @@ class Supervisor:
                 self._part_changed("pods", PartReport(state=state, message=message))
             settled = self._report is not None and self._report.parts["pods"].state is PartState.READY
             await asyncio.sleep(2.0 if settled else _PODS_POLL)
+
+    def _save_settings(self) -> None:
+        try:
+            self._settings.save()
+        except OSError as error:
+            raise ClusterError(f"cannot write {self._layout.settings}: {error.strerror}") from None
+
+    async def _beat(self) -> None:
+        """Show that the report is current, and say in the log when the disk fills up or empties, for ever."""
+        told = ""
+        while True:
+            if self._report is not None:
+                write_report(self._layout.status, self._report)
+            with contextlib.suppress(OSError):
+                disk = disk_of(self._layout.root)
+                state = "full" if disk.full else "nearly full" if disk.low else ""
+                if state != told:
+                    log.warning("the disk of %s is %s", self._layout.root, state or "no longer full")
+                    told = state
+            await asyncio.sleep(BEAT_SECONDS)
 
     # --- the report ------------------------------------------------------------------------------------------------
 

@@ -122,7 +122,7 @@ class Core:
         """Ids of all declared revisions."""
         return iter(self._state.models)
 
-    def last_uses(self) -> dict[RevisionId, float]:
+    def last_uses(self) -> dict[str, float]:
         """When each declared revision was used last, whether it has a copy or not; without those never used."""
         return {model.id: model.last_used for model in self._state.models.values() if model.last_used}
 

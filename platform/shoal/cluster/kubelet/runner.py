@@ -83,6 +83,7 @@ class Runner:
         async with self._starting:
             if self._stopping:
                 return None
+            command: LocalCommand | None = None
             try:
                 command = self._resolve()
                 child = await process.start(process.Command(command.argv, command.env, Path(command.cwd), self._log))
@@ -90,7 +91,7 @@ class Runner:
                 await self._cannot(error.reason, str(error))
                 return None
             except OSError as error:
-                await self._cannot("RunContainerError", _cannot_run(error, command.argv, command.cwd))
+                await self._cannot("RunContainerError", _cannot_run(error, command))
                 return None
             self._child, self._target = child, probes.Target(self._ip, self.spec, command)
             self.fact.state = Running(child.started, child.pid)
@@ -224,11 +225,14 @@ class Runner:
             await child.stop(grace)
 
 
-def _cannot_run(error: OSError, argv: tuple[str, ...], cwd: str) -> str:
-    program = argv[0] if argv else ""
-    if isinstance(error, FileNotFoundError) and Path(cwd).is_dir():
+def _cannot_run(error: OSError, command: LocalCommand | None) -> str:
+    """`command` is None where its volumes could not be made ready."""
+    if command is None:
+        return f"the pod's volumes cannot be written: {error.filename or ''}: {error.strerror or error}"
+    program = command.argv[0] if command.argv else ""
+    if isinstance(error, FileNotFoundError) and Path(command.cwd).is_dir():
         return f"program {program!r} is not on this machine (PATH is searched, Python's own environment first)"
-    return f"cannot run {program!r} in {cwd}: {error.strerror or error}"
+    return f"cannot run {program!r} in {command.cwd}: {error.strerror or error}"
 
 
 def tail(path: Path) -> str:
