@@ -51,7 +51,8 @@ class ServerChannel:
                 raise NotReadyError(f"{self._name} at {self._target} does not answer: {details}") from None
             if code is grpc.StatusCode.DEADLINE_EXCEEDED and seconds is not None:
                 raise NotReadyError(f"{self._name} at {self._target} did not answer within {seconds:g} s") from None
-            raise ServerError(f"{self._name}: {details or code.name}", code) from None
+            words = details or f"{code.name} without a word of why; look into the log of the model server"
+            raise ServerError(f"{self._name}: {words}", code) from None
 
     async def broken(self) -> None:
         """Waits until a connection that is up now is not any more."""

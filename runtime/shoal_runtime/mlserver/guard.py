@@ -17,6 +17,7 @@ from mlserver.types import InferenceRequest, InferenceResponse
 from mlserver.utils import get_wrapped_method
 
 from shoal_runtime.mlserver.answers import asks_content_type, with_numbers, without_default_content_types
+from shoal_runtime.mlserver.loading import check_loaded, explained
 from shoal_runtime.mlserver.refusals import check_fit, outputs_asked, refusal
 from shoal_runtime.mlserver.workers import Workers, may_leave_loop
 from shoal_runtime.underway import Doing, UnderWay
@@ -57,8 +58,19 @@ class Guard:
 
     def _wrap_load(self, model: MLModel) -> None:
         load = model.load
-        if may_leave_loop(model):
-            model.load = functools.wraps(load)(functools.partial(self._workers.drive, load))
+
+        @functools.wraps(load)
+        async def explaining() -> Any:
+            try:
+                ready = await (self._workers.drive(load) if may_leave_loop(model) else load())
+            except Exception as error:
+                if (reason := explained(model, error)) is not None:
+                    raise reason from error
+                raise
+            check_loaded(model)
+            return ready
+
+        model.load = explaining
 
     def _wrap_predict(self, model: MLModel) -> None:
         predict = model.predict

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec, StringCodec
-from mlserver.errors import InferenceError, MLServerError
+from mlserver.errors import InferenceError
 from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor, RequestInput, ResponseOutput
 from mlserver.utils import get_model_uri
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
@@ -32,7 +32,6 @@ DATATYPES: Final[dict[str, tuple[str, Any]]] = {
     "tensor(string)": ("BYTES", np.object_),
 }
 """ONNX tensor types with the protocol's datatype and numpy's."""
-_UNPROCESSABLE: Final = 422
 _BAD_INPUT: Final = (ort_errors.InvalidArgument, ValueError)
 
 
@@ -42,19 +41,12 @@ class OnnxModel(MLModel):  # type: ignore[misc]
     load_off_loop: ClassVar[bool] = True
 
     async def load(self) -> bool:
-        """Opens a session on `model.onnx`, or on the file `parameters.uri` names.
-
-        Raises:
-            MLServerError: the file is no ONNX model that this version can run.
-        """
+        """Opens a session on `model.onnx`, or on the file `parameters.uri` names."""
         uri = await get_model_uri(self._settings, wellknown_filenames=["model.onnx"])
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        try:
-            self._session = ort.InferenceSession(uri, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise MLServerError(f"not a usable ONNX model: {error}", _UNPROCESSABLE) from None
+        self._session = ort.InferenceSession(uri, options, providers=["CPUExecutionProvider"])
         self._types = {tensor.name: DATATYPES.get(tensor.type) for tensor in self._session.get_inputs()}
         self._outputs = [tensor.name for tensor in self._session.get_outputs()]
         self.inputs = self.settings.inputs or _metadata(self._session.get_inputs())
