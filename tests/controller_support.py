@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from shoal.core.rollout.measure import Window
 from shoal.core.rollout.plan import Pause, Plan, SetWeight, Strategy
 from shoal.core.rollout.record import Entry, Phase, Rollout, Verb
+from shoal.core.suspicion import Cause
 from shoal.core.types import (
     CopyState,
     CopyView,
@@ -164,6 +165,9 @@ class RecordingMesh:
     def pod_gone(self, pod: PodId) -> None:
         self.calls.append(f"gone {pod}")
         self.pods.pop(pod, None)
+
+    def server_exited(self, pod: PodId, cause: Cause, words: str) -> None:
+        self.calls.append(f"exited {pod}: {cause.value}: {words}")
 
     def on_fault(self, listener: Callable[[Fault], None]) -> None:
         self.fault_listeners.append(listener)

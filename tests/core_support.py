@@ -19,6 +19,7 @@ from shoal.core.actions import (
     Load,
     Persist,
     PersistRollout,
+    PersistSuspicion,
     PodDrained,
     PublishRoutes,
     Reject,
@@ -29,6 +30,7 @@ from shoal.core.core import Core
 from shoal.core.rollout.plan import WHOLE, Plan
 from shoal.core.rollout.record import Rollout, Verb
 from shoal.core.settings import CoreSettings
+from shoal.core.suspicion import Cause, Doing, Suspect, Suspicion
 from shoal.core.types import (
     NO_POD,
     EndpointName,
@@ -77,6 +79,7 @@ class World:
         self.real_bytes: dict[RevisionId, int] = {}
         self.store: dict[EndpointName, tuple[RevisionId, RevisionId]] = {}
         self.rollouts: dict[EndpointName, Rollout] = {}
+        self.suspicions: dict[RevisionId, Suspicion] = {}
         self.warming: list[WarmUpCopies] = []
         self.asking: list[AskCheck] = []
         self.table: dict[RouteKey, tuple[RouteCopy, ...]] = {}
@@ -143,15 +146,42 @@ class World:
         asked = self.asking.pop(0)
         return self.send(ev.CheckAnswered(asked.endpoint, asked.rollout, asked.check.name, good, None, message))
 
-    def request(self, key: RouteKey, exclude: frozenset[PodId] = frozenset()) -> list[Action]:
+    def request(self, key: RouteKey, exclude: frozenset[PodId] = frozenset(), *, tried: bool = False) -> list[Action]:
         ticket = Ticket(self.next_ticket)
         self.next_ticket += 1
         self.tickets[ticket] = key
-        return self.send(ev.RequestWaiting(ticket, key, exclude))
+        return self.send(ev.RequestWaiting(ticket, key, exclude, tried))
 
     def abandon(self, ticket: Ticket) -> list[Action]:
         del self.tickets[ticket]
         return self.send(ev.RequestAbandoned(ticket))
+
+    def lose_server(
+        self, pod: PodId, *answering: str, loading: tuple[str, ...] = (), cause: Cause | None = Cause.CRASHED
+    ) -> None:
+        """A model server dies while it is busy, and whoever runs its container says of what; None: nobody says."""
+        self.send(
+            ev.ServerLost(
+                pod,
+                self.servers[pod].spec.runtime,
+                tuple(Suspect(RevisionId(name), Doing.LOADING) for name in loading)
+                + tuple(Suspect(RevisionId(name), Doing.ANSWERING) for name in answering),
+                "it died",
+            )
+        )
+        old = self.servers.pop(pod)
+        self.send(ev.PodLeft(pod))
+        if cause is not None:
+            self.send(ev.ServerExited(pod, cause, "exit code 139 (segmentation fault)"))
+        self.servers[pod] = Server(old.spec, old.incarnation + 1)
+
+    def emptied_to_restart(self) -> list[PodId]:
+        """Pods that were drained only to have their server started anew."""
+        return sorted(name for name, server in self.servers.items() if server.emptied and not server.stopping)
+
+    def come_back(self, pod: PodId) -> list[Action]:
+        """A server that was lost reports again."""
+        return self.send(self.servers[pod].report())
 
     def loaded(self, pod: PodId, revision: RevisionId, size: int | None = None) -> list[Action]:
         """The server finished a load."""
@@ -219,6 +249,8 @@ class World:
             server.emptied = False
         for spec in list(self.models.values()):
             self.send(ev.ModelDeclared(spec))
+        for revision, suspicion in dict(self.suspicions).items():
+            self.send(ev.SuspicionRestored(revision, suspicion))
         for name, (active, target) in stored.items():
             before = self.rollouts.get(name)
             plan = before.plan if before else None
@@ -254,6 +286,11 @@ class World:
                 self.rollouts.pop(name, None)
             case PersistRollout(rollout):
                 self.rollouts[rollout.endpoint] = rollout
+            case PersistSuspicion(revision, None):
+                self.suspicions.pop(revision, None)
+            case PersistSuspicion(revision, suspicion):
+                assert suspicion is not None
+                self.suspicions[revision] = suspicion
             case WarmUpCopies(_, _, revision, pods, _):
                 assert all(revision in self.servers[pod].loaded for pod in pods)
                 self.warming = [asked for asked in self.warming if asked.endpoint != action.endpoint] + [action]

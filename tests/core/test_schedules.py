@@ -29,6 +29,7 @@ from shoal.core.rollout.plan import (
 )
 from shoal.core.rollout.record import Phase, Verb
 from shoal.core.settings import CoreSettings
+from shoal.core.suspicion import Cause, Doing, Suspect
 from shoal.core.types import CopyState, FailureReason, ModelState, PodId, RevisionId, RouteKey, Transition, Unplaceable
 
 ENDPOINTS = ["a", "b", "c", "d"]
@@ -357,6 +358,54 @@ class Schedules(RuleBasedStateMachine):
         if not really:
             return
         self.world.restart(data.draw(st.sampled_from(sorted(self.world.servers))))
+
+    @precondition(lambda self: self.world.servers)
+    @rule(data=st.data(), really=rarely, cause=st.sampled_from([*Cause, None]), back=st.booleans(), early=st.booleans())
+    def server_dies_of_its_models(
+        self, data: st.DataObject, really: bool, cause: Cause | None, back: bool, early: bool
+    ) -> None:
+        """The adapter tells what the server was busy with, before or after the kubelet tells how it ended."""
+        if not really:
+            return
+        name = data.draw(st.sampled_from(sorted(self.world.servers)))
+        server = self.world.servers[name]
+        answering = data.draw(st.lists(st.sampled_from(sorted(server.loaded)), max_size=2)) if server.loaded else []
+        loading = tuple(server.loading)
+        if early and cause is not None:
+            self.world.send(ev.ServerExited(name, cause, "early"))
+        told = None if early or cause is Cause.HUNG else cause
+        self.world.lose_server(name, *answering, loading=loading, cause=told)
+        if back:
+            self.world.come_back(name)
+        else:
+            del self.world.servers[name]
+
+    @precondition(lambda self: self.pending("loading"))
+    @rule(data=st.data(), really=rarely)
+    def server_hangs_in_a_load(self, data: st.DataObject, really: bool) -> None:
+        if not really:
+            return
+        name, revision = data.draw(st.sampled_from(self.pending("loading")))
+        runtime = self.world.servers[name].spec.runtime
+        self.world.send(ev.ServerLost(name, runtime, (Suspect(revision, Doing.LOADING),), "no end", hung=True))
+        self.world.send(ev.PodDraining(name, restart=True))
+        if revision in self.world.servers[name].loading:
+            self.world.failed(name, revision, "no end")
+
+    @precondition(lambda self: self.world.emptied_to_restart())
+    @rule(data=st.data())
+    def hung_server_is_restarted(self, data: st.DataObject) -> None:
+        self.world.restart(data.draw(st.sampled_from(self.world.emptied_to_restart())))
+
+    @rule(name=endpoint_names, exclude=st.frozensets(pod_names, max_size=1))
+    def request_was_tried(self, name: str, exclude: frozenset[PodId]) -> None:
+        self.world.request(by_endpoint(name), exclude, tried=True)
+
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        revision = self.revision(data)
+        if revision is not None:
+            self.world.send(ev.Released(revision))
 
     @precondition(lambda self: self.world.servers)
     @rule(data=st.data(), really=rarely)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from shoal.controller.endings import Endings
 from shoal.controller.pods import (
     GRPC_PORT_ANNOTATION,
     HTTP_PORT_ANNOTATION,
@@ -25,6 +26,7 @@ class PodDiscovery:
 
     def __init__(self, mesh: MeshApi) -> None:
         self._mesh = mesh
+        self._endings = Endings(mesh)
         self._found: dict[str, PodEndpoint] = {}
         self._stopping: set[str] = set()
 
@@ -36,6 +38,7 @@ class PodDiscovery:
         endpoint = endpoint_of(pod)
         if endpoint is None:
             return
+        self._endings.changed(name, pod)
         if pod["metadata"].get("deletionTimestamp"):
             self._stop(name, endpoint)
         elif self._found.get(name) != endpoint:
@@ -54,6 +57,7 @@ class PodDiscovery:
 
     def _gone(self, name: str) -> None:
         self._stopping.discard(name)
+        self._endings.gone(name)
         if self._found.pop(name, None) is not None:
             self._mesh.pod_gone(PodId(name))
 

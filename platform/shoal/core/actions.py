@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from shoal.core.rollout.plan import Check, WarmUp
 from shoal.core.rollout.record import Rollout
+from shoal.core.suspicion import Suspicion
 from shoal.core.types import EndpointName, PodId, RevisionId, RouteCopy, RouteKey, Ticket
 
 
@@ -26,6 +27,14 @@ class PersistRollout:
     """Make a rollout durable as it is now before anything later in this step is done."""
 
     rollout: Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class PersistSuspicion:
+    """Make durable what a revision is charged with (None: nothing any more). Nothing waits for it."""
+
+    revision: RevisionId
+    suspicion: Suspicion | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,10 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Unload:
-    """Unload a revision from a pod. Answered by `UnloadSucceeded` or `UnloadFailed`."""
+    """Unload a revision from a pod. Answered by `UnloadSucceeded` or `UnloadFailed`.
+
+    Asked again after a failure without another `Drain`: no route has led there since the first one.
+    """
 
     pod: PodId
     revision: RevisionId
@@ -108,6 +120,8 @@ class RejectCode(Enum):
     INTERNAL = "INTERNAL"
     UNAVAILABLE = "UNAVAILABLE"
     RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    LOST = "UNAVAILABLE: the server was lost"
+    """Answered as UNAVAILABLE. It was under way at a model server that was lost, and may be why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +158,7 @@ class Changed:
 Action: TypeAlias = (
     Persist
     | PersistRollout
+    | PersistSuspicion
     | WarmUpCopies
     | AskCheck
     | Load

@@ -20,7 +20,17 @@ from shoal.core.rollouts import look_at_endpoint
 from shoal.core.serving import look_at_model
 from shoal.core.settings import CoreSettings
 from shoal.core.state import State
-from shoal.core.types import CopyView, Decision, EndpointName, EndpointView, ModelView, PodId, PodView, RevisionId
+from shoal.core.types import (
+    CopyView,
+    Decision,
+    EndpointName,
+    EndpointView,
+    ModelView,
+    PodId,
+    PodView,
+    RevisionId,
+    RouteKey,
+)
 
 _MAX_LOOKS = 1_000_000
 """Far beyond any real step. More would mean two rules that undo each other: better an error than a hang."""
@@ -117,6 +127,15 @@ class Core:
         """All copies on one pod; none if it is not known."""
         found = self._state.pods.get(pod)
         return (copy.view() for copy in found.copies.values()) if found is not None else iter(())
+
+    def pods_with(self, key: RouteKey) -> tuple[PodId, ...]:
+        """Pods with a copy, in whatever state, of what a request for `key` would be answered by."""
+        revision = self._state.resolve(key)
+        return tuple(self._state.copies(revision)) if revision is not None else ()
+
+    def is_charged(self, revision: RevisionId) -> bool:
+        """Whether a model server was lost while it was busy with a revision, and that still counts."""
+        return revision in self._state.suspicions.of
 
     def models(self) -> Iterator[RevisionId]:
         """Ids of all declared revisions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shoal.core import quarantine
 from shoal.core.actions import RejectCode
 from shoal.core.copies import Model, Urgency
 from shoal.core.events import EnsureLoaded, ModelDeclared
@@ -41,6 +42,7 @@ def _change(state: State, model: Model, spec: ModelSpec) -> None:
         model.learned_bytes = 0
     if before.runtime != spec.runtime or before.unplaceable != spec.unplaceable:
         state.failures.pop(model.id, None)
+        quarantine.forget(state, model.id)
         remove_copies(state, model.id, "its runtime was changed")
         if before.runtime is not None:
             state.preload.get(before.runtime, {}).pop(model.id, None)
@@ -68,6 +70,7 @@ def remove(state: State, revision: RevisionId) -> None:
     del state.models[revision]
     state.touch_routes(revision)
     state.failures.pop(revision, None)
+    quarantine.forget(state, revision)
     state.unmet.pop(revision, None)
     state.usage.forget(revision)
     if model.spec.runtime is not None:
@@ -84,6 +87,12 @@ def ensure_loaded(state: State, event: EnsureLoaded) -> None:
         forget_failures(state, model.id)
     if model.spec.unplaceable is None:
         _wish(state, model, "asked for")
+
+
+def release(state: State, revision: RevisionId) -> None:
+    """Somebody has reason to think that a quarantined revision does no harm any more."""
+    quarantine.release(state, revision)
+    forget_failures(state, revision)
 
 
 def _wish(state: State, model: Model, because: str) -> None:

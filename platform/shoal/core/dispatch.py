@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shoal.core import declared, endpoints, loading, membership, rollouts, scaling
+from shoal.core import declared, endpoints, loading, membership, quarantine, rollouts, scaling
 from shoal.core import events as ev
 from shoal.core.actions import RejectCode, Unload
 from shoal.core.copies import Copy
@@ -47,7 +47,9 @@ def _request_waiting(state: State, event: ev.RequestWaiting) -> None:
     model = state.models[revision]
     state.use(model, state.now)
     loading.expire_failures(state, revision)
-    state.waiting.add(revision, Waiter(event.ticket, event.key, event.exclude, state.now))
+    state.waiting.add(revision, Waiter(event.ticket, event.key, event.exclude, state.now, event.tried))
+    if event.tried:
+        quarantine.reject_lost(state, revision)
     if state.loaded(revision):
         state.dirty_models[revision] = None  # answered in this step, as a rule: nothing to report
     else:
@@ -125,6 +127,23 @@ def _pod_reported(state: State, event: ev.PodReported) -> None:
     membership.reported(state, event)
 
 
+def _server_lost(state: State, event: ev.ServerLost) -> None:
+    quarantine.lost(state, event)
+    _fill_after_incident(state, event.pod)
+
+
+def _server_exited(state: State, event: ev.ServerExited) -> None:
+    quarantine.exited(state, event)
+    _fill_after_incident(state, event.pod)
+
+
+def _fill_after_incident(state: State, pod: PodId) -> None:
+    """Suspects that turned out to be innocent are wished for like all others."""
+    incident = state.suspicions.incidents.get(pod)
+    if incident is not None and incident.cause is not None:
+        membership.fill(state, incident.runtime)
+
+
 def _remind(state: State) -> None:
     for reminder in list(state.timers.pop_due(state.now)):
         if reminder.due is Due.PERIODIC:
@@ -133,6 +152,9 @@ def _remind(state: State) -> None:
             membership.joined(state, reminder.runtime)
         elif reminder.due is Due.POD_DRAIN and reminder.pod is not None:
             state.dirty_pods[reminder.pod] = None
+        elif reminder.due is Due.CAUSE and reminder.pod is not None:
+            quarantine.nobody_said(state, reminder.pod, reminder.mark)
+            _fill_after_incident(state, reminder.pod)
         elif reminder.revision is not None:
             _remind_of_revision(state, reminder, reminder.revision)
 
@@ -153,6 +175,10 @@ def _remind_of_revision(state: State, reminder: Reminder, revision: RevisionId) 
         loading.expire_failures(state, revision)
     elif reminder.due is Due.PAUSE:
         loading.end_pause(state, revision)
+    elif reminder.due is Due.SUSPECT:
+        state.look_at(revision)
+    elif reminder.due is Due.SENTENCE:
+        quarantine.time_served(state, revision, reminder.mark)
     elif reminder.due is Due.MATCH and reminder.endpoint is not None:
         endpoint = state.endpoints.get(reminder.endpoint)
         if endpoint is None or endpoint.target != revision or endpoint.spread_at != reminder.mark:
@@ -174,6 +200,8 @@ def _remind_of_copy(state: State, reminder: Reminder, pod: PodId, revision: Revi
         return  # it moved on meanwhile
     if reminder.due is Due.ACKNOWLEDGEMENT and copy.state is CopyState.WITHDRAWING:
         acknowledged(state, copy)
+    elif reminder.due is Due.PROOF:
+        quarantine.proved(state, copy)
     elif reminder.due is Due.DRAIN and copy.state is CopyState.DRAINING:
         drained(state, copy)
     elif reminder.due is Due.UNLOAD and copy.state is CopyState.UNLOADING:
@@ -183,7 +211,11 @@ def _remind_of_copy(state: State, reminder: Reminder, pod: PodId, revision: Revi
 _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     ev.PodReported: _pod_reported,
     ev.PodLeft: lambda state, event: membership.left(state, event.pod),
-    ev.PodDraining: lambda state, event: membership.drain(state, event.pod),
+    ev.PodDraining: lambda state, event: membership.drain(state, event.pod, restart=event.restart),
+    ev.ServerLost: _server_lost,
+    ev.ServerExited: _server_exited,
+    ev.SuspicionRestored: quarantine.restored,
+    ev.Released: lambda state, event: declared.release(state, event.revision),
     ev.ModelDeclared: declared.declare,
     ev.ModelRemoved: lambda state, event: declared.remove(state, event.revision),
     ev.EndpointDeclared: endpoints.declare,

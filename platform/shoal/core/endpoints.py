@@ -166,6 +166,8 @@ def is_blocked(state: State, endpoint: Endpoint) -> bool:
     model = state.models.get(endpoint.target)
     if model is None or model.spec.unplaceable is not None:
         return True
+    if state.suspicions.quarantined(model.id) is not None:
+        return True
     memory = state.failures.get(model.id)
     if memory is None or not memory.newest_first:
         return False
@@ -275,7 +277,9 @@ def drop_superseded(state: State, revision: RevisionId | None) -> None:
     model = state.models.get(revision)
     if model is not None and model.spec.min_copies:
         return
-    if state.endpoints_of.get(revision) or state.waiting.count(revision):
+    named = (state.endpoints[name] for name in state.endpoints_of.get(revision, ()))
+    wanted = any(revision == endpoint.active or endpoint.changing for endpoint in named)
+    if wanted or state.waiting.count(revision):
         return
     for copy in state.in_flight(revision):
         if copy.state is CopyState.QUEUED:

@@ -8,7 +8,18 @@ from typing import TypeAlias
 from shoal.core.rollout.measure import Observation
 from shoal.core.rollout.plan import Plan
 from shoal.core.rollout.record import Rollout, Verb
-from shoal.core.types import EndpointName, LoadedCopy, ModelSpec, PodId, PodSpec, RevisionId, RouteKey, Ticket
+from shoal.core.suspicion import Cause, Suspect, Suspicion
+from shoal.core.types import (
+    EndpointName,
+    LoadedCopy,
+    ModelSpec,
+    PodId,
+    PodSpec,
+    RevisionId,
+    RouteKey,
+    RuntimeName,
+    Ticket,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +45,51 @@ class PodLeft:
 
 @dataclass(frozen=True, slots=True)
 class PodDraining:
-    """A pod will be stopped: move what is in use elsewhere first. Answered by `PodDrained`."""
+    """A pod will be stopped: move what is in use elsewhere first. Answered by `PodDrained`.
+
+    `restart`: only its model server will be started anew. The pod is used again once it reports that.
+    """
 
     pod: PodId
+    restart: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLost:
+    """A pod's model server died, or hung so that it must be given up (`hung`). Told before anything that follows from
+    it, such as `PodLeft` or `LoadFailed`, so that no suspect is loaded elsewhere meanwhile."""
+
+    pod: PodId
+    runtime: RuntimeName
+    suspects: tuple[Suspect, ...]
+    """What it was busy with at that moment."""
+    message: str = ""
+    hung: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServerExited:
+    """Whoever runs a pod's containers says how its model server ended. May come before or after `ServerLost`."""
+
+    pod: PodId
+    cause: Cause
+    words: str = ""
+    """Its exit code and last words, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuspicionRestored:
+    """What a declared revision was charged with before a restart of the mesh."""
+
+    revision: RevisionId
+    suspicion: Suspicion
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Somebody has reason to think that a quarantined revision does no harm any more."""
+
+    revision: RevisionId
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +186,8 @@ class RequestWaiting:
     key: RouteKey
     exclude: frozenset[PodId] = field(default=frozenset())
     """Pods this request was forwarded to already, in vain."""
+    tried: bool = False
+    """It was under way at a copy already, whose server went away before it answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +310,10 @@ Event: TypeAlias = (
     PodReported
     | PodLeft
     | PodDraining
+    | ServerLost
+    | ServerExited
+    | SuspicionRestored
+    | Released
     | ModelDeclared
     | ModelRemoved
     | EndpointDeclared

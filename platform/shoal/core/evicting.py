@@ -127,13 +127,14 @@ def discard(state: State, copy: Copy, because: str) -> None:
 def may_recall(state: State, copy: Copy) -> bool:
     """Whether a copy on its way out may stay after all.
 
-    It may not if something more urgent waits for its bytes, or if its model has another runtime by now.
+    It may not if something more urgent waits for its bytes, or if its model has another runtime by now or is
+    quarantined.
     """
     if copy.state not in (CopyState.WITHDRAWING, CopyState.DRAINING):
         return False
     pod = state.pods[copy.pod]
     model = state.models.get(copy.revision)
-    if model is None or model.spec.runtime != pod.spec.runtime:
+    if model is None or model.spec.runtime != pod.spec.runtime or state.suspicions.quarantined(model.id) is not None:
         return False
     first = next(pod.queued(), None)
     return not pod.draining and pod.free_bytes >= 0 and (first is None or first.urgency is Urgency.WISHED)

@@ -25,7 +25,7 @@ def check(state: State) -> None:
     Raises:
         InvariantError: for the first one that does not hold.
     """
-    for examine in (_records, _routes, _bytes, _durable, _one_load, _coldest_first, _flips):
+    for examine in (_records, _routes, _bytes, _durable, _one_load, _coldest_first, _flips, _suspects):
         for number, message in examine(state):
             raise InvariantError(number, message)
 
@@ -119,7 +119,26 @@ def _will_be_answered(state: State, revision: RevisionId) -> bool:
     states = {copy.state for copy in state.copies(revision).values()}
     held = any(state.in_flight(endpoint.target) for endpoint in state.changing_from(revision))
     paused = memory is not None and bool(memory.paused)
-    return bool(states & (IN_FLIGHT | RELEASING)) or held or paused or not state.has_pods(model.spec.runtime)
+    suspected = revision in state.suspicions.held or state.suspicions.restricted(revision)
+    coming = bool(states & (IN_FLIGHT | RELEASING)) or not state.has_pods(model.spec.runtime)
+    return coming or held or paused or suspected
+
+
+def _suspects(state: State) -> Iterator[tuple[int, str]]:
+    loading: dict[object, RevisionId] = {}
+    for revision, suspicion in state.suspicions.of.items():
+        live = [c for c in state.copies(revision).values() if c.state is CopyState.LOADED or c.state in IN_FLIGHT]
+        if suspicion.quarantined and live:
+            yield 8, f"{revision} is quarantined, but is on {live[0].pod}"
+        if not suspicion.restricted or not state.in_flight(revision):
+            continue
+        if len(live) > 1:
+            yield 8, f"{revision} is suspected, but gets another copy"
+        if (other := loading.setdefault(suspicion.runtime, revision)) != revision:
+            yield 8, f"{revision} and {other} are suspected, but are loaded at the same time"
+    for revision in state.suspicions.held:
+        if state.in_flight(revision):
+            yield 8, f"{revision} is loaded although it may have brought a server down"
 
 
 def _coldest_first(state: State) -> Iterator[tuple[int, str]]:

@@ -31,6 +31,7 @@ class Pod:
         "queue",
         "queued_bytes",
         "releasing_bytes",
+        "restarting",
         "spec",
         "used_bytes",
     )
@@ -40,6 +41,8 @@ class Pod:
         self.incarnation = incarnation
         self.draining = False
         self.drained = False
+        self.restarting = False
+        """It drains only to have its model server started anew."""
         self.drain_by = 0.0
         self.copies: dict[RevisionId, Copy] = {}
         self.lru: SortedDict = SortedDict()

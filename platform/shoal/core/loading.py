@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
+from shoal.core import quarantine
 from shoal.core.actions import Load, RejectCode, Unload
 from shoal.core.copies import Copy, Model, Urgency
 from shoal.core.evicting import evict, is_pinned, need_of, plan, replaced_by
@@ -13,6 +14,7 @@ from shoal.core.ledger import Pod
 from shoal.core.lifecycle import CopyInput
 from shoal.core.policies.placement import Site
 from shoal.core.state import State
+from shoal.core.suspicion import quarantine_message
 from shoal.core.timers import Due, Reminder
 from shoal.core.types import CopyState, Failure, FailureReason, PodId, Rejection, RevisionId
 
@@ -36,19 +38,26 @@ def place(
     pods = state.staying_pods(model.spec.runtime)
     if not pods:
         return WAIT
+    if (suspicion := state.suspicions.quarantined(model.id)) is not None:
+        return Refusal(RejectCode.INTERNAL, quarantine_message(model.id, suspicion))
+    if (why := quarantine.why_held(state, model)) is not None:
+        # Whoever still waits although a copy is loaded was failed by that copy, and there will be no other.
+        failed = urgency is Urgency.WAITING and state.loaded(model.id) and model.id not in state.suspicions.held
+        return Refusal(RejectCode.UNAVAILABLE, f"{model.id}: {why}, which was tried in vain") if failed else WAIT
     memory = state.failures.get(model.id)
     if memory is not None and len(memory.of_pod) >= state.settings.load_attempts:
         return _refused_by_failure(memory)
+    apart = quarantine.apart(state, model)
     sites: list[Site] = []
     rejected: list[Rejection] = []
     for pod in pods:
-        site = _site(state, pod, model, urgency, exclude)
+        site = "has a suspect" if pod.spec.id in apart else _site(state, pod, model, urgency, exclude)
         if isinstance(site, Site):
             sites.append(site)
         else:
             rejected.append(Rejection(pod.spec.id, site))
     if not sites:
-        return _refusal(state, model, pods, urgency, exclude)
+        return WAIT if apart else _refusal(state, model, pods, urgency, exclude)
     choice = state.policies.place(sites)
     pod = state.pods[choice.pod]
     copy = state.assign(model, pod, urgency, model.expected_bytes(pod.spec.default_model_bytes))
@@ -246,6 +255,7 @@ def succeeded(state: State, copy: Copy, size: int) -> None:
         _remember(state, copy, message)
         return
     state.move(copy, CopyInput.SUCCEED, size=size)
+    quarantine.loaded(state, copy)
     state.failures.pop(copy.revision, None)
     for other in list(state.copies(copy.revision).values()):
         other.error = None

@@ -11,6 +11,7 @@ from shoal.core.evicting import cancel, make_headroom, relieve, withdraw
 from shoal.core.ledger import Pod
 from shoal.core.lifecycle import CopyInput
 from shoal.core.loading import place, serve_queue
+from shoal.core.quarantine import look_at_suspects
 from shoal.core.state import State
 from shoal.core.timers import Due, Reminder
 from shoal.core.types import CopyState, LoadedCopy, PodId, RevisionId, RuntimeName
@@ -23,7 +24,7 @@ def reported(state: State, event: PodReported) -> None:
     """A pod says what is loaded on it: believe it."""
     pod = state.pods.get(event.pod.id)
     if pod is not None and (pod.incarnation != event.incarnation or pod.spec.runtime != event.pod.runtime):
-        draining, drain_by = pod.draining, pod.drain_by
+        draining, drain_by = pod.draining and not pod.restarting, pod.drain_by
         left(state, event.pod.id)
         pod = _join(state, event)
         pod.draining, pod.drain_by = draining, drain_by
@@ -137,6 +138,7 @@ def _lost_last(state: State, runtime: RuntimeName) -> None:
 def _worth_reloading(state: State, copy: Copy) -> bool:
     return (
         copy.revision in state.models
+        and not state.suspicions.restricted(copy.revision)
         and copy.state in _PRESENT
         and copy.last_used >= state.now - state.settings.recent_use
         and not any(other.pod != copy.pod for other in state.loaded(copy.revision))
@@ -168,8 +170,11 @@ def fill(state: State, runtime: RuntimeName) -> None:
                 wishes.pop(model.id, None)
 
 
-def drain(state: State, pod_id: PodId) -> None:
-    """A pod shall stop: nothing new goes there, and what is in use gets a replacement elsewhere first."""
+def drain(state: State, pod_id: PodId, *, restart: bool = False) -> None:
+    """A pod shall stop: nothing new goes there, and what is in use gets a replacement elsewhere first.
+
+    `restart`: it is used again as soon as it has another model server.
+    """
     pod = state.pods.get(pod_id)
     if pod is None:
         state.out.late.append(PodDrained(pod_id))
@@ -181,6 +186,7 @@ def drain(state: State, pod_id: PodId) -> None:
         if not state.has_pods(pod.spec.runtime):
             _lost_last(state, pod.spec.runtime)
     pod.drained = False
+    pod.restarting = restart
     for copy in list(pod.copies.values()):
         if copy.state is CopyState.QUEUED:
             cancel(state, copy)
@@ -199,6 +205,7 @@ def look_at_pod(state: State, pod_id: PodId) -> None:
         return
     serve_queue(state, pod)
     make_headroom(state, pod)
+    look_at_suspects(state, pod.spec.runtime)
 
 
 def _empty(state: State, pod: Pod) -> None:

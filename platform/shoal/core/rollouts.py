@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from shoal.core import endpoints
+from shoal.core import endpoints, quarantine
 from shoal.core.actions import AskCheck, PersistRollout, WarmUpCopies
 from shoal.core.events import CheckAnswered, RolloutCommanded, TrafficObserved, WarmedUp
 from shoal.core.lifecycle import EndpointInput, EndpointState
@@ -31,7 +31,7 @@ def look_at_endpoint(state: State, name: EndpointName) -> None:
 
 
 def _advance(state: State, endpoint: Endpoint, run: Run) -> None:
-    failed = run.judge(state.now)
+    failed = run.judge(state.now) or quarantine.why_not_rolled_out(state, endpoint.target, run.record.started)
     lost = None if failed else _lost(state, endpoint, run)
     if why := failed or lost:
         roll_back(state, endpoint, run, why, unloaded=lost is not None)
@@ -93,7 +93,7 @@ def roll_back(state: State, endpoint: Endpoint, run: Run, why: str, *, unloaded:
     state.touch_endpoint(endpoint.name)
     state.out.endpoints[endpoint.name] = None
     state.look_at(endpoint.active)
-    state.look_at(endpoint.target)
+    endpoints.drop_superseded(state, endpoint.target)
 
 
 def settle(state: State, endpoint: Endpoint) -> None:

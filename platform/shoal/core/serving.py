@@ -7,7 +7,8 @@ from shoal.core.copies import Copy, Model, Urgency
 from shoal.core.evicting import discard, may_recall, recall, withdraw
 from shoal.core.lifecycle import IN_FLIGHT, EndpointState
 from shoal.core.loading import Refusal, place
-from shoal.core.state import State
+from shoal.core.quarantine import why_not_rolled_out
+from shoal.core.state import Endpoint, State
 from shoal.core.types import CopyState, PodId, RevisionId
 from shoal.core.waiting import Waiter
 
@@ -33,6 +34,8 @@ def _answer(state: State, model: Model) -> None:
     if not loaded:
         return
     for waiter in state.waiting.of(model.id):
+        if waiter.tried and model.id in state.suspicions.held:
+            continue  # it may be why a server was lost: until that is known it goes to no other
         fit = [copy for copy in loaded if _fits(copy, waiter)]
         if fit:
             state.forward(waiter.ticket, fit[waiter.ticket % len(fit)])
@@ -73,8 +76,17 @@ def required_copies(state: State, model: Model) -> int:
     """How many copies there must be, requests or not."""
     if _held(state, model.id):
         return 0
-    proving = any(endpoint.state is not EndpointState.BLOCKED for endpoint in state.changing_to(model.id))
+    proving = any(
+        endpoint.state is not EndpointState.BLOCKED and not _doomed(state, endpoint)
+        for endpoint in state.changing_to(model.id)
+    )
     return max(model.spec.min_copies, 1 if proving else 0)
+
+
+def _doomed(state: State, endpoint: Endpoint) -> bool:
+    """Whether an endpoint's rollout is about to be rolled back, because its target brought a model server down."""
+    run = endpoint.run
+    return run is not None and run.live and why_not_rolled_out(state, endpoint.target, run.record.started) is not None
 
 
 def _load_required(state: State, model: Model) -> None:

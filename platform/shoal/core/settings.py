@@ -31,6 +31,22 @@ class CoreSettings:
     max_waiting_per_revision: int = 1_000
     """Requests that may wait for one revision, so that one hot model cannot take every place."""
 
+    # --- models that bring servers down ---
+    deaths_before_quarantine: int = 2
+    """How many model servers are lost while they are busy with a model before it is quarantined."""
+    cause_timeout: float = 5.0
+    """How long after the loss of a server its suspects wait for word of how it ended; then it counts as a crash."""
+    suspect_patience: float = 15.0
+    """The longest a suspect waits for others to be loaded again before it is its turn."""
+    suspect_proof: float = 60.0
+    """How long a suspect is loaded, alone and once, before it is loaded like any other."""
+    charge_expiry: float = 3600.0
+    """How long a charge is remembered."""
+    quarantine: float = 1800.0
+    """How long a model is quarantined the first time; then it may be tried on one pod. Doubled each time ..."""
+    quarantine_limit: float = 21_600.0
+    """... up to this."""
+
     # --- memory ---
     headroom_fraction: float = 0.03
     """Part of a pod's capacity kept free ahead of need (at least a default model size), so that a load seldom waits."""

@@ -33,6 +33,7 @@ from shoal.core.rollout.plan import WHOLE
 from shoal.core.rollout.run import Run
 from shoal.core.routes import RouteTable
 from shoal.core.settings import CoreSettings
+from shoal.core.suspicion import Suspicions, quarantine_failure
 from shoal.core.timers import Timers
 from shoal.core.types import (
     NO_POD,
@@ -137,6 +138,7 @@ class State:
         self.preload: dict[RuntimeName, dict[RevisionId, None]] = {}
         self.unmet: dict[RevisionId, None] = {}
         """Revisions with fewer copies than required, for want of a place."""
+        self.suspicions = Suspicions()
         self.waiting = WaitingRoom()
         self.routes = RouteTable()
         self.timers = Timers()
@@ -408,6 +410,8 @@ class State:
         return self.failures.setdefault(revision, FailureMemory())
 
     def newest_failure(self, revision: RevisionId) -> Failure | None:
-        """The newest failure of a revision that has not expired."""
+        """The newest failure of a revision that has not expired; its quarantine before any other."""
+        if (suspicion := self.suspicions.quarantined(revision)) is not None:
+            return quarantine_failure(revision, suspicion)
         memory = self.failures.get(revision)
         return memory.newest_first[0] if memory is not None and memory.newest_first else None

@@ -23,6 +23,10 @@ class Due(Enum):
     JOIN = "pods had time to report"
     MATCH = "target not scaled"
     ROLLOUT = "a rollout's step is over"
+    CAUSE = "nobody said how a server ended"
+    SUSPECT = "a suspect waited for others long enough"
+    PROOF = "a suspect was loaded for a while"
+    SENTENCE = "a quarantine or a charge is over"
     PERIODIC = "periodic look"
 
 

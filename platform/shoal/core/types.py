@@ -62,6 +62,10 @@ class FailureReason(Enum):
     NO_SUPPORTING_RUNTIME = "NoSupportingRuntime"
     EVIDENCE_MISSING = "EvidenceMissing"
     RUNTIME_NOT_RECOGNIZED = "RuntimeNotRecognized"
+    SERVER_LOST = "ModelServerLost"
+    """A model server was lost while it was busy with it. This and the next are no words of upstream's."""
+    QUARANTINED = "ModelQuarantined"
+    """That happened again, so it is not loaded any more."""
 
 
 @dataclass(frozen=True, slots=True)

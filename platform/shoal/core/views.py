@@ -6,6 +6,7 @@ from shoal.core.copies import Model
 from shoal.core.lifecycle import IN_FLIGHT, EndpointState
 from shoal.core.serving import required_copies
 from shoal.core.state import Endpoint, State
+from shoal.core.suspicion import quarantine_failure
 from shoal.core.types import (
     CopyState,
     EndpointView,
@@ -38,7 +39,7 @@ def model_view(state: State, revision: RevisionId) -> ModelView:
 
 
 def _model_state(state: State, model: Model) -> ModelState:
-    if model.spec.unplaceable is not None:
+    if model.spec.unplaceable is not None or state.suspicions.quarantined(model.id) is not None:
         return ModelState.FAILED_TO_LOAD
     states = {copy.state for copy in state.copies(model.id).values()}
     if CopyState.LOADED in states:
@@ -63,6 +64,11 @@ def _failures(state: State, model: Model) -> tuple[Failure, ...]:
         return (Failure(model.spec.unplaceable.reason, model.spec.unplaceable.message, 0.0),)
     memory = state.failures.get(model.id)
     found = memory.newest_first if memory is not None else ()
+    suspicion = state.suspicions.of.get(model.id)
+    if suspicion is not None and suspicion.quarantined:
+        found = (quarantine_failure(model.id, suspicion), *found)
+    elif suspicion is not None and suspicion.restricted and suspicion.failure is not None:
+        found = (suspicion.failure, *found)
     runtime = model.spec.runtime
     if runtime is not None and not state.has_pods(runtime):
         since = state.podless_since.get(runtime, 0.0)

@@ -16,6 +16,8 @@ class Waiter:
     key: RouteKey
     exclude: frozenset[PodId]
     since: float
+    tried: bool = False
+    """It was under way at a copy already, whose server went away before it answered."""
 
 
 class WaitingRoom:

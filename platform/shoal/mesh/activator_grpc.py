@@ -80,7 +80,9 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
                         self._shadower.answered(key, forward, _exchange(request, headers, answer))
                     return answer
 
-                response = await self._forwarder.run(key, call, context.time_remaining())
+                response = await self._forwarder.run(
+                    key, call, context.time_remaining(), tried=not first_attempt(headers)
+                )
                 await context.send_initial_metadata(SERVED_COLD)
                 return response
             except RequestError as error:
@@ -124,7 +126,9 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
             try:
                 first = await anext(requests, None)
                 key = self._key(method, headers, first or b"")
-                link, forward = await self._forwarder.run(key, _chosen, context.time_remaining())
+                link, forward = await self._forwarder.run(
+                    key, _chosen, context.time_remaining(), tried=not first_attempt(headers)
+                )
                 with self._metrics.invocation(method, link.pod, forward.revision, key):
                     call = link.inference.stream_stream(method)(
                         _rewritten(method, forward, first, requests),

@@ -153,6 +153,7 @@ class RestActivator:
                     key,
                     lambda link, forward, timeout: self._seen(key, request, body, link, forward, timeout),
                     _deadline(request),
+                    tried=not first_attempt(request.headers.items()),
                 )
             except RequestError as error:
                 measured.code = error.code.name

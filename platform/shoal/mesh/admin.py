@@ -68,6 +68,7 @@ class Admin:
                 Route("/pods", self._pods),
                 Route("/endpoints", self._endpoints),
                 Route("/endpoints/{name}/load", self._load, methods=["POST"]),
+                Route("/release/{name:path}", self._release, methods=["POST"]),
                 Route("/top", self._top),
                 Route("/usage/save", self._save_usage, methods=["POST"]),
                 Route("/why/{name:path}", self._why),
@@ -114,6 +115,19 @@ class Admin:
             return JSONResponse({"error": f"no InferenceService {name}"}, 404)
         await self._models.ensure_loaded(endpoint.target, retry=True)
         return JSONResponse({"revision": endpoint.target}, 202)
+
+    async def _release(self, request: Request) -> Response:
+        """Let the quarantined revisions of an endpoint, or one by its id, be loaded again."""
+        name = request.path_params["name"]
+        endpoint = self._models.alias(name)
+        revisions = dict.fromkeys([endpoint.active, endpoint.target]) if endpoint else [RevisionId(name)]
+        known = [revision for revision in revisions if self._core.model(revision) is not None]
+        if not known:
+            return JSONResponse({"error": f"no model or InferenceService {name}"}, 404)
+        released = [revision for revision in known if self._core.is_charged(revision)]
+        for revision in released:
+            await self._models.release(revision)
+        return JSONResponse({"released": released})
 
     async def _top(self, _: Request) -> Response:
         models = []

@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 from shoal.core.rollout.measure import Window
 from shoal.core.rollout.plan import Plan
 from shoal.core.rollout.record import Rollout, Verb
+from shoal.core.suspicion import Cause
 from shoal.core.types import EndpointView, PodId, RevisionId, RuntimeName, Unplaceable
 from shoal.mesh.faults import Fault
 
@@ -156,6 +157,9 @@ class MeshApi(Protocol):
 
     def pod_gone(self, pod: PodId) -> None:
         """A pod is no more."""
+
+    def server_exited(self, pod: PodId, cause: Cause, words: str) -> None:
+        """A pod's model server ended: how, and its last words."""
 
     def on_fault(self, listener: Callable[[Fault], None]) -> None:
         """Have every defect of the mesh itself told that shows at run time."""

@@ -10,14 +10,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from shoal.core.rollout.record import Rollout
+from shoal.core.suspicion import Suspicion
 from shoal.core.types import EndpointName, RevisionId
 from shoal.mesh.records import (
     ENDPOINTS,
     MODELS,
+    SUSPICIONS,
     USAGE,
     EndpointRecord,
     ModelRecord,
+    decode_suspicion,
     decode_usage,
+    encode_suspicion,
     encode_usage,
     latest,
 )
@@ -45,6 +49,7 @@ class Catalog:
         self.endpoints: dict[EndpointName, EndpointRecord] = {}
         self.rollouts: dict[EndpointName, Rollouts] = {}
         self.last_used: dict[str, float] = {}
+        self.suspicions: dict[RevisionId, Suspicion] = {}
         self._referents: defaultdict[RevisionId, set[EndpointName]] = defaultdict(set)
         self._owners: dict[EndpointName, str] = {}
         self._usage_records = 0
@@ -65,6 +70,8 @@ class Catalog:
         for record in usage:
             # Of a summary that was written in part, a model may be in two records.
             self.last_used = latest(self.last_used, decode_usage(record.value))
+        for record in (await self._registry.list(SUSPICIONS)).records:
+            self.suspicions[RevisionId(record.key.removeprefix(SUSPICIONS))] = decode_suspicion(record.value)
         orphans = [m.id for m in self.models.values() if m.auto_delete and not self._referents.get(m.id)]
         await self._write([Delete(MODELS + name) for name in orphans])
         for name in orphans:
@@ -96,6 +103,15 @@ class Catalog:
         if self.models.get(model.id) != model:
             await self._write([Put(model.key, model.encode())])
             self.models[model.id] = model
+
+    async def set_suspicion(self, revision: RevisionId, suspicion: Suspicion | None) -> None:
+        """Change what a model is charged with; None: nothing any more."""
+        key = SUSPICIONS + revision
+        await self._write([Put(key, encode_suspicion(suspicion)) if suspicion is not None else Delete(key)])
+        if suspicion is not None:
+            self.suspicions[revision] = suspicion
+        else:
+            self.suspicions.pop(revision, None)
 
     async def remove_model(self, revision: RevisionId) -> None:
         """Forget a model."""

@@ -19,6 +19,7 @@ from shoal.core.actions import (
     Load,
     Persist,
     PersistRollout,
+    PersistSuspicion,
     PodDrained,
     PublishRoutes,
     Reject,
@@ -70,6 +71,9 @@ class Executor(Protocol):
     def ask_check(self, action: AskCheck) -> None:
         """Start asking a server outside."""
 
+    def keep_suspicion(self, action: PersistSuspicion) -> None:
+        """Start making durable what a model is charged with."""
+
     def pod_drained(self, pod: PodId) -> None:
         """Let the pod stop."""
 
@@ -119,8 +123,10 @@ class Engine:
         self._events.put_nowait((event, done))
         await done
 
-    async def copy_for(self, key: RouteKey, exclude: frozenset[PodId], timeout: float) -> Forward | Reject:
-        """A copy that can serve `key`, loaded if need be.
+    async def copy_for(
+        self, key: RouteKey, exclude: frozenset[PodId], timeout: float, *, tried: bool = False
+    ) -> Forward | Reject:
+        """A copy that can serve `key`, loaded if need be. `tried`: a copy that went away left the request unanswered.
 
         Raises:
             TimeoutError: none within `timeout` seconds. The load goes on.
@@ -129,7 +135,7 @@ class Engine:
         self._next_ticket += 1
         answer: asyncio.Future[Forward | Reject] = asyncio.get_running_loop().create_future()
         self._tickets[ticket] = answer
-        self.submit(RequestWaiting(ticket, key, exclude))
+        self.submit(RequestWaiting(ticket, key, exclude, tried))
         try:
             return await asyncio.wait_for(answer, timeout)
         finally:
@@ -228,6 +234,8 @@ class Engine:
                 executor.pod_drained(pod)
             case Changed():
                 executor.changed(action)
+            case PersistSuspicion():
+                executor.keep_suspicion(action)
             case Persist() | PersistRollout():
                 pass  # done before anything else
             case _:

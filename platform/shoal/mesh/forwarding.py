@@ -114,6 +114,8 @@ class Forwarder:
         key: RouteKey,
         call: Callable[[PodLink, Forward, float], Awaitable[Answer]],
         deadline: float | None,
+        *,
+        tried: bool = False,
     ) -> Answer:
         """Have `call` done at a copy of what `key` names.
 
@@ -122,6 +124,7 @@ class Forwarder:
             call: forwards the request; gets the pod, the copy and the seconds left. Raises CopyGoneError or
                 PodUnreachableError where another copy should be tried.
             deadline: seconds the client waits, if it said so.
+            tried: a gateway sent the request to a copy before, which did not answer it.
 
         Raises:
             RequestError: no copy could serve it, or not in time.
@@ -129,8 +132,10 @@ class Forwarder:
         ends = time.monotonic() + min(deadline if deadline is not None else self._max_wait, self._max_wait)
         exclude: frozenset[PodId] = frozenset()
         trouble = "no copy could be reached"
+        if tried:
+            await self._look_for_lost(key)
         for _ in range(self._attempts):
-            forward = await self._copy(key, exclude, ends)
+            forward = await self._copy(key, exclude, ends, tried=tried)
             link = self._link(forward.pod)
             if link is None:
                 exclude |= {forward.pod}
@@ -140,7 +145,7 @@ class Forwarder:
                 with pod_may_leave():
                     return await call(link, forward, max(0.001, ends - time.monotonic()))
             except PodLeftError:
-                trouble = f"pod {forward.pod} left"
+                trouble, tried = f"pod {forward.pod} left", True
                 exclude |= {forward.pod}
             except CopyGoneError as error:
                 if error.answer and await link.holds(forward.revision):
@@ -148,21 +153,28 @@ class Forwarder:
                 trouble = str(error)
                 self._engine.submit(CopyMissing(forward.pod, forward.revision))
             except PodUnreachableError as error:
-                trouble = str(error)
+                trouble, tried = str(error), True
                 if await link.check():
                     exclude |= {forward.pod}
             finally:
                 self._in_flight.leave(forward)
         raise RequestError(grpc.StatusCode.UNAVAILABLE, f"{key.name}: {trouble}")
 
-    async def _copy(self, key: RouteKey, exclude: frozenset[PodId], ends: float) -> Forward:
+    async def _look_for_lost(self, key: RouteKey) -> None:
+        """Have the core know whether a server with the model is gone before it decides about a request that failed."""
+        links = [link for pod in self._engine.core.pods_with(key) if (link := self._link(pod))]
+        await asyncio.gather(*(link.check() for link in links))
+
+    async def _copy(self, key: RouteKey, exclude: frozenset[PodId], ends: float, *, tried: bool) -> Forward:
         started = time.monotonic()
         try:
-            answer = await self._engine.copy_for(key, exclude, max(0.0, ends - started))
+            answer = await self._engine.copy_for(key, exclude, max(0.0, ends - started), tried=tried)
         except TimeoutError:
             message = f"{key.name} was not loaded within {time.monotonic() - started:.1f}s; the load goes on"
             raise RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, message) from None
         if isinstance(answer, Reject):
+            if answer.code is RejectCode.LOST:
+                self._metrics.request_lost()
             raise RequestError(_CODES[answer.code], answer.message)
         link = self._link(answer.pod)
         self._metrics.cache_miss(link.pod if link else None, answer.revision, key, time.monotonic() - started)
@@ -174,4 +186,5 @@ _CODES = {
     RejectCode.INTERNAL: grpc.StatusCode.INTERNAL,
     RejectCode.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     RejectCode.RESOURCE_EXHAUSTED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    RejectCode.LOST: grpc.StatusCode.UNAVAILABLE,
 }

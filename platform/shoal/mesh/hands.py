@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from shoal.core.actions import AskCheck, Changed, Persist, PersistRollout, PublishRoutes, WarmUpCopies
+from shoal.core.actions import AskCheck, Changed, Persist, PersistRollout, PersistSuspicion, PublishRoutes, WarmUpCopies
 from shoal.core.events import Drained, LoadFailed, UnloadSucceeded
 from shoal.core.types import CopyState, PodId, RevisionId, RouteCopy
 from shoal.gateway.api import Gateways, Upstream
@@ -130,6 +130,10 @@ class Hands:
             copy.revision, pod.host, pod.grpc_port, pod.http_port, copy.weight,
             watched=copy.watched, shielded=copy.shielded, sticky=copy.sticky, pod=pod.id, runtime=pod.runtime,
         )  # fmt: skip
+
+    def keep_suspicion(self, action: PersistSuspicion) -> None:
+        """See `Executor`."""
+        self._start(self._models.keep_suspicion(action.revision, action.suspicion))
 
     def pod_drained(self, pod: PodId) -> None:
         """See `Executor`."""

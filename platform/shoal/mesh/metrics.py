@@ -127,6 +127,17 @@ class Metrics:
         self._used_bps = gauge("instance_used_bps", "The same in hundredths of a percent of its capacity", pod)
         self._pod_models = gauge("instance_models_total", "Models on a pod", pod)
         self._evictions = Counter("shoal_evictions", "Copies that were evicted to make room", registry=self.registry)
+        self._servers_lost = Counter(
+            "shoal_model_servers_lost", "Model servers that died or hung", registry=self.registry
+        )
+        self._requests_interrupted = Counter(
+            "shoal_requests_interrupted", "Requests that model servers answered when they died or hung",
+            registry=self.registry,
+        )  # fmt: skip
+        self._requests_lost = Counter(
+            "shoal_requests_lost", "Requests under way at a model server that crashed, which were not tried again",
+            registry=self.registry,
+        )  # fmt: skip
         self._faults = Counter(
             "shoal_faults", "Defects of the mesh itself that showed; its log has them", registry=self.registry
         )
@@ -223,6 +234,15 @@ class Metrics:
     def fault(self) -> None:
         """A defect of the mesh itself showed."""
         self._faults.inc()
+
+    def server_lost(self, requests: int) -> None:
+        """A model server died or hung while it answered so many requests."""
+        self._servers_lost.inc()
+        self._requests_interrupted.inc(requests)
+
+    def request_lost(self) -> None:
+        """A request that was under way at a model server that died was not tried again."""
+        self._requests_lost.inc()
 
     def queued(self, pod: PodEndpoint, revision: str, seconds: float) -> None:
         """A load waited so long for its turn."""

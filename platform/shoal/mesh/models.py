@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
@@ -17,8 +18,11 @@ from shoal.core.events import (
     EnsureLoaded,
     ModelDeclared,
     ModelRemoved,
+    Released,
+    SuspicionRestored,
     UnloadRequested,
 )
+from shoal.core.suspicion import Suspicion
 from shoal.core.types import (
     EndpointName,
     EndpointView,
@@ -39,6 +43,8 @@ from shoal.mesh.errors import RequestError
 from shoal.mesh.records import ModelRecord
 from shoal.mesh.rollout import declaring
 from shoal.registry.protocol import RegistryError
+
+log = logging.getLogger(__name__)
 
 NEW_MODEL_AGE: Final = 3600.0
 """A newly declared model counts as last used an hour ago, so that declaring many does not push out what is in use
@@ -172,6 +178,10 @@ class Models:
     async def ensure_loaded(self, revision: str, last_used: float = 0.0, *, retry: bool = False) -> None:
         """Start loading a model that is declared, unless it is loaded or loading; `retry`: also if it failed before."""
         await self._engine.apply(EnsureLoaded(RevisionId(revision), last_used, retry))
+
+    async def release(self, revision: str) -> None:
+        """Let a quarantined model be loaded again."""
+        await self._engine.apply(Released(RevisionId(revision)))
 
     async def touch(self, revision: RevisionId, last_used: float) -> None:
         """Move a model forward in the order of eviction."""
@@ -308,6 +318,13 @@ class Models:
         if failure:
             raise failure
 
+    async def keep_suspicion(self, revision: RevisionId, suspicion: Suspicion | None) -> None:
+        """Make durable what a model is charged with. Where that fails, a restart of the mesh forgets it."""
+        try:
+            await self._catalog.set_suspicion(revision, suspicion)
+        except RegistryError as error:
+            log.warning("the charge of %s is not durable: %s", revision, error)
+
     async def _save(self, name: EndpointName, actions: Collection[Persist | PersistRollout]) -> None:
         rollouts = [action.rollout for action in actions if isinstance(action, PersistRollout)]
         last = next((action for action in actions if isinstance(action, Persist)), None)
@@ -330,6 +347,8 @@ class Models:
         models, endpoints = self._catalog.models.values(), self._catalog.endpoints.values()
         for record in list(models):
             self._engine.submit(ModelDeclared(_spec(record), self._catalog.last_used.get(record.id, 0.0)))
+        for revision, suspicion in list(self._catalog.suspicions.items()):
+            self._engine.submit(SuspicionRestored(revision, suspicion))
         for endpoint in list(endpoints):
             await self._engine.apply(declaring.restored(endpoint, self._catalog.rollouts.get(endpoint.name)))
         tell(f"{len(models)} models and {len(endpoints)} endpoints")

@@ -17,6 +17,7 @@ from shoal.core.events import (
     Event,
     LoadFailed,
     LoadSucceeded,
+    PodDraining,
     PodLeft,
     PodReported,
     SizeMeasured,
@@ -25,6 +26,7 @@ from shoal.core.events import (
 )
 from shoal.core.types import LoadedCopy, PodId, PodSpec, RevisionId
 from shoal.mesh.api import ModelInfo, PodEndpoint
+from shoal.mesh.incidents import Incidents
 from shoal.mesh.metrics import Metrics
 from shoal_protos import inference as oip
 from shoal_protos.adapter import adapter_pb2 as adapter
@@ -50,6 +52,8 @@ SIZING_TIMEOUT: Final = 30.0
 SETTLED_AFTER: Final = 5.0
 """A copy loaded longer ago than this, and absent from an adapter's report, is gone: reports do not lag more."""
 PROBE_TIMEOUT: Final = 1.0
+WORD_TIMEOUT: Final = 1.0
+"""How long an adapter that is there has to say why its model server does not answer."""
 
 
 class PodLink:
@@ -94,6 +98,9 @@ class PodLink:
         self._sizes: dict[str, int] = {}
         self._load_timeout = 90.0
         self._lost_timer: asyncio.TimerHandle | None = None
+        self._incidents = Incidents(pod, submit, metrics)
+        self._recycling = False
+        self._absent = asyncio.Event()
 
     async def run(self) -> None:
         """Follow the adapter until cancelled."""
@@ -129,6 +136,7 @@ class PodLink:
             if self._lost_timer:
                 self._lost_timer.cancel()
                 self._lost_timer = None
+            self._incidents.tell(state)
             if state.status == adapter.State.READY:
                 self._ready(state)
             elif self._present:
@@ -152,9 +160,14 @@ class PodLink:
         else:
             self._compare(state)
         self._sizes = {model.model_id: model.size_bytes for model in state.models}
+        if state.recycling and not self._recycling:
+            log.warning("pod %s needs another model server: %s", self.pod.id, state.recycling)
+            self._submit(PodDraining(self.pod.id, restart=True))
+        self._recycling = bool(state.recycling)
 
     def _report(self, incarnation: str, spec: PodSpec, loaded: tuple[LoadedCopy, ...]) -> None:
         self._present, self._incarnation = True, incarnation
+        self._absent.clear()
         self._epoch += 1
         log.info("pod %s is ready with %d models", self.pod.id, len(loaded))
         self._submit(PodReported(spec, loaded, incarnation))
@@ -183,6 +196,7 @@ class PodLink:
         self._lost_timer = None
         if self._present:
             self._present = False
+            self._absent.set()
             self._epoch += 1
             self._sizes = {}
             self._submit(PodLeft(self.pod.id))
@@ -211,9 +225,16 @@ class PodLink:
         return bool(answer.ready)
 
     async def check(self) -> bool:
-        """Look again, because a request failed to reach this pod. False: it is gone, and the core knows."""
+        """Look again, because a request failed to reach this pod. False: it is gone, and the core knows.
+
+        Its adapter is asked first, by waiting for it: it tells what the server was busy with when it died.
+        """
         if await self.serving():
             return True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WORD_TIMEOUT):
+                if self._present and not self._lost_timer:
+                    await self._absent.wait()
         self._leave()
         return False
 
@@ -272,6 +293,7 @@ class PodLink:
             size = response.sizeInBytes or await self._measure(revision)
         except grpc.aio.AioRpcError as error:
             self._metrics.load_failed(self.pod)
+            await self._incidents.told(error.trailing_metadata())
             self._answer(epoch, self._failure(revision, error))
         else:
             self._metrics.loaded(self.pod, revision, self._now() - started, size)

@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Self
 
 from shoal.core.core import Core
-from shoal.core.events import PodDraining, PodLeft, RoutesAcknowledged, Tick
+from shoal.core.events import PodDraining, PodLeft, RoutesAcknowledged, ServerExited, Tick
 from shoal.core.rollout.record import Rollout, Verb
 from shoal.core.settings import CoreSettings
+from shoal.core.suspicion import Cause
 from shoal.core.types import CopyState, EndpointView, PodId, RevisionId, RuntimeName
 from shoal.gateway.api import GatewayCallbacks, Gateways, Upstream
 from shoal.gateway.control import GatewayControl
@@ -308,6 +309,10 @@ class MeshProcess:
         if self._links.pop(pod, None):
             self._link_tasks.pop(pod).cancel()
             self._engine.submit(PodLeft(pod))
+
+    def server_exited(self, pod: PodId, cause: Cause, words: str) -> None:
+        """See `MeshApi`."""
+        self._engine.submit(ServerExited(pod, cause, words))
 
     def on_fault(self, listener: Callable[[Fault], None]) -> None:
         """See `MeshApi`."""

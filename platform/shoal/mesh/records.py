@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from shoal.core.types import EndpointName, FailureReason, RevisionId, RuntimeName, Unplaceable
+from shoal.core.suspicion import Suspicion
+from shoal.core.types import EndpointName, Failure, FailureReason, RevisionId, RuntimeName, Unplaceable
 from shoal.mesh.api import ModelInfo
 
 MODELS = "models/"
 ENDPOINTS = "endpoints/"
+SUSPICIONS = "suspicions/"
 USAGE = "usage/"
 USAGE_CHUNK = 5_000
 """Revisions in one usage record: keeps a record far below the registry's limit."""
@@ -100,6 +102,24 @@ class EndpointRecord:
             document["target"],
             tuple(document.get("retained", ())),
         )
+
+
+def encode_suspicion(suspicion: Suspicion) -> bytes:
+    """What a model is charged with, as it is stored."""
+    document = asdict(suspicion)
+    if suspicion.failure is not None:
+        document["failure"]["reason"] = suspicion.failure.reason.value
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def decode_suspicion(value: bytes) -> Suspicion:
+    """Read one. Unknown fields, of a newer version, are ignored."""
+    document: dict[str, Any] = json.loads(value)
+    known = {field.name for field in fields(Suspicion)}
+    failure = document.get("failure")
+    if failure is not None:
+        failure = Failure(**failure | {"reason": FailureReason(failure["reason"])})
+    return Suspicion(**{name: item for name, item in document.items() if name in known} | {"failure": failure})
 
 
 def encode_usage(last_used: Mapping[str, float]) -> Iterator[tuple[str, bytes]]:

@@ -1,0 +1,483 @@
+"""Models that bring model servers down: who is charged, how the others come back, and who is not loaded any more."""
+
+from __future__ import annotations
+
+from core_support import World, by_endpoint, by_revision, model, pod
+from shoal.core import events as ev
+from shoal.core.actions import Forward, Reject, RejectCode
+from shoal.core.rollout.plan import IMMEDIATE, Pause, Plan, SetWeight, Strategy
+from shoal.core.rollout.record import Phase, Verb
+from shoal.core.settings import CoreSettings
+from shoal.core.suspicion import Cause, Doing, Suspect
+from shoal.core.types import (
+    CopyState,
+    EndpointName,
+    FailureReason,
+    ModelState,
+    ModelView,
+    PodId,
+    RevisionId,
+    Ticket,
+    Transition,
+)
+
+P1, P2 = PodId("p1"), PodId("p2")
+BAD = RevisionId("bad")
+
+
+def world_with(*pods: str, models: tuple[str, ...] = ("bad",), settings: CoreSettings | None = None) -> World:
+    world = World(settings)
+    for name in pods:
+        world.join(pod(name, capacity=200))
+    world.pass_time(2)
+    for name in models:
+        world.declare(model(name, 10))
+    return world
+
+
+def view(world: World, name: str = "bad") -> ModelView:
+    found = world.core.model(RevisionId(name))
+    assert found is not None
+    return found
+
+
+def pods_of(world: World, name: str) -> list[PodId]:
+    """Where a model is loaded, or on its way there."""
+    live = (CopyState.QUEUED, CopyState.LOADING, CopyState.LOADED)
+    return [copy.pod for copy in view(world, name).copies if copy.state in live]
+
+
+def rejection(world: World, ticket: int) -> Reject:
+    answer = world.answers[Ticket(ticket)]
+    assert isinstance(answer, Reject)
+    return answer
+
+
+def crash(world: World, *, answering: bool = True, cause: Cause | None = Cause.CRASHED) -> PodId:
+    """The server that has `bad`, or loads it, dies of it and comes back."""
+    (at,) = pods_of(world, "bad")
+    world.lose_server(at, *(["bad"] if answering else []), loading=() if answering else ("bad",), cause=cause)
+    world.come_back(at)
+    return at
+
+
+def ask(world: World, name: str = "bad") -> None:
+    world.request(by_revision(name))
+
+
+# --- charges and quarantine ------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_quarantined_when_a_second_server_died_of_its_requests() -> None:
+    world = world_with("p1", "p2")
+    for _ in range(2):
+        ask(world)
+        world.settle()
+        world.pass_time(16)
+        crash(world)
+    assert view(world).state is ModelState.FAILED_TO_LOAD
+    failure = view(world).failures[0]
+    assert failure.reason is FailureReason.QUARANTINED
+    assert failure.message == (
+        "bad is quarantined: model servers were lost 2 times while they were busy with it. the model server of pod "
+        f"{failure.pod} crashed while it was answering requests for bad: it died; exit code 139 (segmentation fault) "
+        "It is not loaded until it changes or is released (shoal release)"
+    )
+    ask(world)
+    assert rejection(world, world.next_ticket - 1).code is RejectCode.INTERNAL
+    assert "bad is quarantined" in rejection(world, world.next_ticket - 1).message
+    assert not any(server.loading for server in world.servers.values())
+
+
+def test_a_model_is_quarantined_when_a_second_server_died_of_its_load() -> None:
+    world = world_with("p1", "p2")
+    ask(world)
+    crash(world, answering=False)
+    world.pass_time(16)
+    assert len(pods_of(world, "bad")) == 1
+    crash(world, answering=False)
+    assert view(world).state is ModelState.FAILED_TO_LOAD
+    assert rejection(world, 1).code is RejectCode.INTERNAL
+
+
+def test_a_hung_server_counts_like_one_that_died() -> None:
+    world = world_with("p1", "p2")
+    ask(world)
+    for _ in range(2):
+        (at,) = pods_of(world, "bad")
+        world.send(ev.ServerLost(at, world.servers[at].spec.runtime, (Suspect(BAD, Doing.LOADING),), "no end", True))
+        if BAD in world.servers[at].loading:  # the mesh gives it up itself once it is quarantined
+            world.failed(at, BAD, "not loaded within 30 s")
+        world.send(ev.PodDraining(at, restart=True))
+        world.unloaded(at, BAD)
+        assert world.servers[at].emptied
+        world.restart(at)
+        pods = [found for found in world.core.pods() if found.draining]
+        assert pods == []
+        world.pass_time(16)
+    assert view(world).state is ModelState.FAILED_TO_LOAD
+
+
+def test_a_server_killed_from_outside_is_no_model_s_fault() -> None:
+    world = world_with("p1", "p2")
+    ask(world)
+    world.settle()
+    for _ in range(5):
+        crash(world, cause=Cause.KILLED)
+        world.settle()
+        assert view(world).state is ModelState.LOADED
+    assert view(world).failures == ()
+
+
+def test_suspects_wait_until_it_is_known_how_the_server_ended() -> None:
+    world = world_with("p1", "p2")
+    ask(world)
+    world.settle()
+    at = crash(world, cause=None)
+    ask(world)
+    world.settle()
+    assert pods_of(world, "bad") == []
+    world.send(ev.ServerExited(at, Cause.KILLED))
+    assert len(pods_of(world, "bad")) == 1
+
+
+def test_a_server_nobody_says_anything_of_counts_as_crashed() -> None:
+    world = world_with("p1", "p2")
+    ask(world)
+    world.settle()
+    crash(world, cause=None)
+    world.pass_time(5)
+    assert view(world).failures[0].reason is FailureReason.SERVER_LOST
+
+
+def test_the_end_of_a_server_may_be_told_before_what_it_was_busy_with() -> None:
+    world = world_with("p1", "p2")
+    ask(world)
+    world.settle()
+    (at,) = pods_of(world, "bad")
+    world.send(ev.ServerExited(at, Cause.CRASHED, "exit code 3"))
+    crash(world, cause=None)
+    assert "exit code 3" in view(world).failures[0].message
+
+
+def test_last_words_that_come_late_are_shown() -> None:
+    world = world_with("p1", "p2")
+    ask(world)
+    world.settle()
+    at = crash(world, cause=None)
+    world.pass_time(5)
+    world.send(ev.ServerExited(at, Cause.CRASHED, "exit code 3"))
+    assert "exit code 3" in view(world).failures[0].message
+
+
+# --- the others ------------------------------------------------------------------------------------------------------
+
+
+def test_innocent_models_come_back_before_the_suspect() -> None:
+    names = tuple(f"m{number}" for number in range(5))
+    world = world_with("p1", models=("bad", *names))
+    for name in ("bad", *names):
+        ask(world, name)
+        world.settle()
+    world.lose_server(P1, "bad")
+    ask(world)
+    world.come_back(P1)
+    world.pass_time(1)
+    order = []
+    while any(server.loading for server in world.servers.values()):
+        (loading,) = world.servers[P1].loading
+        order.append(loading)
+        world.loaded(P1, loading)
+    assert order == [*reversed(names), "bad"]
+    world.settle()
+    assert isinstance(world.answers[Ticket(7)], Forward)
+
+
+def test_a_suspect_does_not_wait_for_others_for_ever() -> None:
+    world = world_with("p1", models=("bad", "slow"))
+    ask(world)
+    world.settle()
+    ask(world, "slow")
+    world.loaded(P1, RevisionId("slow"))
+    world.lose_server(P1, "bad")
+    world.come_back(P1)
+    ask(world, "slow")
+    ask(world)
+    world.pass_time(1)
+    assert list(world.servers[P1].loading) == ["slow"]
+    world.pass_time(15)
+    assert pods_of(world, "bad") == [P1]
+
+
+def test_suspects_are_loaded_one_at_a_time_and_not_on_one_pod() -> None:
+    world = world_with("p1", "p2", models=("a", "b"))
+    for name in ("a", "b"):
+        ask(world, name)
+    world.settle()
+    for at in (P1, P2):
+        held = [name for name in ("a", "b") if RevisionId(name) in world.servers[at].loaded]
+        if held:
+            world.lose_server(at, *held)
+            world.come_back(at)
+    ask(world, "a")
+    ask(world, "b")
+    world.pass_time(16)
+    assert sum(len(pods_of(world, name)) for name in ("a", "b")) == 1
+    world.settle()
+    assert sorted([*pods_of(world, "a"), *pods_of(world, "b")]) == [P1, P2]
+
+
+def test_a_suspect_has_one_copy_until_it_is_cleared() -> None:
+    world = world_with("p1", "p2")
+    world.declare(model("bad", 10, least=2))
+    world.settle()
+    assert len(pods_of(world, "bad")) == 2
+    world.lose_server(P1, "bad")
+    world.come_back(P1)
+    world.pass_time(30)
+    world.settle()
+    assert pods_of(world, "bad") == [P2]
+    world.lose_server(P2, cause=Cause.KILLED)
+    world.come_back(P2)
+    world.settle()
+    world.pass_time(59)
+    assert len(pods_of(world, "bad")) == 1
+    world.pass_time(1)
+    world.pass_time(10)
+    world.settle()
+    assert len(pods_of(world, "bad")) == 2
+
+
+def test_two_models_charged_together_twice_are_told_apart_by_the_next_death() -> None:
+    world = world_with("p1", "p2", models=("bad", "hot"))
+    incidents = (("bad", "hot"), ("bad", "hot"), ("bad",))
+    for names in incidents:
+        for name in ("bad", "hot"):
+            ask(world, name)
+        world.pass_time(16)
+        world.settle()
+        world.lose_server(P1, *names)
+        world.come_back(P1)
+    assert view(world).state is ModelState.FAILED_TO_LOAD
+    assert view(world, "hot").state is not ModelState.FAILED_TO_LOAD
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_that_was_under_way_when_the_server_crashed_is_not_tried_on_another() -> None:
+    world = world_with("p1", "p2")
+    world.declare(model("bad", 10, least=2))
+    world.settle()
+    world.lose_server(P1, "bad", cause=None)
+    world.request(by_revision("bad"), tried=True)
+    assert Ticket(1) not in world.answers
+    world.send(ev.ServerExited(P1, Cause.CRASHED))
+    assert rejection(world, 1).code is RejectCode.LOST
+    assert "is not tried on another server" in rejection(world, 1).message
+    world.request(by_revision("bad"), tried=True)
+    assert rejection(world, 2).code is RejectCode.LOST
+    ask(world)
+    assert world.answers[Ticket(3)] == Forward(P2, BAD)
+
+
+def test_a_request_whose_server_was_killed_from_outside_is_tried_again() -> None:
+    world = world_with("p1", "p2")
+    world.declare(model("bad", 10, least=2))
+    world.settle()
+    world.lose_server(P1, "bad", cause=None)
+    world.request(by_revision("bad"), tried=True)
+    assert Ticket(1) not in world.answers
+    world.send(ev.ServerExited(P1, Cause.KILLED))
+    assert world.answers[Ticket(1)] == Forward(P2, BAD)
+
+
+def test_quarantine_unloads_the_copies_that_are_left() -> None:
+    world = world_with("p1", "p2")
+    world.declare(model("bad", 10, least=2))
+    world.settle()
+    world.lose_server(P1, "bad")
+    world.come_back(P1)
+    world.pass_time(16)
+    world.settle()
+    assert pods_of(world, "bad") == [P2]
+    world.lose_server(P1, loading=("bad",))
+    world.settle()
+    assert BAD not in world.servers[P2].loaded
+
+
+# --- the way out -----------------------------------------------------------------------------------------------------
+
+
+def quarantined() -> World:
+    world = world_with("p1", "p2")
+    for _ in range(2):
+        ask(world)
+        world.pass_time(16)
+        world.settle()
+        crash(world)
+    assert view(world).state is ModelState.FAILED_TO_LOAD
+    return world
+
+
+def test_a_released_model_is_loaded_again() -> None:
+    world = quarantined()
+    world.send(ev.EnsureLoaded(BAD, retry=True))  # asking to load it is no release
+    assert view(world).state is ModelState.FAILED_TO_LOAD
+    world.send(ev.Released(BAD))
+    ask(world)
+    world.settle()
+    assert view(world).state is ModelState.LOADED
+    assert world.suspicions == {}
+
+
+def test_quarantine_ends_for_one_try_and_lasts_twice_as_long_the_next_time() -> None:
+    world = quarantined()
+    world.pass_time(1800)
+    assert view(world).state is ModelState.STANDBY
+    ask(world)
+    world.pass_time(16)
+    world.settle()
+    crash(world)
+    assert view(world).state is ModelState.FAILED_TO_LOAD
+    world.pass_time(1800)
+    assert view(world).state is ModelState.FAILED_TO_LOAD
+    world.pass_time(1800)
+    assert view(world).state is ModelState.STANDBY
+
+
+def test_a_restart_of_the_mesh_does_not_end_a_quarantine() -> None:
+    world = quarantined()
+    world.restart_core()
+    assert view(world).state is ModelState.FAILED_TO_LOAD
+    world.pass_time(1800)
+    assert view(world).state is ModelState.STANDBY
+
+
+def test_another_runtime_ends_a_quarantine() -> None:
+    world = quarantined()
+    world.join(pod("q1", runtime="other"))
+    world.declare(model("bad", 10, runtime="other"))
+    assert view(world).state is not ModelState.FAILED_TO_LOAD
+
+
+def test_a_charge_is_forgotten_after_an_hour() -> None:
+    world = world_with("p1", "p2")
+    for _ in range(3):
+        ask(world)
+        world.pass_time(16)
+        world.settle()
+        crash(world)
+        assert view(world).state is not ModelState.FAILED_TO_LOAD
+        world.pass_time(3600)
+    assert view(world).failures == ()
+
+
+# --- changes of revision ---------------------------------------------------------------------------------------------
+
+NAME = EndpointName("e")
+CANARY = Plan(Strategy.CANARY, steps=(SetWeight(100), Pause(1000.0)))
+
+
+def canary(plan: Plan | None) -> World:
+    """`good` serves, and `bad` is rolled out; its load is under way."""
+    world = world_with("p1", "p2", models=("good", "bad"))
+    world.send(ev.EndpointDeclared(NAME, RevisionId("good")))
+    world.request(by_endpoint(NAME))
+    world.settle()
+    if plan is None:
+        world.send(ev.EndpointDeclared(NAME, BAD))
+    else:
+        world.roll_out(NAME, BAD, plan, "r1")
+    return world
+
+
+def phase(world: World) -> Phase:
+    found = world.core.rollout(NAME)
+    assert found is not None
+    return found.rollout.phase
+
+
+def test_a_canary_that_kills_its_server_as_it_loads_is_rolled_back_and_not_loaded_again() -> None:
+    for plan in (CANARY, IMMEDIATE):
+        world = canary(plan)
+        crash(world, answering=False)
+        assert phase(world) is Phase.ROLLED_BACK
+        world.pass_time(100)
+        world.settle()
+        assert pods_of(world, "bad") == []
+
+
+def test_a_canary_that_kills_its_server_by_a_request_is_rolled_back_and_not_loaded_again() -> None:
+    world = canary(CANARY)
+    world.settle()
+    assert world.table[by_endpoint(NAME)][-1].revision == BAD
+    crash(world)
+    assert phase(world) is Phase.ROLLED_BACK
+    view_of_rollout = world.core.rollout(NAME)
+    assert view_of_rollout is not None
+    assert "crashed while it was answering requests for bad" in view_of_rollout.rollout.reason
+    world.pass_time(100)
+    world.settle()
+    assert pods_of(world, "bad") == []
+    assert {copy.revision for copy in world.table[by_endpoint(NAME)]} == {"good"}
+
+
+def test_a_canary_on_a_server_that_was_killed_from_outside_goes_on() -> None:
+    world = canary(CANARY)
+    world.settle()
+    crash(world, cause=Cause.KILLED)
+    world.settle()
+    assert phase(world) is Phase.PROGRESSING
+
+
+def test_a_rolled_back_canary_may_be_retried_and_is_quarantined_by_its_next_crash() -> None:
+    world = canary(CANARY)
+    crash(world, answering=False)
+    world.pass_time(1)
+    world.steer(NAME, Verb.RETRY)
+    world.pass_time(16)
+    assert len(pods_of(world, "bad")) == 1
+    crash(world, answering=False)
+    assert phase(world) is Phase.ROLLED_BACK
+    assert view(world).state is ModelState.FAILED_TO_LOAD
+
+
+def test_an_update_without_a_rollout_is_blocked_by_quarantine_and_the_old_revision_serves() -> None:
+    world = canary(None)
+    crash(world, answering=False)
+    world.pass_time(16)
+    crash(world, answering=False)
+    world.settle()
+    found = world.core.endpoint(NAME)
+    assert found is not None
+    assert (found.active, found.transition) == ("good", Transition.BLOCKED_BY_FAILED_LOAD)
+    assert found.failure is not None
+    assert found.failure.reason is FailureReason.QUARANTINED
+    world.request(by_endpoint(NAME))
+    world.settle()
+    answer = world.answers[Ticket(world.next_ticket - 1)]
+    assert isinstance(answer, Forward)
+    assert answer.revision == "good"
+
+
+def test_a_second_loss_of_a_pod_decides_the_first_one_of_which_nobody_said_anything() -> None:
+    world = world_with("p1", "p2", models=("bad", "other"))
+    ask(world)
+    world.settle()
+    at = crash(world, cause=None)
+    ask(world)
+    world.lose_server(at, "other", cause=None)
+    world.come_back(at)
+    assert view(world).failures[0].reason is FailureReason.SERVER_LOST
+    world.pass_time(16)
+    world.settle()
+    assert isinstance(world.answers[Ticket(2)], Forward)
+
+
+def test_a_model_is_charged_once_with_one_loss() -> None:
+    world = world_with("p1", "p2")
+    ask(world)
+    (at,) = pods_of(world, "bad")
+    world.lose_server(at, "bad", "bad", loading=("bad",))
+    assert view(world).state is not ModelState.FAILED_TO_LOAD
