@@ -1,4 +1,7 @@
-"""The gates as blocking asset checks. Each keeps its result beside what it judged, for publishing to find it there."""
+"""The gates as blocking asset checks. Each keeps its result beside what it judged, for publishing to find it there.
+
+A gate that cannot look at what it has to judge has failed: the run says why, and nothing is published.
+"""
 
 import json
 from collections.abc import Callable, Mapping
@@ -7,17 +10,20 @@ from typing import Any, TypeAlias
 
 import dagster as dg
 from dagster_shoal import gates, packaging
-from dagster_shoal.drafts import Draft, Drafts, Folder
+from dagster_shoal.datafiles import load_dataset
+from dagster_shoal.drafts import DATA_FILE, Draft, Folder
 from dagster_shoal.history import upstream
+from dagster_shoal.leftovers import sweep
 from dagster_shoal.model import Gate, ModelDefinition
 from dagster_shoal.replay import Replay, replay
 from dagster_shoal.resource import ShoalResource
-from dagster_shoal.serving import serving_now
+from dagster_shoal.serving import UNSEEN, ChampionUnknown, nothing_serves, serving_package
 from dagster_shoal.stages import GATES_OF, Stage, identifier
-from dagster_shoal.steps import DATA, Pipeline, partitioned_checks, told
+from dagster_shoal.steps import DATA, Pipeline, last_words, partitioned_checks, told
 from dagster_shoal.store import ModelStore
 from dagster_shoal.training import EVALUATION
-from dagster_shoal.verdicts import Verdict, judged
+from dagster_shoal.verdicts import Verdict, judged, unseen
+from shoal.package.package import Package
 
 _REPLAY = "replay.json"
 
@@ -26,23 +32,30 @@ _REPLAY = "replay.json"
 class Case:
     """What a gate looks at."""
 
-    pipeline: Pipeline
     context: dg.AssetCheckExecutionContext
     model: ModelDefinition
     shoal: ShoalResource
     store: ModelStore
+    folder: Folder
+    """What it judges: a dataset or a draft."""
 
-    def drafts(self) -> Drafts:
-        """Of the model."""
-        return self.pipeline.drafts(self.context, self.store)
+    @property
+    def draft(self) -> Draft:
+        """The draft it judges."""
+        return Draft(self.folder.path)
 
-    def draft(self, stage: Stage) -> Draft:
-        """What a stage worked on."""
-        return self.pipeline.draft(self.context, self.store, stage)
+    @property
+    def package(self) -> Package:
+        """The draft's."""
+        return packaging.built(self.draft)
+
+    @property
+    def run(self) -> str:
+        """Id of the run that asks."""
+        return self.context.run.run_id
 
 
-Judge: TypeAlias = Callable[[Case], tuple[Folder, Verdict]]
-"""Looks at what a stage made: what was judged, and the result."""
+Judge: TypeAlias = Callable[[Case], Verdict]
 
 
 def build_checks(pipeline: Pipeline, wanted: tuple[Gate, ...]) -> list[dg.AssetChecksDefinition]:
@@ -68,14 +81,29 @@ def _check(pipeline: Pipeline, stage: Stage, gate: Gate) -> dg.AssetChecksDefini
         if gate not in model.gates:
             return dg.AssetCheckResult(passed=True, description=f"{model.name} does not have this gate")
         with told():
-            folder, verdict = judge(Case(pipeline, context, model, shoal, model_store))
-        verdict = verdict.model_copy(update={"run": context.run.run_id, "subject": verdict.subject or folder.id})
+            folder = _judged(pipeline, context, model_store, stage)
+            case = Case(context, model, shoal, model_store, folder)
+            subject = case.package.digest if stage is Stage.MODEL_PACKAGE else folder.id
+            try:
+                verdict = judge(case)
+            except UNSEEN as error:
+                why = last_words(error, context.retry_number)
+                verdict = unseen(gate, f"{why}; then run this check again")
+        verdict = verdict.model_copy(update={"run": case.run, "subject": subject})
         folder.record(verdict)
         if not verdict.passed:  # Dagster's own words for it name the check only.
             context.log.error(verdict.words)
         return result_of(verdict)
 
     return check
+
+
+def _judged(pipeline: Pipeline, context: dg.AssetCheckExecutionContext, store: ModelStore, stage: Stage) -> Folder:
+    """What the checks of a stage are about. Raises where it is not there (any more)."""
+    if stage is Stage.TRAINING_DATA:
+        made = upstream(context, pipeline.key(stage))
+        return pipeline.drafts(context, store).data(str(made.get(DATA, "")))
+    return pipeline.draft(context, store, stage)
 
 
 def result_of(verdict: Verdict) -> dg.AssetCheckResult:
@@ -89,87 +117,78 @@ def result_of(verdict: Verdict) -> dg.AssetCheckResult:
     )
 
 
-def _data(case: Case) -> tuple[Folder, Verdict]:
-    drafts = case.drafts()
-    made = upstream(case.context, case.pipeline.key(Stage.TRAINING_DATA))
-    folder = drafts.data(str(made.get(DATA, "")))
-    return folder, gates.judge_data(drafts.load_data(folder.id), case.model.data_gate)
+def _data(case: Case) -> Verdict:
+    return gates.judge_data(load_dataset(case.folder.path / DATA_FILE), case.model.data_gate)
 
 
-def _metrics(case: Case) -> tuple[Folder, Verdict]:
-    draft, found = _evaluation(case)
-    return draft, gates.judge_metrics(found["metrics"], case.model.metric_gates)
+def _metrics(case: Case) -> Verdict:
+    return gates.judge_metrics(_evaluation(case)["metrics"], case.model.metric_gates)
 
 
-def _champion(case: Case) -> tuple[Folder, Verdict]:
-    draft, found = _evaluation(case)
-    verdict = gates.judge_champion(found["metrics"], found["champion"], case.model.metric_gates, found["why_none"])
-    return draft, verdict
+def _champion(case: Case) -> Verdict:
+    found = _evaluation(case)
+    if not isinstance(found["champion"], dict) or "which" not in found["champion"]:
+        raise ChampionUnknown("the model was evaluated by an older version of Shoal; materialize validated_model again")
+    return gates.judge_champion(found["metrics"], gates.Champion(**found["champion"]), case.model.metric_gates)
 
 
-def _evaluation(case: Case) -> tuple[Draft, Mapping[str, Any]]:
-    draft = case.draft(Stage.VALIDATED_MODEL)
-    return draft, json.loads((draft.path / EVALUATION).read_text())
+def _evaluation(case: Case) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads((case.folder.path / EVALUATION).read_text())
+    return found
 
 
-def _schema(case: Case) -> tuple[Folder, Verdict]:
-    draft = case.draft(Stage.MODEL_PACKAGE)
-    package = packaging.built(draft)
-    with case.shoal.client() as client:
-        serving = serving_now(client, case.store.open(), case.model.name, case.model.service)
-    before = serving.package.content.signature if serving.package else None
-    after = package.content.signature
+def _schema(case: Case) -> Verdict:
+    after = case.package.content.signature
     assert after is not None, "model_package always writes one"
-    verdict = gates.judge_schema(after, before, why_none=serving.why_none, allow_breaking=case.model.allow_breaking)
-    return draft, _about(verdict, package.digest)
+    model = case.model
+    with case.shoal.client() as client:
+        champion = serving_package(client, case.store.open(), case.store.trusted(), model.name, model.service)
+    if champion is None:
+        return judged("schema", [], nothing_serves(model.service))
+    if champion.content.signature is None:
+        raise ChampionUnknown(
+            f"package {champion.digest[:12]} serves and does not say what goes in and out; build it with --signature "
+            f"and roll it out, or leave schema out of the model's `gates` for one version"
+        )
+    return gates.judge_schema(after, champion.content.signature, allow_breaking=model.allow_breaking)
 
 
-def _scan(case: Case) -> tuple[Folder, Verdict]:
-    draft = case.draft(Stage.MODEL_PACKAGE)
-    return draft, _about(packaging.judge_scan(draft, case.model), packaging.built(draft).digest)
+def _scan(case: Case) -> Verdict:
+    return packaging.judge_scan(case.draft, case.model)
 
 
-def _signature(case: Case) -> tuple[Folder, Verdict]:
-    draft = case.draft(Stage.MODEL_PACKAGE)
-    verdict = packaging.judge_signature(draft, case.store.signer(), case.store.trusted())
-    return draft, _about(verdict, packaging.built(draft).digest)
+def _signature(case: Case) -> Verdict:
+    return packaging.judge_signature(case.draft, case.store.signer(), case.store.trusted())
 
 
-def _golden_replay(case: Case) -> tuple[Folder, Verdict]:
-    draft = case.draft(Stage.MODEL_PACKAGE)
-    found = _replayed(case, draft, again=True)
+def _golden_replay(case: Case) -> Verdict:
+    found = _replayed(case, again=True)
     metrics = {"requests": float(found.requests), "load_seconds": found.load_seconds}
     metrics |= {
         name: value for name, value in (("p50_ms", found.p50_ms), ("p99_ms", found.p99_ms)) if value is not None
     }
     fine = f"{found.compared} values served by the model server are as expected"
-    return draft, _about(judged("golden-replay", found.problems, fine, metrics=metrics), found.digest)
+    return judged("golden-replay", found.problems, fine, metrics=metrics)
 
 
-def _budget(case: Case) -> tuple[Folder, Verdict]:
-    draft = case.draft(Stage.MODEL_PACKAGE)
-    package = packaging.built(draft)
-    p99 = None
-    if case.model.budget.max_p99_ms is not None:
-        p99 = _replayed(case, draft, again=False).p99_ms
-    return draft, _about(gates.judge_budget(package.content.size, p99, case.model.budget), package.digest)
+def _budget(case: Case) -> Verdict:
+    p99 = _replayed(case, again=False).p99_ms if case.model.budget.max_p99_ms is not None else None
+    return gates.judge_budget(case.package.content.size, p99, case.model.budget)
 
 
-def _replayed(case: Case, draft: Draft, *, again: bool) -> Replay:
+def _replayed(case: Case, *, again: bool) -> Replay:
     """The replay of a draft's package. Two checks need it in one run; `again`: not an earlier run's."""
-    file, run = draft.path / _REPLAY, case.context.run.run_id
+    file = case.folder.path / _REPLAY
     if file.is_file():
         found = Replay.model_validate_json(file.read_text())
-        if found.digest == packaging.built(draft).digest and (found.run == run or not again):
+        if found.digest == case.package.digest and (found.run == case.run or not again):
             return found
     with case.shoal.client() as client:
-        found = replay(client, draft.package, case.store.open(scratch=True), case.model, run)
+        for problem in sweep(client, case.store, case.context.instance):
+            case.context.log.warning(problem)
+        found = replay(client, case.draft.package, case.store, case.model, case.run)
     file.write_text(found.model_dump_json())
     return found
-
-
-def _about(verdict: Verdict, digest: str) -> Verdict:
-    return verdict.model_copy(update={"subject": digest})
 
 
 _JUDGES: Mapping[Gate, tuple[Judge, str]] = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from dagster_shoal.model import Budget, DataGate, Dataset, MetricGate, Rows
-from dagster_shoal.verdicts import Verdict, judged
+from dagster_shoal.verdicts import Verdict, judged, unseen
 from shoal.package.manifest import Signature, TensorSpec
 
 _WIDER: Mapping[str, frozenset[str]] = {
@@ -71,36 +72,47 @@ def judge_metrics(metrics: Mapping[str, float], gates: Sequence[MetricGate]) -> 
     return judged("metrics", problems, shown or "no metric is demanded", metrics=_finite(metrics))
 
 
-def judge_champion(
-    metrics: Mapping[str, float], champion: Mapping[str, float] | None, gates: Sequence[MetricGate], why_none: str = ""
-) -> Verdict:
+@dataclass(frozen=True)
+class Champion:
+    """The serving model, evaluated on the rows of the challenger."""
+
+    which: str
+    """In words; or why there is none."""
+    metrics: dict[str, float] | None = None
+    """None: there verifiably is none, unless `unseen`."""
+    unseen: str = ""
+    """Why it could not be looked at."""
+
+
+def judge_champion(metrics: Mapping[str, float], champion: Champion, gates: Sequence[MetricGate]) -> Verdict:
     """Whether the challenger is as much better than the serving model as demanded, both judged on the same rows."""
-    if champion is None:
-        return judged("champion", [], why_none or "nothing serves yet: there is no champion")
+    if champion.unseen:
+        return unseen("champion", f"{champion.unseen}; then materialize validated_model again")
+    if champion.metrics is None:
+        return judged("champion", [], champion.which)
     problems: list[str] = []
     shown: list[str] = []
     figures: dict[str, float] = {}
     for gate in gates:
-        ours, theirs = metrics.get(gate.metric), champion.get(gate.metric)
-        if ours is None or theirs is None:
+        ours, theirs = (each.get(gate.metric, math.nan) for each in (metrics, champion.metrics))
+        said = f"{gate.metric} {ours:.4g} against {theirs:.4g}"
+        if not (math.isfinite(ours) and math.isfinite(theirs)):
+            if gate.min_absolute_change is not None or gate.min_relative_change is not None:
+                problems.append(f"{said} cannot be compared; evaluate() must return {gate.metric} as a finite number")
             continue
-        gain = (ours - theirs) if gate.greater_is_better else (theirs - ours)
         figures |= {f"challenger_{gate.metric}": ours, f"champion_{gate.metric}": theirs}
-        shown.append(f"{gate.metric} {ours:.4g} against {theirs:.4g}")
+        shown.append(said)
+        gain = (ours - theirs) if gate.greater_is_better else (theirs - ours)
         if gate.min_absolute_change is not None and gain < gate.min_absolute_change:
-            problems.append(f"{shown[-1]}; the change must be at least {gate.min_absolute_change:+g}")
+            problems.append(f"{said}; the change must be at least {gate.min_absolute_change:+g}")
         relative = gain / abs(theirs) if theirs else math.copysign(math.inf, gain) if gain else 0.0
         if gate.min_relative_change is not None and relative < gate.min_relative_change:
-            problems.append(f"{shown[-1]}; the change must be at least {gate.min_relative_change:+.1%}")
+            problems.append(f"{said}; the change must be at least {gate.min_relative_change:+.1%}")
     return judged("champion", problems, ", ".join(shown) or "no metric is compared", metrics=_finite(figures))
 
 
-def judge_schema(
-    candidate: Signature, serving: Signature | None, *, why_none: str = "", allow_breaking: bool = False
-) -> Verdict:
+def judge_schema(candidate: Signature, serving: Signature, *, allow_breaking: bool = False) -> Verdict:
     """Whether every caller of the serving revision can go on as before."""
-    if serving is None:
-        return judged("schema", [], why_none or "nothing serves yet: any inputs and outputs will do")
     problems = [
         *_lost("input", serving.inputs, candidate.inputs, widen=True),
         *_lost("output", serving.outputs, candidate.outputs, widen=False),

@@ -210,26 +210,6 @@ def proven(found: Published, model: ModelDefinition, store: ModelStore) -> None:
         )
 
 
-def trustworthy(package: Package, trusted: TrustedKeys) -> str:
-    """Why a package's files may not be loaded here; empty if they may: sound, and signed by a trusted key."""
-    found = verify(package, trusted)
-    return "; ".join(found.problems) or ("" if found.signed_by else "no trusted key signed it")
-
-
-def fetch(package: Package, folder: Path) -> None:
-    """Copy a package's model files into a folder.
-
-    Raises:
-        PackageError: the store cannot be read.
-    """
-    for name in package.content.files:
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with package.store.chunks(package.path(f"{PAYLOAD}/{name}")) as chunks, target.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-
-
 def size_of(folder: Path) -> int:
     """Bytes of all files."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,30 +1,29 @@
 """The golden replay: the package is served by the real model server, and its answers are compared with those expected.
 
-It is published below the store's `scratch` prefix and declared as an InferenceService of its own, `NAME-gate`, which is
-removed afterwards. Should the run be killed, the next replay of the same model takes over the name and cleans up.
+It is published below the store's `scratch` prefix and declared as an InferenceService of its own, both named after the
+run (`leftovers`). They are removed afterwards; should the run be killed, a later one does that.
 """
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 
+from dagster_shoal.leftovers import Scratch
 from dagster_shoal.model import ModelDefinition
+from dagster_shoal.store import ModelStore
 from shoal.client import Refused, ShoalClient, ShoalError, TimedOut
 from shoal.package.compare import TOLERANCES, Tolerance, compare
 from shoal.package.package import open_directory
 from shoal.package.predictor import predictor_for
 from shoal.package.publish import publish
 from shoal.package.samples import Sample
-from shoal.package.stores.protocol import Store
 
 LOAD_SECONDS = 300.0
 REQUESTS = 64
 """At least; enough for a p99 that is not one outlier's. Every sample is sent once at least."""
-_MAX_FILES = 30_000
 
 
 class Replay(BaseModel):
@@ -41,11 +40,11 @@ class Replay(BaseModel):
     p99_ms: float | None = None
 
 
-def replay(client: ShoalClient, directory: Path, scratch: Store, model: ModelDefinition, run: str) -> Replay:
+def replay(client: ShoalClient, directory: Path, store: ModelStore, model: ModelDefinition, run: str) -> Replay:
     """Serve the package in a directory, ask it all its samples, remove it.
 
     Raises:
-        ShoalError: the cluster cannot be asked.
+        ShoalError: the cluster cannot be asked, or has an InferenceService of that name, which is not ours.
         PackageError: the scratch store cannot be written.
     """
     package = open_directory(directory)
@@ -53,29 +52,19 @@ def replay(client: ShoalClient, directory: Path, scratch: Store, model: ModelDef
     result = Replay(digest=package.digest, run=run, problems=[], compared=0, requests=0, load_seconds=0.0)
     if samples is None:
         return result.model_copy(update={"problems": ["the package has no samples"]})
-    name = f"{model.service}-gate"
-    published = publish(directory, scratch, model.name)
+    scratch = Scratch.of(run, model.service)
     started = time.monotonic()
-    try:
-        item = client.apply(
-            _manifest(name, predictor_for(published, runtime=model.replay_runtime or model.runtime or None))
-        )
-        try:
-            client.wait_ready(name, int(item["metadata"]["generation"]), LOAD_SECONDS)
-        except (Refused, TimedOut) as error:
-            return result.model_copy(update={"problems": [f"the model server does not serve it: {error}"]})
-        loaded = time.monotonic() - started
-        return _ask(client, name, samples.samples, model, result.model_copy(update={"load_seconds": loaded}))
-    finally:
-        client.delete(name)
-        for entry in scratch.files(published.folder, _MAX_FILES):
-            scratch.delete(entry.path)
-
-
-def _manifest(name: str, predictor: dict[str, Any]) -> dict[str, Any]:
-    annotations = {"serving.kserve.io/deploymentMode": "ModelMesh"}
-    labels = {"shoal.dev/scratch": "true"}
-    return {"metadata": {"name": name, "annotations": annotations, "labels": labels}, "spec": {"predictor": predictor}}
+    with scratch.removed(store):
+        published = publish(directory, store.open(scratch=scratch.folder), model.name)
+        predictor = predictor_for(published, runtime=model.replay_runtime or model.runtime or None)
+        with scratch.declared(client, predictor) as generation:
+            try:
+                client.wait_ready(scratch.name, generation, LOAD_SECONDS)
+            except (Refused, TimedOut) as error:
+                return result.model_copy(update={"problems": [f"the model server does not serve it: {error}"]})
+            loaded = time.monotonic() - started
+            result = result.model_copy(update={"load_seconds": loaded})
+            return _ask(client, scratch.name, samples.samples, model, result)
 
 
 def _ask(client: ShoalClient, name: str, samples: list[Sample], model: ModelDefinition, result: Replay) -> Replay:
@@ -99,6 +88,8 @@ def _ask(client: ShoalClient, name: str, samples: list[Sample], model: ModelDefi
                 problems += [] if comparison.agrees else [f"sample {count}: {comparison}"]
         if len(problems) >= 20:
             break
+    if not compared and not problems:
+        problems.append("no sample says which answer is expected, so nothing was compared")
     return result.model_copy(
         update={
             "problems": problems,

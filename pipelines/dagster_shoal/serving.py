@@ -1,45 +1,59 @@
-"""What serves now: the revision, and the package it came from if this pipeline's store has it."""
+"""The champion: the package that serves now, if it can be looked at.
+
+Nothing that goes wrong on the way counts as "there is no champion": only an API that says that the InferenceService
+does not exist does. A gate that could not look has failed, whatever kept it from looking.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from shoal.client import NotFound, Refused, ShoalClient
-from shoal.package.errors import PackageError
+from shoal.client import NotFound, Refused, ShoalClient, ShoalError
+from shoal.package.errors import PackageError, PackageNotFound
+from shoal.package.keys import TrustedKeys
 from shoal.package.names import PAYLOAD, is_short_digest
 from shoal.package.package import Package, published
+from shoal.package.signing import sealed_by
 from shoal.package.stores.protocol import Store
+from shoal.package.verify import signature_of
 
 
-@dataclass(frozen=True)
-class Serving:
-    """The active revision of an InferenceService."""
-
-    revision: str = ""
-    """Empty: nothing serves yet."""
-    package: Package | None = None
-    why_none: str = ""
-    """Why there is no package to compare with."""
+class ChampionUnknown(Exception):
+    """Something serves, and it cannot be told what; `str()` says why and what to do."""
 
 
-def serving_now(client: ShoalClient, store: Store, model: str, service: str) -> Serving:
-    """The active revision, and its package.
+UNSEEN = (ShoalError, PackageError, ChampionUnknown)
+"""What keeps a gate from looking."""
+
+
+def serving_package(
+    client: ShoalClient, store: Store, trusted: TrustedKeys, model: str, service: str
+) -> Package | None:
+    """The package that serves, signed by a trusted key; None: there verifiably is no such InferenceService yet.
 
     Raises:
         ShoalError: the cluster cannot be asked.
+        PackageError: the store cannot be asked, or the package was changed.
+        ChampionUnknown: what serves is no package of this store, or nobody trusted vouches for it.
     """
     item = client.isvc(service)
     if item is None:
-        return Serving(why_none=f"InferenceService {service} does not exist yet, so there is nothing to compare with")
+        return None
     revision, predictor = _active(client, service, item)
     if not predictor:
-        return Serving(revision, why_none=f"nobody remembers how revision {revision} was declared")
-    package = _package(store, model, predictor)
-    if package is None:
-        return Serving(revision, why_none=f"revision {revision} is not one of {model}'s packages in this store")
-    return Serving(revision, package)
+        raise ChampionUnknown(
+            f"InferenceService {service} is there, and how its revision {revision or '(none)'} was declared is not "
+            f"known; roll out a package to it, or delete it if nothing of it is to be kept"
+        )
+    package = _package(store, model, revision, predictor)
+    _require_vouched(package, trusted)
+    return package
+
+
+def nothing_serves(service: str) -> str:
+    """What a gate says that has nothing to compare with."""
+    return f"InferenceService {service} does not exist yet, so there is nothing to compare with"
 
 
 def _active(client: ShoalClient, service: str, item: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -51,7 +65,7 @@ def _active(client: ShoalClient, service: str, item: Mapping[str, Any]) -> tuple
     try:
         report = client.rollout(service)
     except NotFound:
-        return declared_revision, declared
+        return declared_revision, declared if declared_revision else {}
     active = report.target if report.succeeded else report.active
     if active == declared_revision:
         return active, declared
@@ -59,13 +73,36 @@ def _active(client: ShoalClient, service: str, item: Mapping[str, Any]) -> tuple
     return active, next(known, {})
 
 
-def _package(store: Store, model: str, predictor: Mapping[str, Any]) -> Package | None:
+def _package(store: Store, model: str, revision: str, predictor: Mapping[str, Any]) -> Package:
     path = str(((predictor.get("model") or {}).get("storage") or {}).get("path") or "").strip("/")
     parts = path.split("/")
     if len(parts) < 3 or not is_short_digest(parts[-2]):
-        return None
+        raise ChampionUnknown(f"revision {revision} serves {path or 'no path'}, which is no package: {_way_on()}")
+    digest = parts[-2]
     try:
-        package = published(store, model, parts[-2])
-    except PackageError:
-        return None
-    return package if store.address(package.path(PAYLOAD)).path == path else None
+        package = published(store, model, digest)
+    except PackageNotFound:
+        raise ChampionUnknown(
+            f"revision {revision} serves package {digest} of {model}, which is not in this store (any more); "
+            f"bring it back, check the store's settings, or {_way_on()}"
+        ) from None
+    if store.address(package.path(PAYLOAD)).path != path:
+        raise ChampionUnknown(f"revision {revision} serves {path}, which is not in this store: {_way_on()}")
+    return package
+
+
+def _way_on() -> str:
+    return "roll out what serves as a package, or leave this gate out of the model's `gates` for one version"
+
+
+def _require_vouched(package: Package, trusted: TrustedKeys) -> None:
+    """Refuse a package that anybody could have written: what it says of itself would decide about the challenger."""
+    signer, why = signature_of(package, trusted)
+    if signer is not None and package.manifest.seal is not None and sealed_by(package.manifest, trusted) is None:
+        signer, why = None, "no trusted key sealed its manifest as it is"
+    if signer is None:
+        where = package.store.address(package.folder).uri
+        raise ChampionUnknown(
+            f"package {package.digest[:12]} serves, and {why}; check `trusted_key`, or if the package is as it should "
+            f"be, sign it: shoal package attest {where} signature"
+        )

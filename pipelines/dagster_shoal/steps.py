@@ -21,8 +21,10 @@ DRAFT = "draft"
 """Metadata that says which draft an asset is about."""
 DATA = "data"
 DIGEST = "digest"
-_RETRIES = 3
+RETRIES = 3
 _RETRY_SECONDS = 5
+_MAY_PASS = (Unreachable, StoreUnavailable)
+"""Trying again may help."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,19 @@ def told() -> Iterator[None]:
         yield
     except TimedOut as error:
         raise refusal(str(error)) from error
-    except (Unreachable, StoreUnavailable) as error:
-        raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=_RETRY_SECONDS) from error
+    except _MAY_PASS as error:
+        raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=_RETRY_SECONDS) from error
     except (ShoalError, PackageError, DraftMissingError) as error:
         raise refusal(str(error)) from error
+
+
+def last_words(error: Exception, retries: int) -> str:
+    """Why something could not be looked at; raises the error instead while trying again may help.
+
+    Args:
+        error: what kept it from looking.
+        retries: of this step, so far.
+    """
+    if isinstance(error, _MAY_PASS) and retries < RETRIES:
+        raise error
+    return str(error)

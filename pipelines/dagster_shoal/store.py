@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import Field
 
 import dagster as dg
+from shoal.package.errors import InvalidPackage
 from shoal.package.keys import SigningKey, TrustedKeys, load_public, load_signing
 from shoal.package.stores.local import LocalStore
 from shoal.package.stores.protocol import Store
@@ -35,18 +36,18 @@ class ModelStore(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
     )
 
     @abstractmethod
-    def open(self, *, scratch: bool = False) -> Store:
-        """The store; `scratch`: the part of it for packages that are only to be tried."""
+    def open(self, *, scratch: str = "") -> Store:
+        """The store; `scratch`: a folder of it, below `SCRATCH`, for packages that are only to be tried."""
 
     @property
     def key_file(self) -> Path:
         """The private key's file.
 
         Raises:
-            ValueError: none is set.
+            InvalidPackage: none is set.
         """
         if not self.signing_key:
-            raise ValueError("signing_key: is required here; `shoal package keygen` makes one")
+            raise InvalidPackage("signing_key: is required here; `shoal package keygen` makes one")
         return Path(self.signing_key).expanduser()
 
     def signer(self) -> SigningKey:
@@ -70,8 +71,8 @@ class ModelStore(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
         """Where models are kept until they are published."""
         return Path(self.work_dir).expanduser() if self.work_dir else Path(instance.storage_directory()) / "shoal"
 
-    def _below(self, scratch: bool) -> str:
-        return "/".join(part for part in (self.prefix.strip("/"), SCRATCH if scratch else "") if part)
+    def _below(self, scratch: str) -> str:
+        return "/".join(part for part in (self.prefix.strip("/"), f"{SCRATCH}/{scratch}" if scratch else "") if part)
 
 
 class LocalModelStore(ModelStore):
@@ -85,7 +86,7 @@ class LocalModelStore(ModelStore):
     )
     claim: str = Field(default="models", description="Name of the PersistentVolumeClaim.")
 
-    def open(self, *, scratch: bool = False) -> Store:
+    def open(self, *, scratch: str = "") -> Store:
         """See `ModelStore.open`."""
         root = self._state_dir / "pvcs" / self.claim
         root.mkdir(parents=True, exist_ok=True)
@@ -120,7 +121,7 @@ class S3ModelStore(ModelStore):
         default="", description="Entry of the `storage-config` Secret by which runtime pods reach the bucket."
     )
 
-    def open(self, *, scratch: bool = False) -> Store:
+    def open(self, *, scratch: str = "") -> Store:
         """See `ModelStore.open`."""
         return open_s3(
             self.endpoint,

@@ -1,10 +1,9 @@
 """The first three assets: `training_data`, `trained_model`, `validated_model`."""
 
 import json
-import tempfile
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
@@ -12,14 +11,16 @@ from dagster_shoal import plots
 from dagster_shoal.config import TrainConfig
 from dagster_shoal.datafiles import load_dataset
 from dagster_shoal.drafts import DATA_FILE
+from dagster_shoal.gates import Champion
 from dagster_shoal.history import upstream
 from dagster_shoal.model import Evaluation, ModelDefinition, Rows
-from dagster_shoal.packaging import fetch, size_of, trustworthy
+from dagster_shoal.packaging import size_of
 from dagster_shoal.resource import ShoalResource
-from dagster_shoal.serving import Serving, serving_now
+from dagster_shoal.serving import UNSEEN, nothing_serves, serving_package
 from dagster_shoal.stages import Stage
-from dagster_shoal.steps import DATA, DRAFT, Pipeline, told
+from dagster_shoal.steps import DATA, DRAFT, Pipeline, last_words, told
 from dagster_shoal.store import ModelStore
+from shoal.package.transfer import fetched
 
 EVALUATION = "evaluation.json"
 
@@ -104,49 +105,45 @@ def validated_model(pipeline: Pipeline) -> dg.AssetsDefinition:
             draft = pipeline.draft(context, model_store, Stage.TRAINED_MODEL)
             trained = json.loads((draft.path / "trained.json").read_text())
             rows = pipeline.drafts(context, model_store).load_data(trained["data"]).test
+            champion = Champion("the model does not have this gate")
+            if "champion" in model.gates:
+                try:
+                    champion = _champion(model, shoal, model_store, rows)
+                except UNSEEN as error:
+                    champion = Champion("could not be looked at", unseen=last_words(error, context.retry_number))
             evaluation = model.evaluate(model.load(draft.payload), rows)
-            champion, why_none = _champion(model, shoal, model_store, rows) if "champion" in model.gates else (None, "")
-        found = {"metrics": _plain(evaluation.metrics), "champion": champion, "why_none": why_none}
+        found = {"metrics": _plain(evaluation.metrics), "champion": asdict(champion)}
         (draft.path / EVALUATION).write_text(json.dumps(found))
-        return dg.MaterializeResult(metadata={DRAFT: draft.id, **_shown(evaluation, champion, why_none)})
+        return dg.MaterializeResult(metadata={DRAFT: draft.id, **_shown(evaluation, champion)})
 
     return evaluate
 
 
-def _champion(
-    model: ModelDefinition, shoal: ShoalResource, store: ModelStore, rows: Rows
-) -> tuple[dict[str, float] | None, str]:
-    """Metrics of the serving model on these rows, or why there are none."""
-    opened = store.open()
+def _champion(model: ModelDefinition, shoal: ShoalResource, store: ModelStore, rows: Rows) -> Champion:
+    """The serving model on these rows. Raises one of `UNSEEN`."""
     with shoal.client() as client:
-        serving = serving_now(client, opened, model.name, model.service)
-    if serving.package is None:
-        return None, serving.why_none
-    if why := trustworthy(serving.package, store.trusted()):
-        return dict(serving.package.about.metrics), f"by its own manifest, since it is not loaded: {why}"
-    return _evaluated(model, serving, rows), f"package {serving.package.digest[:12]}"
-
-
-def _evaluated(model: ModelDefinition, serving: Serving, rows: Rows) -> dict[str, float]:
-    assert serving.package is not None
-    with tempfile.TemporaryDirectory(prefix="shoal-champion-") as scratch:
-        fetch(serving.package, Path(scratch))
-        return _plain(model.evaluate(model.load(Path(scratch)), rows).metrics)
+        package = serving_package(client, store.open(), store.trusted(), model.name, model.service)
+    if package is None:
+        return Champion(nothing_serves(model.service))
+    with fetched(package) as files:
+        metrics = _plain(model.evaluate(model.load(files), rows).metrics)
+    return Champion(f"package {package.digest[:12]}", metrics)
 
 
 def _plain(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items()}
 
 
-def _shown(evaluation: Evaluation, champion: dict[str, float] | None, why_none: str) -> dict[str, Any]:
+def _shown(evaluation: Evaluation, champion: Champion) -> dict[str, Any]:
     """Numbers, which the UI plots over time, and pictures."""
     metrics = _plain(evaluation.metrics)
     shown: dict[str, Any] = dict(metrics)
-    if champion is not None:
-        shown |= {f"champion_{name}": value for name, value in champion.items()}
-    groups = {"challenger": metrics} | ({} if champion is None else {"champion": champion})
+    groups = {"challenger": metrics}
+    if champion.metrics is not None:
+        shown |= {f"champion_{name}": value for name, value in champion.metrics.items()}
+        groups["champion"] = champion.metrics
     shown["metrics_plot"] = plots.bars(groups, "on the test rows")
-    shown["champion"] = why_none or "not compared"
+    shown["champion"] = f"{champion.which}: {champion.unseen}" if champion.unseen else champion.which
     if evaluation.confusion is not None:
         shown["confusion_matrix"] = plots.confusion(evaluation.confusion, evaluation.labels)
     if evaluation.curves:

@@ -44,3 +44,8 @@ def judged(gate: str, problems: list[str], fine: str, *, metrics: dict[str, floa
     return Verdict(
         gate=gate, passed=not problems, summary=summary, metrics=metrics or {}, details=tuple(problems[:100])
     )
+
+
+def unseen(gate: str, why: str) -> Verdict:
+    """Failed, since what it is about could not be looked at."""
+    return judged(gate, [f"could not look: {why}"], "")

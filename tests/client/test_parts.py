@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from shoal.client import NotFound, RolloutReport, ShoalClient, ShoalError, Unreachable
 from shoal.client.history import predictor_of, revision_to_go_back_to
 from shoal.client.standing import invalid, ready, taken_up, words_of
+from strange_api import NO_SUCH_PATH, strange_api
 
 
 def report(phase="Progressing", **fields) -> RolloutReport:
@@ -103,6 +105,26 @@ def test_without_a_cluster_the_message_says_what_to_do(tmp_path: Path):
         ShoalClient.from_state_dir(tmp_path)
     with pytest.raises(ShoalError, match="name a kubeconfig that exists"):
         ShoalClient.from_kubeconfig(tmp_path / "absent")
+
+
+_STATUS = {"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404}
+_NO_KIND = _STATUS | {"message": "the server could not find the requested resource", "details": {}}
+_NO_OBJECT = _STATUS | {"message": 'inferenceservices "m" not found', "details": {"name": "m"}}
+
+
+@pytest.mark.parametrize("body", [NO_SUCH_PATH, json.dumps(_NO_KIND), "<html>nginx</html>", "[]"])
+def test_an_api_without_such_objects_is_not_taken_for_an_object_that_is_not_there(tmp_path, body):
+    with (
+        strange_api(tmp_path, body) as kubeconfig,
+        ShoalClient.from_kubeconfig(kubeconfig) as client,
+        pytest.raises(Unreachable, match="is this the API of a cluster with Shoal"),
+    ):
+        client.isvc("m")
+
+
+def test_an_object_that_is_not_there_is_none(tmp_path):
+    with strange_api(tmp_path, json.dumps(_NO_OBJECT)) as kubeconfig, ShoalClient.from_kubeconfig(kubeconfig) as client:
+        assert client.isvc("m") is None
 
 
 def test_importing_the_client_is_cheap():

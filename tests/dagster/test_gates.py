@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dagster_shoal.gates import judge_budget, judge_champion, judge_data, judge_metrics, judge_schema
+from dagster_shoal.gates import Champion, judge_budget, judge_champion, judge_data, judge_metrics, judge_schema
 from dagster_shoal.model import Budget, DataGate, Dataset, MetricGate, Rows
 from dagster_support import load
 from shoal.package.manifest import Signature
@@ -66,7 +66,7 @@ def test_a_metric_that_is_missing_or_no_number_fails(metrics: dict[str, float]):
 
 
 def test_without_a_champion_the_challenger_passes_and_the_reason_is_kept():
-    verdict = judge_champion({"accuracy": 0.1}, None, [ACCURACY], "nothing there")
+    verdict = judge_champion({"accuracy": 0.1}, Champion("nothing there"), [ACCURACY])
     assert verdict.passed
     assert verdict.summary == "nothing there"
 
@@ -87,12 +87,30 @@ def test_without_a_champion_the_challenger_passes_and_the_reason_is_kept():
     ],
 )
 def test_champion_and_challenger(gate: MetricGate, ours: float, theirs: float, passes: bool):
-    assert judge_champion({"m": ours}, {"m": theirs}, [gate]).passed is passes
+    assert judge_champion({"m": ours}, Champion("it", {"m": theirs}), [gate]).passed is passes
 
 
 def test_what_makes_a_challenger_fail_is_said_once():
-    verdict = judge_champion({"m": 0.5}, {"m": 0.9}, [MetricGate("m", 0, min_absolute_change=-0.05)])
+    gate = MetricGate("m", 0, min_absolute_change=-0.05)
+    verdict = judge_champion({"m": 0.5}, Champion("it", {"m": 0.9}), [gate])
     assert verdict.words == "champion: m 0.5 against 0.9; the change must be at least -0.05"
+
+
+@pytest.mark.parametrize(
+    "gate", [MetricGate("m", 0, min_absolute_change=0.0), MetricGate("m", 0, min_relative_change=0)]
+)
+@pytest.mark.parametrize("theirs", [{}, {"m": float("nan")}])
+@pytest.mark.parametrize("ours", [{}, {"m": float("nan")}, {"m": 0.9}])
+def test_what_cannot_be_compared_does_not_pass(gate: MetricGate, ours: dict[str, float], theirs: dict[str, float]):
+    verdict = judge_champion(ours, Champion("it", theirs), [gate])
+    assert not verdict.passed
+    assert "cannot be compared; evaluate() must return m as a finite number" in verdict.words
+
+
+def test_a_champion_that_could_not_be_looked_at_does_not_let_a_challenger_pass():
+    verdict = judge_champion({"accuracy": 1.0}, Champion("it", unseen="the store is away"), [ACCURACY])
+    assert not verdict.passed
+    assert verdict.summary == "could not look: the store is away; then materialize validated_model again"
 
 
 def signature(inputs: dict[str, tuple[str, list[int]]], outputs: dict[str, tuple[str, list[int]]]) -> Signature:
@@ -130,10 +148,6 @@ def test_callers_of_the_serving_revision_can_go_on(inputs: Any, outputs: Any, wo
 def test_an_output_may_not_become_vaguer():
     vague = signature({"x": ("FP32", [-1, 4])}, {"y": ("INT64", [-1, -1])})
     assert not judge_schema(vague, BEFORE).passed
-
-
-def test_nothing_to_compare_with_is_no_fault():
-    assert judge_schema(BEFORE, None, why_none="no service").summary == "no service"
 
 
 @pytest.mark.parametrize(

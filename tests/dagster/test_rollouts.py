@@ -19,6 +19,10 @@ from dagster_shoal.model import GATES, Gate
 from dagster_support import OFFLINE, Traffic, definitions, failure, metadata, run, stump, verdicts
 from e2e_support import Cluster, eventually
 from shoal.client import NotFound, RolloutReport, ShoalClient
+from shoal.package.build import build
+from shoal.package.keys import load_signing
+from shoal.package.publish import publish
+from shoal.package.stores.local import LocalStore
 
 pytestmark = pytest.mark.server
 
@@ -316,6 +320,20 @@ def _published(instance: dg.DagsterInstance, model: str) -> list[dict[str, Any]]
         dg.AssetRecordsFilter(asset_key=dg.AssetKey("published_model"), asset_partitions=[model]), limit=10
     ).records
     return [{n: v.value for n, v in r.asset_materialization.metadata.items()} for r in found if r.asset_materialization]
+
+
+def test_an_endpoint_that_nothing_was_asked_of_is_not_said_to_answer(model: Model, tmp_path: Path):
+    (payload,) = (model.cluster.root / "pvcs" / "models" / model.name).glob("*/model")
+    build(payload, tmp_path / "package", format="sklearn")
+    store = LocalStore(model.cluster.root / "pvcs" / "models", claim="models")
+    key = load_signing(model.cluster.root / "keys" / "signing.pem")
+    digest = publish(tmp_path / "package", store, model.name, key=key).digest
+    model.defs = definitions(model.cluster.root, stump(model.name, gates=()))
+    rolled = model.rollout(**AT_ONCE, version=digest)
+    assert rolled.success
+    (answers,) = [c for c in rolled.get_asset_check_evaluations() if c.check_name == "answers"]
+    assert not answers.passed
+    assert answers.description == "nothing was asked: the package has no samples; build it with --samples"
 
 
 def test_rolling_out_what_serves_already_changes_nothing(model: Model):

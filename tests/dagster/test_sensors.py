@@ -136,6 +136,20 @@ def test_store_that_is_away_skips_the_tick(state_dir: Path, instance: dg.Dagster
     assert not getattr(result, "run_requests", None)
 
 
+def test_volume_that_is_not_mounted_for_a_while_does_not_make_all_packages_new(packages: Ticks, state_dir: Path):
+    publish_package(state_dir, "apple", "zero")
+    packages.tick()
+    volume, elsewhere = state_dir / "pvcs" / "models", state_dir / "elsewhere"
+    volume.rename(elsewhere)
+    context = dg.build_sensor_context(instance=packages.instance, cursor=packages.cursor, resources=packages.resources)
+    skipped = packages.sensor(context)
+    assert isinstance(skipped, dg.SkipReason)
+    assert "it is empty, and held packages before; is its volume mounted?" in str(skipped.skip_message)
+    volume.rmdir()
+    elsewhere.rename(volume)
+    assert asked(packages.tick()) == []
+
+
 def test_tick_is_bounded_and_the_next_goes_on(state_dir: Path, instance: dg.DagsterInstance):
     store = LocalModelStore(state_dir=str(state_dir))
     sensor = new_packages_sensor(partitioned(*NAMES), bounds=Bounds(requests=2))

@@ -23,7 +23,8 @@ def test_a_claim_is_a_directory_of_the_state_directory(tmp_path: Path):
     address = store.open().address("m/0123456789ab/model")
     assert address.parameters == {"type": "pvc", "name": "mine"}
     assert address.path == "team/m/0123456789ab/model"
-    assert store.open(scratch=True).address("m/0123456789ab/model").path == "team/scratch/m/0123456789ab/model"
+    tried = store.open(scratch="run").address("m/0123456789ab/model")
+    assert tried.path == "team/scratch/run/m/0123456789ab/model"
     assert (tmp_path / "pvcs" / "mine").is_dir()
 
 
@@ -117,7 +118,7 @@ def test_keys_are_the_clusters_own_or_those_given(tmp_path: Path):
 
 
 def test_a_bucket_needs_a_key_to_sign_with():
-    with pytest.raises(ValueError, match="shoal package keygen"):
+    with pytest.raises(InvalidPackage, match="shoal package keygen"):
         S3ModelStore(endpoint="http://127.0.0.1:9000", bucket="b").signer()
 
 

@@ -230,3 +230,12 @@ def test_kills_at_random_moments_leave_whole_packages_only_in_a_bucket(tmp_path,
     seen = killed(large(tmp_path, key), s3_options, key, 30, 0.3)
     assert seen["whole"] > 0
     assert seen["partial"] > 0, "no kill hit a publisher at work"
+
+
+def test_a_folder_is_removed_with_all_that_is_in_it_and_nothing_else(store):
+    for path in ("tried/one/model/a", "tried/one/b", "tried/one.more/a", "tried/other/a"):
+        store.write(path, b"x")
+    store.delete_folder("tried/one")
+    store.delete_folder("nowhere")
+    assert [entry.path for entry in store.files("", 10)] == ["tried/one.more/a", "tried/other/a"]
+    assert store.folders("tried") == ["one.more", "other"]

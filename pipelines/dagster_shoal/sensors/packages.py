@@ -16,7 +16,7 @@ from dagster_shoal.sensors.targets import Target, is_partitioned, jobs_of, known
 from dagster_shoal.stages import MODELS, VERSION_TAG, Stage
 from dagster_shoal.steps import DIGEST
 from dagster_shoal.store import ModelStore
-from shoal.package.errors import PackageError
+from shoal.package.errors import PackageError, StoreUnavailable
 from shoal.package.names import is_short_digest, model_name
 from shoal.package.package import Package, find
 from shoal.package.stores.protocol import Store
@@ -103,6 +103,9 @@ class _Look:
         """Look at models in turn, as far as the bounds allow. Raises PackageError when the store is away."""
         names = [folder for folder in self._store.folders("") if _is_model(folder)]
         gone = set(self._seen.listing) - set(names)
+        if gone and not names:
+            # Forgotten now, all packages would count as new and be rolled out when the volume is mounted again.
+            raise StoreUnavailable("it is empty, and held packages before; is its volume mounted?")
         for name in gone:
             del self._seen.listing[name]
         if not names:

@@ -100,6 +100,22 @@ class ShoalClient:
         except NotFound:
             return None
 
+    def isvcs(self, selector: str = "") -> list[Document]:
+        """All InferenceServices that a label selector chooses, such as `shoal.dev/scratch=true`."""
+        query = {"labelSelector": selector} if selector else None
+        found = self._connection.call("GET", self._isvc_path("").rstrip("/"), query=query)
+        return [item for item in found.get("items") or () if isinstance(item, dict)]
+
+    def create(self, manifest: Mapping[str, Any]) -> Document:
+        """Declare an InferenceService that is not there yet; the object as stored.
+
+        Raises:
+            Refused: one of this name is there, which stays as it is; or a field is wrong.
+        """
+        document = self._document(manifest)
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+        return self._connection.call("POST", self._isvc_path("").rstrip("/"), document, query=query)
+
     def apply(self, manifest: Mapping[str, Any], field_manager: str = FIELD_MANAGER, *, force: bool = True) -> Document:
         """Declare an InferenceService by server-side apply; the object as stored.
 
@@ -111,18 +127,24 @@ class ShoalClient:
         Raises:
             Refused: a field is wrong, with its path and the fix; or, without `force`, belongs to another.
         """
-        document = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", **manifest}
-        metadata = {**(document.get("metadata") or {}), "namespace": self.namespace}
-        if not metadata.get("name"):
-            raise Refused("metadata.name: is required; add it")
+        document = self._document(manifest)
         query = {"fieldManager": field_manager, "force": str(force).lower(), "fieldValidation": "Strict"}
-        path = self._isvc_path(str(metadata["name"]))
-        return self._connection.call("PATCH", path, {**document, "metadata": metadata}, kind=APPLY, query=query)
+        path = self._isvc_path(str(document["metadata"]["name"]))
+        return self._connection.call("PATCH", path, document, kind=APPLY, query=query)
 
-    def delete(self, name: str) -> bool:
-        """Delete an InferenceService. False if there is none."""
+    def delete(self, name: str, uid: str = "") -> bool:
+        """Delete an InferenceService. False if there is none.
+
+        Args:
+            name: of it.
+            uid: only the object with this `metadata.uid`: not one that somebody else made under the name since.
+
+        Raises:
+            Refused: it has another uid.
+        """
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}} if uid else None
         try:
-            self._connection.call("DELETE", self._isvc_path(name))
+            self._connection.call("DELETE", self._isvc_path(name), body)
         except NotFound:
             return False
         return True
@@ -301,6 +323,13 @@ class ShoalClient:
 
     def _isvc_path(self, name: str) -> str:
         return f"{_ISVCS.format(self.namespace)}/{name}"
+
+    def _document(self, manifest: Mapping[str, Any]) -> Document:
+        document = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", **manifest}
+        metadata = {**(document.get("metadata") or {}), "namespace": self.namespace}
+        if not metadata.get("name"):
+            raise Refused("metadata.name: is required; add it")
+        return {**document, "metadata": metadata}
 
     def _mesh(self, verb: str, path: str, body: object = None) -> Document:
         base = f"/api/v1/namespaces/{self.namespace}/services/shoal-mesh:admin/proxy"

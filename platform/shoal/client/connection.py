@@ -67,9 +67,10 @@ class Connection:
         """The decoded answer of one request.
 
         Raises:
-            NotFound: 404.
+            NotFound: 404, said of the named object by the API server, or by the mesh behind it.
             Refused: another 4xx.
-            Unreachable: 5xx, or no answer within `timeout` seconds.
+            Unreachable: 5xx, no answer within `timeout` seconds, or a 404 that says nothing of the object: whoever
+                answers does not know such objects at all.
         """
         from kubernetes.client.exceptions import ApiException
 
@@ -96,7 +97,9 @@ class Connection:
 
     def _error(self, error: Any) -> ShoalError:
         code = error.status or 0
-        message, by_api = _message(error)
+        message, by_api, named = _message(error)
+        if code == 404 and not named:
+            return Unreachable(f"{self.server} knows no such API: {message}; is this the API of a cluster with Shoal?")
         if code == 404 and not (by_api and f'"{_MESH}"' in message):
             return NotFound(message)
         if code in (401, 403):
@@ -114,19 +117,21 @@ def _has_kubeconfig() -> bool:
     return any(Path(part).expanduser().is_file() for part in location.split(":") if part)
 
 
-def _message(error: Any) -> tuple[str, bool]:
-    """What an error answer says, and whether the API server says it (not the mesh behind it)."""
+def _message(error: Any) -> tuple[str, bool, bool]:
+    """What an error answer says, whether the API server says it (not the mesh behind it), and whether of an object."""
     text = str(error.body or "")
     plain = text.strip()[:500] or (f"HTTP {error.status} {error.reason}" if error.status else str(error.reason))
     try:
         document = json.loads(text)
     except ValueError:
-        return plain, True
+        return plain, True, False
     if not isinstance(document, dict):
-        return plain, True
+        return plain, True, False
     if "error" in document:
-        return str(document["error"]), False
-    return str(document.get("message") or plain), True
+        return str(document["error"]), False, True
+    details = document.get("details")
+    named = document.get("kind") != "Status" or (isinstance(details, dict) and bool(details.get("name")))
+    return str(document.get("message") or plain), True, named
 
 
 def _short(error: Exception) -> str:

@@ -34,7 +34,7 @@ def fetched(package: Package) -> Iterator[Path]:
                     digest.update(chunk)
                     copy.write(chunk)
             if digest.hexdigest() != expected.sha256:
-                raise TamperedPackage(f"{path} is not what was packed; it is not signed")
+                raise TamperedPackage(f"{path} is not what was packed; publish the package again")
         yield folder
 
 

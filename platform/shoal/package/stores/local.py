@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 import time
@@ -126,6 +127,20 @@ class LocalStore:
         with _translated(path):
             (self._root / file_path(path)).unlink(missing_ok=True)
 
+    def delete_folder(self, folder: str) -> None:
+        """See `Store.delete_folder`. It vanishes at once and as a whole."""
+        with _translated(folder):
+            gone = self._root / file_path(folder)
+            if not gone.is_dir():
+                return
+            _require_below(self._root, gone)
+            partial = self._root / PARTIAL
+            partial.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(dir=partial))
+            with contextlib.suppress(FileNotFoundError):  # Somebody else was quicker.
+                gone.rename(scratch / "gone")
+            shutil.rmtree(scratch)
+
     def address(self, path: str) -> Address:
         """See `Store.address`. Only the files of a claim can be served; others have no parameters."""
         whole = f"{self._prefix}/{path}" if self._prefix else path
@@ -205,7 +220,11 @@ def _remove_stale(partial: Path) -> None:
     oldest = time.time() - _STALE_SECONDS
     for left in partial.iterdir():
         with contextlib.suppress(FileNotFoundError):
-            if left.lstat().st_mtime < oldest:
+            if left.lstat().st_mtime >= oldest:
+                continue
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
                 left.unlink()
 
 

@@ -81,5 +81,8 @@ class Store(Protocol):
     def delete(self, path: str) -> None:
         """Remove a file; none is fine."""
 
+    def delete_folder(self, folder: str) -> None:
+        """Remove a folder with all that is in it; none is fine."""
+
     def address(self, path: str) -> Address:
         """How others find a path of this store."""

@@ -155,6 +155,14 @@ class S3Store:
         with self._translated(path):
             self._client.remove_object(bucket_name=self._bucket, object_name=self._name(path))
 
+    def delete_folder(self, folder: str) -> None:
+        """See `Store.delete_folder`."""
+        with self._translated(folder):
+            top = self._name(folder) + "/"
+            listed = self._client.list_objects(bucket_name=self._bucket, prefix=top, recursive=True)
+            for item in listed:
+                self._client.remove_object(bucket_name=self._bucket, object_name=item.object_name or "")
+
     def address(self, path: str) -> Address:
         """See `Store.address`."""
         parameters = {"bucket": self._bucket} if self._key else {"type": "s3", "bucket": self._bucket}
