@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from shoal.apiserver.state import Draft, Key
 from shoal.apiserver.store import Store
 from shoal.apiserver.watch import Hub, Interest
 
+SYNCHRONOUS_FULL = 2
+"""SQLite's number for it; below, a commit may be lost with the power."""
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 
@@ -55,6 +58,27 @@ async def test_objects_are_limited_and_deleting_makes_room(tmp_path: Path):
     await store.write(lambda draft: draft.remove(Key("/configmaps", "default", "a")))
     await store.write(put("c"))
     assert sorted(key.name for key in store.state.objects["/configmaps"]) == ["b", "c"]
+
+
+async def test_what_is_acknowledged_survives_a_power_loss(tmp_path: Path):
+    store = Store(tmp_path / "api.db")
+    (synchronous,) = store._connection.execute("PRAGMA synchronous").fetchone()
+    assert synchronous >= SYNCHRONOUS_FULL
+    store.close()
+
+
+async def test_writes_that_wait_are_limited_and_those_before_are_done(tmp_path: Path):
+    store = Store(tmp_path / "api.db", max_waiting=3)
+    outcomes = await asyncio.gather(*(store.write(put(f"m{n}")) for n in range(5)), return_exceptions=True)
+    assert outcomes[:3] == [None] * 3
+    for refused in outcomes[3:]:
+        assert isinstance(refused, ApiError)
+        answer = refusal(refused)
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+        assert "3 writes wait for the disk already; try again" in refused.message
+    await store.write(put("later"))
+    assert sorted(key.name for key in store.state.objects["/configmaps"]) == ["later", "m0", "m1", "m2"]
+    store.close()
 
 
 def deployment(**spec: object) -> dict:

@@ -6,13 +6,18 @@ import asyncio
 import json
 import sqlite3
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from shoal.registry.local import Write
 from shoal.registry.protocol import CompactedError, Put, Record, RegistryError, RegistryUnavailableError
 from shoal.registry.sqlite import SqliteRegistry
 
+SYNCHRONOUS_FULL = 2
+"""SQLite's number for it; below, a commit may be lost with the power."""
 KILLS = 200
 KILLER = Path(__file__).with_name("kill_writer.py")
 
@@ -58,6 +63,49 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "r.db").write_bytes(b"not a database" * 100)
     with pytest.raises(RegistryUnavailableError, match="not a database"):
         await SqliteRegistry.open(tmp_path / "r.db")
+
+
+async def test_what_is_acknowledged_survives_a_power_loss(tmp_path):
+    registry = await SqliteRegistry.open(tmp_path / "r.db")
+    writer = registry._engine._file.writer
+    assert writer.execute("PRAGMA synchronous").fetchone()[0] >= SYNCHRONOUS_FULL
+    await registry.close()
+
+
+async def test_writes_that_wait_are_limited_and_those_before_are_done(tmp_path, monkeypatch):
+    monkeypatch.setattr("shoal.registry.sqlite.MAX_WAITING", 3)
+    registry = await SqliteRegistry.open(tmp_path / "r.db")
+    with held_up(registry):
+        first = [asyncio.ensure_future(registry.commit([Put(f"k{n}", b"v")])) for n in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(RegistryUnavailableError, match="3 writes wait already; try again later"):
+            await registry.commit([Put("one too many", b"v")])
+    await asyncio.gather(*first)
+    assert await registry.commit([Put("later", b"v")])
+    assert [record.key for record in (await registry.list("")).records] == ["k0", "k1", "k2", "later"]
+    await registry.close()
+
+
+@contextmanager
+def held_up(registry):
+    """The writer thread has taken one write and cannot go on, as on a disk that hangs."""
+    taken, go = threading.Event(), threading.Event()
+    engine = registry._engine
+    commit = engine._commit
+
+    def wait(batch):
+        taken.set()
+        assert go.wait(30)
+        engine._commit = commit
+        commit(batch)
+
+    engine._commit = wait
+    engine.write(Write())
+    assert taken.wait(30)
+    try:
+        yield
+    finally:
+        go.set()
 
 
 async def test_concurrent_commits_share_transactions(tmp_path):

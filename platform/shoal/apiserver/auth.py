@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 
 from shoal.apiserver.errors import unauthorized
-from shoal.apiserver.tls import write_private
+from shoal.durable import write_whole
 
 # Probes and kubectl's version check carry no secret and show none.
 PUBLIC_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version"})
@@ -20,7 +20,7 @@ def ensure_token(path: Path) -> str:
         if token:
             return token
     token = secrets.token_urlsafe(32)
-    write_private(path, token.encode())
+    write_whole(path, token.encode(), 0o600)
     return token
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from shoal.apiserver.tls import write_private
+from shoal.durable import write_whole
 
 NAME = "shoal"
 DEFAULT_NAMESPACE = "modelmesh-serving"
@@ -38,4 +38,4 @@ def kubeconfig(server: str, ca: bytes, token: str, namespace: str = DEFAULT_NAME
 
 def write(path: Path, text: str) -> None:
     """Write a kubeconfig that only its owner can read: it holds the token."""
-    write_private(path, text.encode())
+    write_whole(path, text.encode(), 0o600)

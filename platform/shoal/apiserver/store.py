@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from shoal.apiserver.errors import ApiError, disk_full
+from shoal.apiserver.errors import ApiError, disk_full, too_many_requests
 from shoal.apiserver.history import MAX_BYTES, MAX_CHANGES, History
 from shoal.apiserver.state import Change, ChangeType, Draft, Key, Record, State
 from shoal.disk import full_message, means_full
 
 MAX_OBJECTS = 200_000
+MAX_WAITING = 2_000
+"""Most writes that wait for the disk; further ones are refused at once."""
 _LAYOUT = 1
 _TRIM_EVERY = 500
 
@@ -39,12 +42,15 @@ class Store:
         path: Path,
         *,
         max_objects: int = MAX_OBJECTS,
+        max_waiting: int = MAX_WAITING,
         max_changes: int = MAX_CHANGES,
         max_history_bytes: int = MAX_BYTES,
     ) -> None:
         self.state = State()
         self.history = History(0, max_changes=max_changes, max_bytes=max_history_bytes)
         self._max_objects = max_objects
+        self._max_waiting = max_waiting
+        self._waiting = 0
         self._listeners: list[Listener] = []
         self._lock = asyncio.Lock()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
@@ -72,10 +78,10 @@ class Store:
         `decide` must be synchronous and free of I/O. If it raises, nothing changes.
 
         Raises:
-            ApiError: what `decide` raises; 403 when there are too many objects; 507 when the disk is full, 500 when it
-                refuses otherwise.
+            ApiError: what `decide` raises; 403 when there are too many objects; 429 when too many writes wait; 507 when
+                the disk is full, 500 when it refuses otherwise.
         """
-        async with self._lock:
+        async with self._turn():
             draft = Draft(self.state)
             result = decide(draft)
             changes = draft.changes()
@@ -92,10 +98,22 @@ class Store:
         """Run `decide` like `write` does and drop what it did: a dry run.
 
         Raises:
-            ApiError: what `decide` raises.
+            ApiError: what `decide` raises; 429 when too many writes wait.
         """
-        async with self._lock:
+        async with self._turn():
             return decide(Draft(self.state))
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One at a time, in the order in which they came."""
+        if self._waiting >= self._max_waiting:
+            raise too_many_requests(f"{self._max_waiting} writes wait for the disk already; try again", 1)
+        self._waiting += 1
+        try:
+            async with self._lock:
+                yield
+        finally:
+            self._waiting -= 1
 
     async def _commit(self, changes: list[Change]) -> None:
         try:

@@ -7,7 +7,6 @@ changed or it is about to expire; the CA stays, so kubeconfigs stay valid.
 from __future__ import annotations
 
 import ipaddress
-import os
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shoal.apiserver import clock
+from shoal.durable import write_whole
 
 _CA_DAYS = 3650
 _SERVER_DAYS = 397
@@ -40,8 +40,8 @@ def ensure(directory: Path, host: str) -> Certificates:
     ca_key_file = directory / "ca.key"
     if not (files.ca.exists() and ca_key_file.exists()):
         key = ec.generate_private_key(ec.SECP256R1())
-        write_private(ca_key_file, _key_bytes(key))
-        write_private(files.ca, _certificate_bytes(_ca(key)))
+        write_whole(ca_key_file, _key_bytes(key), 0o600)
+        write_whole(files.ca, _certificate_bytes(_ca(key)), 0o600)
         files.certificate.unlink(missing_ok=True)
     if not _good(files, host):
         ca = x509.load_pem_x509_certificate(files.ca.read_bytes())
@@ -49,20 +49,9 @@ def ensure(directory: Path, host: str) -> Certificates:
         if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
             raise ValueError(f"{ca_key_file} holds no elliptic curve key; remove the directory {directory}")
         key = ec.generate_private_key(ec.SECP256R1())
-        write_private(files.key, _key_bytes(key))
-        write_private(files.certificate, _certificate_bytes(_server(key, ca, ca_key, host)))
+        write_whole(files.key, _key_bytes(key), 0o600)
+        write_whole(files.certificate, _certificate_bytes(_server(key, ca, ca_key, host)), 0o600)
     return files
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner can read, replacing it in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _good(files: Certificates, host: str) -> bool:

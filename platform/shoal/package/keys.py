@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from shoal.durable import write_whole
 from shoal.package.errors import InvalidPackage
 
 TRUSTED_KEYS: Final = "shoal-trusted-keys"
@@ -174,8 +173,8 @@ def generate_keys(directory: Path) -> KeyPair:
     key = ec.generate_private_key(ec.SECP256R1())
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write(pair.private, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-        _write(pair.public, _pem(key.public_key()), 0o644)
+        write_whole(pair.private, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+        write_whole(pair.public, _pem(key.public_key()), 0o644)
     except OSError as error:
         raise InvalidPackage(f"{directory} cannot be written: {error.strerror}") from None
     return pair
@@ -196,7 +195,7 @@ def ensure_keys(state_dir: Path) -> KeyPair:
     signing = load_signing(pair.private)
     if not pair.public.exists() or load_public(pair.public).id != signing.public.id:
         try:
-            _write(pair.public, signing.public.pem, 0o644)
+            write_whole(pair.public, signing.public.pem, 0o644)
         except OSError as error:
             raise InvalidPackage(f"{pair.public} cannot be written: {error.strerror}") from None
     return pair
@@ -237,16 +236,3 @@ def _read(path: Path) -> bytes:
             return file.read(64 * 1024)
     except OSError as error:
         raise InvalidPackage(f"{path} cannot be read: {error.strerror}; `shoal package keygen` makes keys") from None
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as scratch:
-        try:
-            scratch.write(data)
-            scratch.flush()
-            os.fchmod(scratch.fileno(), mode)
-            os.fsync(scratch.fileno())
-            Path(scratch.name).replace(path)
-        except BaseException:
-            Path(scratch.name).unlink()
-            raise

@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
+from shoal.durable import sync_folder
 from shoal.package.errors import InvalidPackage, PackageNotFound, StoreUnavailable, TamperedPackage
 from shoal.package.manifest import FileRef
 from shoal.package.names import file_path
@@ -100,7 +101,7 @@ class LocalStore:
                 raise TamperedPackage(f"{source} changed after the package was built; build it again")
             _settle(scratch)
             Path(scratch.name).replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
     def write(self, path: str, data: bytes) -> None:
         """See `Store.write`."""
@@ -108,7 +109,7 @@ class LocalStore:
             scratch.write(data)
             _settle(scratch)
             Path(scratch.name).replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
     def create(self, path: str, data: bytes) -> bool:
         """See `Store.create`."""
@@ -119,7 +120,7 @@ class LocalStore:
                 os.link(scratch.name, target)
             except FileExistsError:
                 return False
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         return True
 
     def delete(self, path: str) -> None:
@@ -206,14 +207,6 @@ def _settle(file: BinaryIO) -> None:
     file.flush()
     os.fchmod(file.fileno(), 0o644)  # Pods may run as another user.
     os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def _remove_stale(partial: Path) -> None:
