@@ -13,10 +13,11 @@ help: ## list the targets
 
 setup: $(VENV)/.ready ## create .venv with the `shoal` command and all extras
 
+# Debian's Python needs one more package to put pip into an environment, so the pip that is there does it.
 $(VENV)/.ready: pyproject.toml pipelines/pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing; install Python 3.11 or pass PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip uv
+	$(PYTHON) -m venv --without-pip $(VENV)
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --upgrade pip uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[$(EXTRAS)]' --editable ./pipelines
 	@touch $@
 
@@ -24,7 +25,7 @@ $(VENV)/.ready: pyproject.toml pipelines/pyproject.toml
 setup-airflow: setup .venv-airflow/.ready ## create .venv-airflow, with Airflow and its Shoal provider (400 MB)
 
 .venv-airflow/.ready: pyproject.toml pipelines/airflow_provider_shoal/pyproject.toml
-	$(PYTHON) -m venv .venv-airflow
+	$(PYTHON) -m venv --without-pip .venv-airflow
 	$(BIN)/uv pip install --quiet --python .venv-airflow/bin/python 'apache-airflow>=3.3,<3.4' pytest \
 		--editable . --editable ./pipelines/airflow_provider_shoal
 	@touch $@
@@ -35,7 +36,8 @@ demo: setup ## serve forty real models from two pods, then roll out under load (
 pipelines: setup ## open the Dagster UI on an embedded mesh; Ctrl-C ends both (ARGS="--port 3001")
 	$(BIN)/python -m dagster_shoal up $(ARGS)
 
-test: setup ## run every test (ARGS="-k name" selects)
+test: setup ## run every test; the first time, fetch the tools they need into .tools/ (ARGS="-k name" selects)
+	$(BIN)/python -m tools
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: setup ## ruff, mypy --strict, import-linter, and that generated code is current
@@ -52,8 +54,9 @@ format: setup ## let ruff format the code
 protos: setup ## generate code from protos/
 	$(BIN)/python protos/generate.py
 
-bench: setup ## measure, print one table (needs h2load and nghttpd, Debian: nghttp2-client, nghttp2-server)
+bench: setup ## measure, print one table
+	$(BIN)/python -m tools h2load nghttpd
 	$(BIN)/python -m bench $(ARGS)
 
-clean: ## remove .venv and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+clean: ## remove all that make has set up, and caches
+	rm -rf $(VENV) .venv-airflow .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

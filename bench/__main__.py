@@ -9,7 +9,6 @@ import json
 import os
 import pkgutil
 import platform
-import shutil
 import sys
 import time
 from dataclasses import asdict
@@ -20,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 import bench
-from bench.rows import MEASUREMENTS, PROGRAMS, Row
+from bench.rows import MEASUREMENTS, NEEDED, Row
+from tools.known import fixes, missing, put_on_path
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -31,9 +31,10 @@ def main() -> int:
             importlib.import_module(f"bench.{module.name}")
     options = _options()
     names = options.names or sorted(MEASUREMENTS)
-    if missing := _missing(names):
-        print(f"{', '.join(missing)}: not found; on Debian: apt-get install {' '.join(sorted(set(missing.values())))}")
+    if absent := missing(tool for name in names for tool in NEEDED[name]):
+        print(f"{', '.join(tool.name for tool in absent)}: missing; {'; '.join(fixes(absent))}")
         return 2
+    put_on_path()
     grpc.aio.init_grpc_aio()  # kept: its last object, when collected, joins a thread that may wait for the collector's
     rows = asyncio.run(_measure(names, options.quick))
     Console(width=None if sys.stdout.isatty() else 140).print(_table(rows))
@@ -54,12 +55,6 @@ def _options() -> argparse.Namespace:
     if unknown:
         parser.error(f"no measurement named {', '.join(sorted(unknown))}; there are {', '.join(sorted(MEASUREMENTS))}")
     return options
-
-
-def _missing(names: list[str]) -> dict[str, str]:
-    """Programs that are not installed, and the packages that have them."""
-    needed = {program: package for name in names for program, package in PROGRAMS[name].items()}
-    return {program: package for program, package in needed.items() if shutil.which(program) is None}
 
 
 async def _measure(names: list[str], quick: bool) -> list[Row]:

@@ -205,7 +205,7 @@ _FULL = _Plan(rounds=7, fast=40_000, slow=5_000, routed=(1, 1_000, 20_000))
 _QUICK = _Plan(rounds=3, fast=15_000, slow=2_000, routed=(1, 20_000))
 
 
-@measures("gateway", h2load="nghttp2-client", nghttpd="nghttp2-server")
+@measures("gateway", "h2load", "nghttpd")
 async def measure(quick: bool) -> list[Row]:
     """Rows of the hot path.
 

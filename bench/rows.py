@@ -45,16 +45,16 @@ Measurement: TypeAlias = Callable[[bool], Awaitable[list[Row]]]
 """Measures rows; the argument is True when it has to be quick."""
 
 MEASUREMENTS: dict[str, Measurement] = {}
-PROGRAMS: dict[str, dict[str, str]] = {}
-"""Programs a measurement needs beside Python, and the Debian packages that have them."""
+NEEDED: dict[str, tuple[str, ...]] = {}
+"""The tools that a measurement needs."""
 
 
-def measures(name: str, **programs: str) -> Callable[[Measurement], Measurement]:
-    """Register a measurement under the name it is selected by; `programs` that it needs, with their Debian packages."""
+def measures(name: str, *needed: str) -> Callable[[Measurement], Measurement]:
+    """Register a measurement under the name it is selected by; `needed` are tools it starts."""
 
     def register(measurement: Measurement) -> Measurement:
         MEASUREMENTS[name] = measurement
-        PROGRAMS[name] = programs
+        NEEDED[name] = needed
         return measurement
 
     return register

@@ -1,7 +1,7 @@
 """Takes the README's screenshot of the asset graph: `python docs/screenshot.py`.
 
 Launches mesh and Dagster as `make pipelines` does, has a model trained and rolled out twice, and looks at the graph in
-a headless Chromium (Debian: chromium, chromium-driver).
+a headless Chromium, which `python -m tools chromium chromedriver` fetches.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ import tempfile
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-sys.path.insert(0, str(DOCS.parent / "tests"))
+sys.path[:0] = [str(DOCS.parent), str(DOCS.parent / "tests")]
 
-from browser_support import Ui, browser, missing  # noqa: E402
+from browser_support import PROGRAMS, Ui, browser  # noqa: E402
 from dagster_ui_support import LOCATION, launched, retrain  # noqa: E402
+from tools.known import fixes, missing, put_on_path  # noqa: E402
 
 IMAGE = DOCS / "images" / "asset-graph.png"
 
 
 def main() -> int:
     """Write the image."""
-    if problem := missing():
-        print(problem, file=sys.stderr)
+    if absent := missing(PROGRAMS):
+        print(*fixes(absent), sep="\n", file=sys.stderr)
         return 1
+    put_on_path()
     with tempfile.TemporaryDirectory() as folder, launched(Path(folder) / "state") as stack:
         stack.dagster.must_succeed(stack.dagster.launch("retrain", retrain(seed=0)))
         with stack.caller().calling():

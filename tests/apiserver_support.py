@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import ssl
 import subprocess
@@ -15,6 +14,8 @@ from typing import Any
 
 import httpx
 import yaml
+
+from needs import need
 
 NAMESPACE = "modelmesh-serving"
 SERVICES = f"/apis/serving.kserve.io/v1beta1/namespaces/{NAMESPACE}/inferenceservices"
@@ -107,10 +108,9 @@ class ApiServer:
         return done.stderr if fails else done.stdout
 
     def kubectl_command(self, *arguments: str) -> list[str]:
-        program = shutil.which("kubectl")
-        assert program, "kubectl is missing: install Kubernetes' kubectl 1.30 or newer and put it on PATH"
+        need("kubectl")
         cache = str(self.state_dir / "kubectl-cache")
-        return [program, "--kubeconfig", str(self.kubeconfig), "--cache-dir", cache, *arguments]
+        return ["kubectl", "--kubeconfig", str(self.kubeconfig), "--cache-dir", cache, *arguments]
 
     def get(self, path: str) -> Any:
         answer = self.http.get(path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+pytest_plugins = ["needs"]
+
 
 def pytest_configure() -> None:
     """Have programs that tests start take signals as they do in a terminal, also where pytest runs in the background.

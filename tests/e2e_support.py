@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cli_support import Outcome, shoal
+from needs import need_program
 from shoal.cluster.process import leftovers
 
 T = TypeVar("T")
@@ -114,6 +115,7 @@ class Cluster:
 
     def run(self, *command: str, stdin: str = "", timeout: float = 60) -> Outcome:
         """Run any program as that user."""
+        need_program(command[0])
         done = subprocess.run(
             command,
             input=stdin,

@@ -7,7 +7,6 @@ import base64
 import contextlib
 import hashlib
 import json
-import shutil
 import socket
 import ssl
 import subprocess
@@ -17,10 +16,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from needs import need
 from shoal_runtime.storage import ModelKey, PullRequest
-
-S3_PROGRAM = "versitygw"
-S3_INSTALL = "go install github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 
 
 @dataclass
@@ -188,16 +185,14 @@ class S3Server:
 @contextlib.contextmanager
 def s3_server(folder: Path, certificate: Path | None = None, key: Path | None = None):
     """A real S3 server, ended by its process."""
-    program = shutil.which(S3_PROGRAM) or shutil.which(Path.home() / "go" / "bin" / S3_PROGRAM)
-    if program is None:
-        raise RuntimeError(f"{S3_PROGRAM} is not installed; install it by: {S3_INSTALL}")
+    need("versitygw")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     tls = ["--cert", str(certificate), "--key", str(key)] if certificate else []
     server = S3Server(f"http{'s' if tls else ''}://127.0.0.1:{port}", folder)
     keys = ["--access", server.access, "--secret", server.secret]
-    command = [program, "--quiet", "--port", f"127.0.0.1:{port}", *keys, *tls, "posix", str(folder)]
+    command = ["versitygw", "--quiet", "--port", f"127.0.0.1:{port}", *keys, *tls, "posix", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 30

@@ -12,22 +12,18 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from e2e_support import Cluster, running
+from needs import need
+from tools.places import AIRFLOW, ROOT
 
-REPOSITORY = Path(__file__).parents[2]
-PROVIDER = REPOSITORY / "pipelines" / "airflow_provider_shoal"
-PYTHON = REPOSITORY / ".venv-airflow" / "bin" / "python"
+PROVIDER = ROOT / "pipelines" / "airflow_provider_shoal"
 ROWS = [[0.0], [1.0], [2.0], [3.0]]
 
 
 @pytest.fixture(scope="module")
 def airflow() -> Path:
-    """Python with Airflow; missing on a developer's machine is no failure, missing in CI is one."""
-    if not PYTHON.exists():
-        missing = f"{PYTHON} is missing; `make setup-airflow` installs Airflow there (400 MB)"
-        if os.environ.get("SHOAL_CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return PYTHON
+    """Python with Airflow."""
+    need("airflow")
+    return AIRFLOW / "bin" / "python"
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.__main__ import main
+from needs import need
+from tools.known import Tool
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -30,6 +34,7 @@ async def bench(*arguments: str, **environment: str) -> tuple[int, str]:
 
 @pytest.mark.server
 async def test_the_gateway_answers_rightly_and_leaves_the_python_proxy_behind():
+    need("h2load", "nghttpd")
     code, output = await bench("gateway", "--quick")
     assert code == 0, output
     path = ROOT / output.rpartition("written to ")[2].splitlines()[0]
@@ -41,10 +46,13 @@ async def test_the_gateway_answers_rightly_and_leaves_the_python_proxy_behind():
     assert rows["gateway", "memory a routed model"] <= 30
 
 
-async def test_missing_programs_are_named_with_their_packages(tmp_path):
-    code, output = await bench("gateway", PATH=str(tmp_path))
-    assert code == 2
-    assert "h2load, nghttpd: not found; on Debian: apt-get install nghttp2-client nghttp2-server" in output
+def test_missing_programs_are_named_with_what_is_to_be_done(monkeypatch, capsys):
+    monkeypatch.setattr(Tool, "there", lambda _: False)
+    monkeypatch.setattr(sys, "argv", ["bench", "gateway"])
+    assert main() == 2
+    said = capsys.readouterr().out
+    assert said.startswith("h2load, nghttpd: missing; ")
+    assert "nghttp2-client nghttp2-server" in said
 
 
 async def test_unknown_measurements_are_refused_with_those_there_are():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from dagster_shoal.sensors import (
 )
 from dagster_support import Traffic, definitions, run, stump
 from e2e_support import Cluster, eventually, free_port
+from needs import need
 from shoal.client import NotFound, ShoalClient
 
 pytestmark = pytest.mark.server
@@ -143,8 +143,7 @@ def _live_figures_by_prometheus(url: str, client: ShoalClient) -> None:
 @contextlib.contextmanager
 def prometheus(cluster: Cluster, folder: Path) -> Iterator[str]:
     """A Prometheus that scrapes the mesh through the Kubernetes API; its address."""
-    program = shutil.which("prometheus")
-    assert program, "prometheus: not found; on Debian it is in the package of that name"
+    need("prometheus")
     kubeconfig = yaml.safe_load((cluster.root / "kubeconfig").read_text())
     scrape = {
         "job_name": "mesh",
@@ -156,7 +155,7 @@ def prometheus(cluster: Cluster, folder: Path) -> Iterator[str]:
     }
     config, address = folder / "prometheus.yml", f"127.0.0.1:{free_port()}"
     config.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": [scrape]}))
-    command = [program, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
+    command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
     output = (folder / "prometheus.log").open("w")
     process = subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=output, stderr=output)
 

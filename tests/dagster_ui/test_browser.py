@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from browser_support import Ui, browser, require
+from browser_support import PROGRAMS, Ui, browser
 from dagster_ui_support import ENOUGH, LOCATION, Stack, publish
+from needs import need
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 CONFIG = """\
@@ -31,7 +32,7 @@ def config(weights: str, samples: int) -> str:
 @pytest.fixture
 def ui(serving: Stack) -> Iterator[Ui]:
     """A browser on the UI."""
-    require()
+    need(*PROGRAMS)
     with browser() as driver:
         yield Ui(driver, serving.dagster.url, LOCATION)
 

@@ -16,6 +16,7 @@ import yaml
 from cli_support import SHOAL
 from e2e_models import PIXELS, seed_form, v2_form
 from e2e_support import Cluster, eventually, service
+from needs import need
 
 pytestmark = pytest.mark.server
 
@@ -163,6 +164,7 @@ def test_top_and_why(cluster: Cluster, digits: str):
 
 
 def test_kubeconfig_is_what_kubectl_needs(cluster: Cluster, tmp_path: Path):
+    need("kubectl")
     file = tmp_path / "config"
     file.write_text(cluster.must("kubeconfig"))
     file.chmod(0o600)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from e2e_support import DATA, Cluster, eventually
+from needs import need
 
 pytestmark = pytest.mark.server
 GUIDE = DATA / "getting-started"
@@ -36,6 +37,7 @@ def table(text: str) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def guide(cluster: Cluster, svm: Path) -> Cluster:
     """The guide up to "Upload the model file"; the file gets into the claim's directory."""
+    need("kubectl", "curl")
     assert bash(cluster, (GUIDE / "create-pvc.sh").read_text()) == "persistentvolumeclaim/my-models-pvc created\n"
     eventually(lambda: (cluster.root / "pvcs" / "my-models-pvc").is_dir(), "the claim's directory")
     shutil.copy(svm, cluster.root / "pvcs" / "my-models-pvc")

@@ -1,6 +1,5 @@
 """Models that MLflow saved, served by MLServer's runtime for them. Needs the extra `mlflow`."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -14,16 +13,11 @@ import grpc
 import numpy as np
 import pytest
 
+from needs import need
 from runtime_support import Pod, clean_environment, model_key, refused
 from shoal_protos import inference
 
-pytestmark = [
-    pytest.mark.server,
-    pytest.mark.skipif(
-        importlib.util.find_spec("mlserver_mlflow") is None and not os.environ.get("SHOAL_CI"),
-        reason="MLflow is not installed: pip install --editable '.[mlflow]'",
-    ),
-]
+pytestmark = pytest.mark.server
 TRAIN = """
 import json, sys
 import mlflow.sklearn
@@ -47,6 +41,7 @@ print(json.dumps([rows.tolist(), model.predict(rows).tolist()]))
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[float]], list[int]]:
     """A model directory written by `mlflow.sklearn.save_model` with a signature, rows, and what it says of them."""
+    need("mlflow")
     folder = tmp_path_factory.mktemp("mlflow")
     done = subprocess.run(
         [sys.executable, "-c", TRAIN, str(folder / "model")],

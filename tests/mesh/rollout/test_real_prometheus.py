@@ -1,7 +1,6 @@
 """Checks against a real Prometheus server."""
 
 import contextlib
-import shutil
 import socket
 import subprocess
 import time
@@ -10,14 +9,13 @@ import httpx
 import pytest
 
 from mesh_rollout_support import until
+from needs import need
 from shoal.core.actions import AskCheck
 from shoal.core.rollout.plan import Check, Metric
 from shoal.mesh.rollout.asking import CheckAsker
 
 pytestmark = pytest.mark.server
 
-PROGRAM = "prometheus"
-HOW = "not found; on Debian: apt-get download prometheus, dpkg -x the file, and put usr/bin/prometheus on the PATH"
 ODD = "di\"gi'ts`\\{}\n"
 """A name that would end any string, if it could."""
 
@@ -30,15 +28,14 @@ def ready(url):
 
 @pytest.fixture
 def prometheus(tmp_path):
-    program = shutil.which(PROGRAM)
-    assert program, f"{PROGRAM}: {HOW}"
+    need("prometheus")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     config = tmp_path / "prometheus.yml"
     config.write_text("{}")
     command = [
-        program, f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'data'}",
+        "prometheus", f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'data'}",
         f"--web.listen-address={address}", "--log.level=error",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

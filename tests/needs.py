@@ -1,0 +1,72 @@
+"""Tests that need a program the machine lacks are skipped, and the end of the run says what is to be done about it.
+
+Support code calls `need` where it starts such a program, so no test has to say what its helpers start. With `CI=true`
+in the environment a missing tool is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Generator
+
+import pytest
+
+from tools.known import TOOLS, Tool, fixes, missing, put_on_path
+
+_WITHOUT = pytest.StashKey[Counter[Tool]]()
+
+
+class _Skipped(pytest.skip.Exception):
+    tools: list[Tool]
+
+
+class _Failed(pytest.fail.Exception):
+    tools: list[Tool]
+
+
+def need(*names: str) -> None:
+    """Go on only if these tools are there. Programs among them are on PATH then."""
+    if absent := missing(names):
+        text = f"{', '.join(tool.name for tool in absent)} missing: {'; '.join(fixes(absent))}"
+        outcome = _Failed(text, pytrace=False) if os.environ.get("CI") == "true" else _Skipped(text)
+        outcome.tools = absent
+        raise outcome
+
+
+def need_program(name: str) -> None:
+    """Go on only if a program can be started; those that are no tools are part of every machine."""
+    if name in TOOLS:
+        need(name)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have tests, and all that they start, find the tools."""
+    config.stash[_WITHOUT] = Counter()
+    put_on_path()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Count who could not run. A fixture's exception is raised again for each test that wants the fixture."""
+    report = yield
+    if call.excinfo is not None and isinstance(call.excinfo.value, _Skipped | _Failed):
+        item.config.stash[_WITHOUT].update(call.excinfo.value.tools)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
+    """The last section of the run; pytest's own closing line comes after it."""
+    yield
+    without = terminalreporter.config.stash[_WITHOUT]
+    if not without:
+        return
+    how = "failed" if os.environ.get("CI") == "true" else "skipped"
+    terminalreporter.section("missing tools", yellow=True)
+    for tool, tests in without.items():
+        terminalreporter.line(f"{tool.name}: {tests} {'test' if tests == 1 else 'tests'} {how}")
+    for line in fixes(without):
+        terminalreporter.line(f"to have what is missing: {line}")

