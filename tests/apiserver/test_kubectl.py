@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from apiserver_support import CONFIG_MAPS, NAMESPACE, SERVICES, ApiServer, config_map, deployment, isvc, pod
+from resources_support import runtime
 
 pytestmark = pytest.mark.server
 
@@ -348,3 +349,18 @@ def test_exec_says_what_to_do(server: ApiServer) -> None:
     answer = server.http.post(f"/api/v1/namespaces/{NAMESPACE}/pods/web-1/exec?command=ls")
     assert (answer.status_code, answer.json()["kind"]) == (501, "Status")
     assert "shoal pvc create" in answer.json()["message"]
+
+
+def test_a_named_runtime_that_does_not_list_the_format_is_warned_of(server: ApiServer) -> None:
+    server.kubectl("apply", "-f", "-", stdin=dump(runtime("own", [{"name": "prophet", "version": "1"}])))
+    named = isvc()
+    named["spec"]["predictor"]["model"] |= {"runtime": "own", "modelFormat": {"name": "sklearn"}}
+    command = server.kubectl_command("apply", "-f", "-")
+    done = subprocess.run(command, input=dump(named), capture_output=True, text=True, timeout=60, check=True)
+    assert (
+        "Warning: the model has format 'sklearn', but the specified runtime own serves the formats prophet: "
+        "it may fail to load"
+    ) in done.stderr
+    named["spec"]["predictor"]["model"]["modelFormat"] = {"name": "prophet"}
+    done = subprocess.run(command, input=dump(named), capture_output=True, text=True, timeout=60, check=True)
+    assert "Warning" not in done.stderr

@@ -207,6 +207,21 @@ async def test_no_runtime_and_then_one(bench):
     await eventually(displaced)
 
 
+async def test_a_named_runtime_gets_a_format_it_does_not_list_with_an_event(bench):
+    await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
+    await bench.control()
+    await bench.apply(ISVC, isvc("m", predictor=model("prophet", runtime="mlserver-1.x", storageUri="s3://b/p")))
+
+    async def told():
+        return (await _events(bench, "m")).get("RuntimeMismatch")
+
+    event = await eventually(told)
+    assert event["type"] == "Warning"
+    assert event["message"].startswith("the model has format 'prophet', but the specified runtime mlserver-1.x serves")
+    assert bench.mesh.declarations["m"].runtime == "mlserver-1.x"
+    assert bench.mesh.declarations["m"].unplaceable is None
+
+
 async def test_failures_are_told_in_status_and_event(bench):
     await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
     await bench.control()

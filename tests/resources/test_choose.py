@@ -88,16 +88,33 @@ def test_protocols_count():
     assert isinstance(choose(Requirements("sklearn"), silent), Chosen)
 
 
-def test_an_explicit_runtime_need_not_select_by_itself_but_must_serve_the_format():
+def test_an_explicit_runtime_need_not_select_by_itself():
     assert choose(Requirements("sklearn", "0", runtime="triton-2.x"), [TRITON]) == Chosen(
         "triton-2.x", True, "specified by name"
     )
+
+
+def test_an_explicit_runtime_need_not_list_the_format_which_is_warned_of():
     found = choose(Requirements("prophet", runtime="triton-2.x"), [TRITON])
-    assert isinstance(found, NoRuntime)
-    assert found.message.startswith(
-        "No ServingRuntime supports specified model type and/or protocol: format 'prophet', "
-        "but the specified runtime triton-2.x serves the formats keras"
+    assert isinstance(found, Chosen)
+    assert found.runtime == "triton-2.x"
+    assert found.warning.startswith(
+        "the model has format 'prophet', but the specified runtime triton-2.x serves the formats keras"
     )
+    assert found.warning.endswith(": it may fail to load")
+    version = choose(Requirements("keras", "9", runtime="triton-2.x"), [TRITON])
+    assert isinstance(version, Chosen)
+    assert "the specified runtime triton-2.x serves keras in version '2'" in version.warning
+    protocol = choose(Requirements("keras", protocol="v1", runtime="triton-2.x"), [TRITON])
+    assert isinstance(protocol, Chosen)
+    assert "speaks the protocols grpc-v2, v2" in protocol.warning
+
+
+def test_an_explicit_runtime_that_is_disabled_serves_nothing():
+    [off] = _runtimes(runtime("off", [_format("sklearn")], disabled=True))
+    found = choose(Requirements("sklearn", runtime="off"), [off])
+    assert isinstance(found, NoRuntime)
+    assert found.message.endswith("format 'sklearn', but the specified runtime off is disabled")
 
 
 def test_an_unknown_explicit_runtime_is_not_recognized_and_the_known_are_named():

@@ -6,7 +6,7 @@ kinds are described here, with the rules Kubernetes applies to them as far as th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,7 @@ class Served:
     validate_update: ValidateUpdate = _any_update
     default: Default = _no_default
     warn: Warn = _no_warnings
+    warn_of_runtime: Callable[[dict[str, Any], Iterable[dict[str, Any]]], list[str]] | None = None
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     namespaced: bool = True
@@ -173,6 +174,7 @@ def _shoal_kind(kind: shoal_kinds.Kind) -> Served:
         counts_generation=True,
         custom=True,
         warn=kind.warn,
+        warn_of_runtime=kind.warn_of_runtime,
     )
 
 

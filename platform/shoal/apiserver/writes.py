@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from shoal.apiserver.state import Document, Draft, Key, Record
 from shoal.apiserver.store import Store
 
 EVENT_SECONDS = 3600
+_RUNTIMES = ("serving.kserve.io/servingruntimes", "serving.kserve.io/clusterservingruntimes")
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 Patch = Callable[[Document], Document]
@@ -171,7 +172,17 @@ class Writes:
         await self._store.write(lambda draft: lifecycle.Deletion(draft, self._kinds, at).collect(key))
 
     def _with_warnings(self, kind: Served, written: Written, warnings: list[str]) -> Written:
-        return Written(written.document, (*warnings, *kind.warn(written.document)), written.created)
+        found = [*warnings, *kind.warn(written.document)]
+        if kind.warn_of_runtime is not None:
+            found += kind.warn_of_runtime(written.document, self._runtimes(written.document["metadata"]["namespace"]))
+        return Written(written.document, tuple(found), written.created)
+
+    def _runtimes(self, namespace: str) -> Iterator[Document]:
+        """The runtimes that count in a namespace."""
+        for resource in _RUNTIMES:
+            for key, record in self._store.state.objects.get(resource, {}).items():
+                if key.namespace in ("", namespace):
+                    yield record.document
 
     def _existing(self, draft: Draft, target: Target) -> Record:
         kind = target.kind

@@ -127,6 +127,9 @@ class IsvcReconciler:
         elif before is not None:
             # What was declared before its spec became unusable goes on, and so do its runtimes.
             reading = replace(before.reading, declared=declared)
+        for wanted in reading.wanted:
+            if wanted.chosen is not None and wanted.chosen.warning:
+                self._recorder.tell(document, "Warning", "RuntimeMismatch", wanted.chosen.warning)
         self._remember(name, _Known(sign, reading, again))
         return declared
 

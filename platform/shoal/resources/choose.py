@@ -1,8 +1,9 @@
 """Choosing the runtime for a model: by explicit name, or by format, version and protocol among those with autoSelect.
 
 ModelMesh Serving compared label sets and let any matching pod take the model: versions had to be equal, priority
-was ignored, an explicitly named runtime was not checked against the format, and a mismatch said nothing more than that.
-Here one runtime is chosen; when none fits, the answer opens with upstream's message and gives each runtime's reason.
+was ignored, and a mismatch said nothing more than that. Here one runtime is chosen; when none fits, the answer opens
+with upstream's message and gives each runtime's reason. A runtime that is named gets the model as upstream, also if it
+does not list the format: then there is a warning.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from shoal.resources.source import ModelSource
 NO_SUPPORTING_RUNTIME = "No ServingRuntime supports specified model type and/or protocol"
 RUNTIME_NOT_RECOGNIZED = "Specified runtime name not recognized"
 _MAX_LISTED = 12
+_DISABLED = "is disabled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Chosen:
     runtime: str
     cluster_wide: bool
     because: str
+    warning: str = ""
+    """What does not fit although the runtime was named; empty if all fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +107,14 @@ def _explicit(wanted: Requirements, name: str, candidates: list[ServingRuntime])
         known = ", ".join(candidate.name for candidate in candidates if candidate.multi_model) or "none"
         detail = f"{name!r} does not exist" if runtime is None else f"{name!r} has not spec.multiModel: true"
         return NoRuntime("RuntimeNotRecognized", f"{RUNTIME_NOT_RECOGNIZED}: {detail}; runtimes here: {known}")
-    if (why := _unfit(wanted, runtime)) is not None:
-        return NoRuntime(
-            "NoSupportingRuntime",
-            f"{NO_SUPPORTING_RUNTIME}: {_wants(wanted)}, but the specified runtime {name} {why}",
-            ((name, why),),
-        )
-    return Chosen(runtime.name, runtime.cluster_wide, "specified by name")
+    if runtime.spec.disabled:
+        message = f"{NO_SUPPORTING_RUNTIME}: {_wants(wanted)}, but the specified runtime {name} {_DISABLED}"
+        return NoRuntime("NoSupportingRuntime", message, ((name, _DISABLED),))
+    why = _mismatch(wanted, runtime)
+    warning = (
+        f"the model has {_wants(wanted)}, but the specified runtime {name} {why}: it may fail to load" if why else ""
+    )
+    return Chosen(runtime.name, runtime.cluster_wide, "specified by name", warning)
 
 
 def _rank(wanted: Requirements, runtime: ServingRuntime) -> tuple[int, int, bool] | str:
@@ -124,11 +129,15 @@ def _rank(wanted: Requirements, runtime: ServingRuntime) -> tuple[int, int, bool
 
 
 def _unfit(wanted: Requirements, runtime: ServingRuntime) -> str | None:
-    spec = runtime.spec
+    """Why a runtime cannot be chosen for a model by its format; None if it can."""
     if not runtime.multi_model:
         return "has not spec.multiModel: true"
-    if spec.disabled:
-        return "is disabled"
+    return _DISABLED if runtime.spec.disabled else _mismatch(wanted, runtime)
+
+
+def _mismatch(wanted: Requirements, runtime: ServingRuntime) -> str | None:
+    """What of a model a runtime does not say that it serves."""
+    spec = runtime.spec
     if wanted.format is not None:
         of_format = [entry for entry in spec.supported_model_formats if entry.name == wanted.format]
         if not of_format:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from shoal.resources import inferenceservice, runtimerules, servingruntime
+from shoal.resources.namedruntime import warn_of_runtime
 from shoal.resources.problems import FieldProblem
 from shoal.resources.schema import openapi_schema
 
@@ -45,6 +46,8 @@ class Kind:
     warn: Callable[[Manifest], list[str]]
     """What is accepted and has no effect, for `Warning` headers. Call it on valid objects."""
     has_status: bool = True
+    warn_of_runtime: Callable[[Manifest, Iterable[Manifest]], list[str]] | None = None
+    """What does not fit the runtime that a valid object names, given all of them."""
 
 
 _READY = ".status.conditions[?(@.type=='Ready')].status"
@@ -98,6 +101,7 @@ KINDS: tuple[Kind, ...] = (
         schema=openapi_schema(inferenceservice.InferenceService, GROUP, "v1beta1", "InferenceService"),
         validate=inferenceservice.validate,
         warn=inferenceservice.warn,
+        warn_of_runtime=warn_of_runtime,
     ),
     _runtime("ServingRuntime", namespaced=True),
     _runtime("ClusterServingRuntime", namespaced=False),
