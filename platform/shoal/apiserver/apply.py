@@ -20,6 +20,8 @@ from shoal.apiserver.state import Document
 
 MAX_UPDATE_MANAGERS = 10
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+KUBECTL = "kubectl"
+"""The manager of `kubectl apply --server-side`."""
 _ANCIENT = "ancient-changes"
 _ABSENT = object()
 
@@ -70,11 +72,30 @@ def apply(live: Document, applied: Document, schema: Schema, writer: Writer, *, 
         dropped -= entry.paths
     remaining = fields.without(merged, _removable(dropped, others, stated.keys()), schema)
     # Again: an object that is stated as empty must not go with the last field that was in it.
-    merged = fields.merge(remaining, _applicable(applied, writer), schema)
+    merged = _remembering(fields.merge(remaining, _applicable(applied, writer), schema), applied, writer)
     own = _Entry(writer.manager, writer.operation, writer.subresource, writer.api_version, writer.at, set(stated))
     if mine is not None and mine.paths == own.paths and unchanged_but_for_managers(live, merged):
         own.time = mine.time
     return _with_entries(merged, [*others, own])
+
+
+def last_applied(manifest: Document) -> str:
+    """A manifest as `kubectl apply` remembers it, letter by letter: otherwise it would take it for another one."""
+    annotations = {k: v for k, v in (manifest["metadata"].get("annotations") or {}).items() if k != LAST_APPLIED}
+    plain = {**manifest, "metadata": {**manifest["metadata"], "annotations": annotations}}
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text + "\n"
+
+
+def _remembering(merged: Document, applied: Document, writer: Writer) -> Document:
+    """What kubectl applies on the server is remembered for `kubectl apply` too, if that applied the object before."""
+    annotations = merged["metadata"].get("annotations") or {}
+    if writer.manager != KUBECTL or writer.subresource or LAST_APPLIED not in annotations:
+        return merged
+    remembered = {**annotations, LAST_APPLIED: last_applied(applied)}
+    return {**merged, "metadata": {**merged["metadata"], "annotations": remembered}}
 
 
 def track(old: Document | None, new: Document, schema: Schema, writer: Writer) -> Document:
@@ -124,7 +145,7 @@ def _handed_over(live: Document, current: fields.Fields, schema: Schema, writer:
 
     These are the fields that still have the values of the last client-side apply.
     """
-    last = (live["metadata"].get("annotations") or {}).get(LAST_APPLIED) if writer.manager == "kubectl" else None
+    last = (live["metadata"].get("annotations") or {}).get(LAST_APPLIED) if writer.manager == KUBECTL else None
     if not last:
         return set()
     try:

@@ -1,18 +1,24 @@
-"""`shoal apply`: server-side apply of every object, told as kubectl tells it."""
+"""`shoal apply`: the server merges every object, and the outcome is told as kubectl tells it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import httpx
+
+from shoal.apiserver.apply import LAST_APPLIED
 from shoal.cli import session
 from shoal.cli.errors import CliError
 from shoal.cli.kinds import by_manifest
+from shoal.cli.lastapplied import MANAGER, is_settled, memory_of, recorded, taken_over, without_memory
 from shoal.cli.manifests import read_manifests
 from shoal.cli.output import note, show
-from shoal.cluster.api import APPLY_PATCH, KubeClient, Object, Resource, warnings_of
+from shoal.cluster.api import APPLY_PATCH, MERGE_PATCH, KubeClient, Object, Resource, warnings_of
 from shoal.cluster.errors import ApiError
 
-_MANAGER = "shoal"
+_WRITER = {"fieldManager": MANAGER}
+_STRICT = {"fieldValidation": "Strict"}
+_TRIES = 5
 
 
 def apply_files(target: session.Target, files: Sequence[str]) -> None:
@@ -53,25 +59,68 @@ async def _apply(client: KubeClient, resource: Resource, namespace: str, manifes
     inside = metadata.get("namespace") or namespace
     if resource.namespaced:
         manifest = {**manifest, "metadata": {**metadata, "namespace": inside}}
-    before = await client.get(resource, inside, metadata["name"])
-    response = await client.request(
-        "PATCH",
-        resource.path(inside, metadata["name"]),
-        params={"fieldManager": _MANAGER, "force": "true", "fieldValidation": "Strict"},
-        body=manifest,
-        content_type=APPLY_PATCH,
-    )
+    manifest = without_memory(manifest)
+    for _ in range(_TRIES):
+        before = await client.get(resource, inside, metadata["name"])
+        try:
+            if before is None:
+                await _create(client, resource, inside, manifest)
+                return "created"
+            after = await _change(client, resource, inside, manifest, before)
+        except ApiError as error:
+            # Somebody else wrote in between; what this client states by itself never conflicts.
+            if error.code != 409:
+                raise
+            conflict = error
+        else:
+            return "configured" if _declared(before) != _declared(after) else "unchanged"
+    raise conflict
+
+
+async def _create(client: KubeClient, resource: Resource, namespace: str, manifest: Object) -> None:
+    annotations = (manifest["metadata"].get("annotations") or {}) | memory_of(manifest)
+    remembered = {**manifest, "metadata": {**manifest["metadata"], "annotations": annotations}}
+    response = await client.request("POST", resource.path(namespace), params=_WRITER | _STRICT, body=remembered)
+    _tell_warnings(response)
+
+
+async def _change(client: KubeClient, resource: Resource, namespace: str, manifest: Object, before: Object) -> Object:
+    """Apply a manifest to an object that exists: how it is afterwards."""
+    path = resource.path(namespace, manifest["metadata"]["name"])
+    dry = await _server_apply(client, path, manifest, dry=True)
+    _tell_warnings(dry)
+    if is_settled(before, manifest):
+        return before
+    entries = taken_over(before)
+    if entries != before["metadata"].get("managedFields"):
+        await _manage(client, path, before, entries, {})
+    after: Object = (await _server_apply(client, path, manifest)).json()
+    return await _manage(client, path, after, recorded(after), memory_of(manifest))
+
+
+async def _server_apply(client: KubeClient, path: str, manifest: Object, *, dry: bool = False) -> httpx.Response:
+    params = _WRITER | _STRICT | {"force": "true"} | ({"dryRun": "All"} if dry else {})
+    return await client.request("PATCH", path, params=params, body=manifest, content_type=APPLY_PATCH)
+
+
+async def _manage(client: KubeClient, path: str, live: Object, entries: list[Object], memory: dict[str, str]) -> Object:
+    """Say who manages which field, of the very version that was read."""
+    metadata: Object = {"resourceVersion": live["metadata"]["resourceVersion"], "managedFields": entries}
+    if memory:
+        metadata["annotations"] = memory
+    patch = {"metadata": metadata}
+    changed: Object = await client.json("PATCH", path, params=_WRITER, body=patch, content_type=MERGE_PATCH)
+    return changed
+
+
+def _tell_warnings(response: httpx.Response) -> None:
     for warning in warnings_of(response):
         note(f"warning: {warning}")
-    after: Object = response.json()
-    if before is None:
-        return "created"
-    return "configured" if _declared(before) != _declared(after) else "unchanged"
 
 
 def _declared(item: Object) -> Object:
-    """The object without what the server keeps: who manages which field, versions and status."""
-    metadata = {
-        k: v for k, v in item["metadata"].items() if k not in ("managedFields", "resourceVersion", "generation")
-    }
-    return {k: v for k, v in item.items() if k != "status"} | {"metadata": metadata}
+    """The object without what the server keeps (who manages which field, versions, status) and without the memory."""
+    kept = ("managedFields", "resourceVersion", "generation", "annotations")
+    metadata = {k: v for k, v in item["metadata"].items() if k not in kept}
+    annotations = {k: v for k, v in (item["metadata"].get("annotations") or {}).items() if k != LAST_APPLIED}
+    return {k: v for k, v in item.items() if k != "status"} | {"metadata": metadata, "annotations": annotations}

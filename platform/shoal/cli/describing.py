@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from shoal.apiserver.apply import LAST_APPLIED
 from shoal.cli import session
 from shoal.cli.errors import CliError
 from shoal.cli.kinds import INFERENCE_SERVICES, by_name
@@ -63,7 +64,7 @@ def describe(resource: Resource, item: Object, events: list[Object], copies: lis
 
 
 def _without_applied(annotations: Any) -> Any:
-    return {k: v for k, v in (annotations or {}).items() if k != "kubectl.kubernetes.io/last-applied-configuration"}
+    return {k: v for k, v in (annotations or {}).items() if k != LAST_APPLIED}
 
 
 def _indent(text: str) -> str:
