@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -128,6 +129,9 @@ async def serve(kind: str, settings: AdapterSettings) -> None:
     Raises:
         OSError: a port cannot be listened on, or a directory not be used.
     """
+    port = settings.puller_port if kind == "puller" else settings.port
+    for needed in (port, settings.prestop_port):
+        _require_free(settings.pod_ip, needed)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -135,7 +139,6 @@ async def serve(kind: str, settings: AdapterSettings) -> None:
     scales = Scales(SizeBook(settings.default_model_bytes, settings.size_multiplier))
     adapter = Adapter(settings, driver, make_store(settings), scales)
     limits = Limits(settings, adapter, driver)
-    port = settings.puller_port if kind == "puller" else settings.port
     server = _listen(f"{settings.pod_ip}:{port}", settings, adapter, limits)
     await server.start()
     log.info("%s adapter listens on %s:%d", kind, settings.pod_ip, port)
@@ -153,6 +156,23 @@ async def serve(kind: str, settings: AdapterSettings) -> None:
         for task in background[:2]:
             task.cancel()
         await adapter.close()
+
+
+def _require_free(host: str, port: int | None) -> None:
+    """Looks before a server is made: one that was made and never served makes noise when it goes.
+
+    Raises:
+        OSError: the port cannot be listened on.
+    """
+    if port is None:
+        return
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as error:
+            raise OSError(f"cannot listen on {host}:{port}; does another program? ({error.strerror})") from None
 
 
 def _listen(address: str, settings: AdapterSettings, adapter: Adapter, limits: Limits) -> grpc.aio.Server:

@@ -52,7 +52,7 @@ def test_a_taken_port_names_its_holder():
         holder.listen()
         port = holder.getsockname()[1]
         assert not bindable("127.0.0.1", port)
-        owner = port_owner(port)
+        owner = port_owner(port, "127.0.0.1")
         assert owner is not None
         assert owner[0] == os.getpid()
         with pytest.raises(ClusterError, match=f"pid {os.getpid()}.*--rest-port"):

@@ -19,6 +19,7 @@ from shoal.cli.errors import CliError, TimedOut, UsageProblem
 from shoal.cli.output import note, show
 from shoal.cluster import lock
 from shoal.cluster.errors import AlreadyRunningError, ClusterError
+from shoal.cluster.kubelet.containers import PORT_IN_USE
 from shoal.cluster.layout import Layout
 from shoal.cluster.prerequisites import require_model_server
 from shoal.cluster.report import PartState, Phase, Report, read_report
@@ -136,8 +137,10 @@ def _wait_until_ready(settings: ClusterSettings, process: subprocess.Popen[bytes
                     ready_since = ready_since or time.monotonic()
                     if _pods_settled(report):
                         return
+                    how = report.parts["pods"].message
+                    if f": {PORT_IN_USE}: " in how:
+                        raise CliError(f"the cluster runs, but its pods cannot start ({how})")
                     if time.monotonic() > ready_since + _PODS_SECONDS:
-                        how = report.parts["pods"].message
                         raise TimedOut(
                             f"the cluster runs, but its pods are not ready after {_PODS_SECONDS:g} s ({how}); "
                             f"see `shoal get pods`, `shoal get events`; `shoal down` ends it"

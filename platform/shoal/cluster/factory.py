@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import yaml
 
 from shoal.cluster.api import APPLY_PATCH, CONFIG_MAPS, SECRETS, KubeClient, Object, Resource
 from shoal.cluster.errors import ApiError, ClusterError
+from shoal.cluster.ports import BuiltInPorts
 from shoal.cluster.settings import ClusterSettings
 from shoal.package.errors import PackageError
 from shoal.package.keys import ensure_keys, trusted_keys_manifest
@@ -17,7 +20,7 @@ STORAGE_SECRET = "storage-config"
 _MANAGER = "shoal-up"
 
 
-async def apply_factory(client: KubeClient, settings: ClusterSettings) -> None:
+async def apply_factory(client: KubeClient, settings: ClusterSettings, ports: BuiltInPorts) -> None:
     """Apply all of it; what users added to these objects stays, what `shoal up` was told wins.
 
     Raises:
@@ -28,7 +31,7 @@ async def apply_factory(client: KubeClient, settings: ClusterSettings) -> None:
     await _apply(client, settings.namespace, CONFIG_MAPS, _config_map(settings))
     await _apply(client, settings.namespace, CONFIG_MAPS, _trusted_keys(settings))
     for name in BUILT_IN_RUNTIMES:
-        manifest = builtin_runtime(name, memory=settings.pod_memory)
+        manifest = builtin_runtime(name, memory=settings.pod_memory, ports=astuple(ports))
         await _apply(client, settings.namespace, SERVING_RUNTIMES, manifest)
     secret: Object = {
         "apiVersion": "v1",

@@ -7,24 +7,16 @@ import contextlib
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx
 
 from shoal.cluster.api import KubeClient, read_kubeconfig
 from shoal.cluster.errors import ApiError, ApiUnreachableError
-from shoal.cluster.network import Subnet
 from shoal.cluster.options import ServingOptions
-from shoal.cluster.settings import (
-    ACTIVATOR_GRPC_PORT,
-    ACTIVATOR_HTTP_PORT,
-    ADMIN_PORT,
-    API_PORT,
-    MANAGEMENT_PORT,
-    XDS_PORT,
-    ClusterSettings,
-)
+from shoal.cluster.ports import ControlPlane
+from shoal.cluster.settings import ClusterSettings
 from shoal.gateway.bootstrap import command as gateway_command
 from shoal.gateway.bootstrap import write_bootstrap
 from shoal.gateway.settings import Address, GatewaySettings
@@ -48,18 +40,18 @@ class Part:
     """Says None, or why it seems to hang; asked once it was ready."""
 
 
-def api_server(settings: ClusterSettings, subnet: Subnet) -> Part:
+def api_server(settings: ClusterSettings, plane: ControlPlane) -> Part:
     """The embedded Kubernetes API."""
-    host = subnet.control_plane
+    host, ports = plane.host, plane.ports.control
 
     def command() -> Sequence[str]:
-        flags = ["--state-dir", str(settings.state_dir), "--host", host, "--port", str(API_PORT)]
+        flags = ["--state-dir", str(settings.state_dir), "--host", host, "--port", str(ports.api)]
         return [sys.executable, "-m", "shoal.apiserver", *flags]
 
     async def ready() -> str | None:
         try:
             credentials = read_kubeconfig(settings.layout.kubeconfig)
-            if credentials.server != f"https://{host}:{API_PORT}":
+            if credentials.server != f"https://{host}:{ports.api}":
                 return "its kubeconfig is of an earlier start"
             async with KubeClient(credentials, timeout=2.0) as client:
                 await client.request("GET", "/readyz")
@@ -70,41 +62,42 @@ def api_server(settings: ClusterSettings, subnet: Subnet) -> Part:
     return Part("apiserver", "Kubernetes API", command, ready, ready)
 
 
-def mesh(settings: ClusterSettings, subnet: Subnet, options: Callable[[], ServingOptions]) -> Part:
+def mesh(settings: ClusterSettings, plane: ControlPlane, options: Callable[[], ServingOptions]) -> Part:
     """Controller and mesh, one process. `options` is asked at each start."""
-    host = subnet.control_plane
+    host, ports = plane.host, plane.ports.control
 
     def command() -> Sequence[str]:
         return [
             *(sys.executable, "-m", "shoal.controller", "--kubeconfig", str(settings.layout.kubeconfig)),
             *("--namespace", settings.namespace, "--registry", f"sqlite:{settings.state_dir / 'registry.db'}"),
-            *("--host", host, "--xds-port", str(XDS_PORT), "--activator-grpc-port", str(ACTIVATOR_GRPC_PORT)),
-            *("--activator-http-port", str(ACTIVATOR_HTTP_PORT), "--management-port", str(MANAGEMENT_PORT)),
-            *("--admin-port", str(ADMIN_PORT), "--max-message-bytes", str(options().max_message_bytes), "--embedded"),
+            *("--host", host, "--xds-port", str(ports.xds), "--activator-grpc-port", str(ports.activator_grpc)),
+            *("--activator-http-port", str(ports.activator_http), "--management-port", str(ports.management)),
+            *(f"--pod-{name}-port={number}" for name, number in asdict(plane.ports.pods).items()),
+            *("--admin-port", str(ports.admin), "--max-message-bytes", str(options().max_message_bytes), "--embedded"),
         ]
 
     async def ready() -> str | None:
-        return await _http_ready(f"http://{host}:{ADMIN_PORT}/readyz")
+        return await _http_ready(f"http://{host}:{ports.admin}/readyz")
 
     async def alive() -> str | None:
-        return await _http_answers(f"http://{host}:{ADMIN_PORT}/healthz")
+        return await _http_answers(f"http://{host}:{ports.admin}/healthz")
 
     return Part("mesh", "mesh and controller", command, ready, alive)
 
 
-def gateway(settings: ClusterSettings, subnet: Subnet, options: Callable[[], ServingOptions]) -> Part:
+def gateway(settings: ClusterSettings, plane: ControlPlane, options: Callable[[], ServingOptions]) -> Part:
     """Envoy. `options` is asked at each start."""
-    own, control = settings.gateway_host, subnet.control_plane
+    own, host, ports = settings.gateway_host, plane.host, plane.ports.control
 
     def command() -> Sequence[str]:
         wanted = options()
         gateway_settings = GatewaySettings(
             grpc=Address(host=own, port=settings.grpc_port),
             rest=Address(host=own, port=settings.rest_port),
-            xds=Address(host=control, port=XDS_PORT),
-            activator_grpc=Address(host=control, port=ACTIVATOR_GRPC_PORT),
-            activator_http=Address(host=control, port=ACTIVATOR_HTTP_PORT),
-            management=Address(host=control, port=MANAGEMENT_PORT),
+            xds=Address(host=host, port=ports.xds),
+            activator_grpc=Address(host=host, port=ports.activator_grpc),
+            activator_http=Address(host=host, port=ports.activator_http),
+            management=Address(host=host, port=ports.management),
             max_message_bytes=wanted.max_message_bytes,
             access_log=_STDOUT if wanted.access_log else None,
         )
@@ -126,9 +119,9 @@ def gateway(settings: ClusterSettings, subnet: Subnet, options: Callable[[], Ser
     return Part("gateway", "gateway", command, ready, alive)
 
 
-async def save_usage(subnet: Subnet) -> None:
+async def save_usage(plane: ControlPlane) -> None:
     """Have the mesh write down last uses, also what gateways have not reported yet."""
-    url = f"http://{subnet.control_plane}:{ADMIN_PORT}/usage/save"
+    url = f"http://{plane.host}:{plane.ports.control.admin}/usage/save"
     try:
         async with httpx.AsyncClient(timeout=_SAVE_SECONDS, trust_env=False, verify=False) as client:
             (await client.post(url)).raise_for_status()

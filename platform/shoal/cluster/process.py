@@ -156,10 +156,11 @@ def started(pid: int) -> int | None:
 def leftovers(instance: str) -> list[int]:
     """Processes of this user that carry the instance's mark: what a killed supervisor left behind."""
     numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    return [pid for pid in numbers if pid != os.getpid() and _carries_mark(pid, instance)]
+    return [pid for pid in numbers if pid != os.getpid() and is_of(pid, instance)]
 
 
-def _carries_mark(pid: int, instance: str) -> bool:
+def is_of(pid: int, instance: str) -> bool:
+    """Whether a process carries the instance's mark."""
     with contextlib.suppress(OSError):
         return f"{INSTANCE_VARIABLE}={instance}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     return False
@@ -173,7 +174,7 @@ def end_leftovers(instance: str) -> int:
             handle = os.pidfd_open(pid)
             try:
                 # The number may have become another process's since, but not while the handle is held.
-                if _carries_mark(pid, instance):
+                if is_of(pid, instance):
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
                     ended += 1
             finally:

@@ -18,8 +18,7 @@ ACTIVATOR_GRPC_PORT = 18033
 ACTIVATOR_HTTP_PORT = 18008
 MANAGEMENT_PORT = 18034
 ADMIN_PORT = 18080
-CONTROL_PORTS = (API_PORT, XDS_PORT, ACTIVATOR_GRPC_PORT, ACTIVATOR_HTTP_PORT, MANAGEMENT_PORT, ADMIN_PORT)
-"""Ports of the control plane, all on the first address of the instance's subnet."""
+"""The control plane's usual ports, all on the first address of the instance's subnet."""
 
 
 class ClusterSettings(BaseModel):

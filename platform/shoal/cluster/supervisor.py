@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import astuple
 from typing import Any
 
 from shoal.cluster import lock, process
@@ -20,8 +21,9 @@ from shoal.cluster.kubelet.mirror import Mirror
 from shoal.cluster.network import Subnet, choose_subnet, require_port
 from shoal.cluster.options import ServingOptions, serving_options
 from shoal.cluster.parts import Part, api_server, gateway, mesh, save_usage
+from shoal.cluster.ports import BuiltInPorts, ControlPlane, choose_ports
 from shoal.cluster.report import BEAT_SECONDS, Addresses, PartReport, PartState, Phase, Report, write_report
-from shoal.cluster.settings import ADMIN_PORT, API_PORT, CONTROL_PORTS, ClusterSettings
+from shoal.cluster.settings import ClusterSettings
 from shoal.disk import disk_of, full_message, means_full
 from shoal.resources.shape import parse_quantity
 
@@ -55,11 +57,13 @@ class Supervisor:
             process.end_leftovers(str(self._layout.root))
             require_port(self._settings.gateway_host, self._settings.grpc_port, "--grpc-port")
             require_port(self._settings.gateway_host, self._settings.rest_port, "--rest-port")
-            subnet = choose_subnet(self._layout.root, CONTROL_PORTS)
+            ports = choose_ports()
+            subnet = choose_subnet(self._layout.root, astuple(ports.control))
+            plane = ControlPlane(subnet.control_plane, ports)
             self._save_settings()
-            self._report = self._first_report(subnet)
+            self._report = self._first_report(plane)
             try:
-                await self._run(subnet)
+                await self._run(subnet, plane)
             except ClusterError as error:
                 self._phase(Phase.FAILED, str(error))
                 raise
@@ -67,30 +71,28 @@ class Supervisor:
                 if self._report.phase != Phase.FAILED:
                     self._layout.status.unlink(missing_ok=True)
 
-    async def _run(self, subnet: Subnet) -> None:
+    async def _run(self, subnet: Subnet, plane: ControlPlane) -> None:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(_working(self._beat(), "beat"))
             stack.callback(self._phase_stopping)
-            api = await stack.enter_async_context(self._kept(api_server(self._settings, subnet)))
+            api = await stack.enter_async_context(self._kept(api_server(self._settings, plane)))
             await api.wait_ready(START_SECONDS)
             client = await stack.enter_async_context(KubeClient(read_kubeconfig(self._layout.kubeconfig)))
-            await self._apply_factory(client)
+            await self._apply_factory(client, plane.ports.built_in)
             changed = asyncio.Event()
             config_maps = Mirror(client, CONFIG_MAPS, self._settings.namespace, changed.set)
             await stack.enter_async_context(_working(config_maps.run(), "settings"))
             await config_maps.synced.wait()
             self._options = serving_options(config_maps.get, self._options)
-            controller = await stack.enter_async_context(
-                self._kept(mesh(self._settings, subnet, lambda: self._options))
-            )
+            controller = await stack.enter_async_context(self._kept(mesh(self._settings, plane, lambda: self._options)))
             await stack.enter_async_context(_working(self._keep_kubelet(client, subnet), "kubelet"))
             entrance = await stack.enter_async_context(
-                self._kept(gateway(self._settings, subnet, lambda: self._options))
+                self._kept(gateway(self._settings, plane, lambda: self._options))
             )
             await controller.wait_ready(START_SECONDS)
             await entrance.wait_ready(START_SECONDS)
             self._phase(Phase.READY)
-            stack.push_async_callback(save_usage, subnet)  # first of all, for each part knows some of it
+            stack.push_async_callback(save_usage, plane)  # first of all, for each part knows some of it
             following = self._follow_options(config_maps, changed, controller, entrance)
             await stack.enter_async_context(_working(following, "options"))
             await self._follow_pods(client)
@@ -108,9 +110,9 @@ class Supervisor:
                     await controller.renew(_PARTS_GRACE, "another grpcMaxMessageSizeBytes")
                 await entrance.renew(_PARTS_GRACE, "its settings in model-serving-config changed")
 
-    async def _apply_factory(self, client: KubeClient) -> None:
+    async def _apply_factory(self, client: KubeClient, ports: BuiltInPorts) -> None:
         try:
-            await apply_factory(client, self._settings)
+            await apply_factory(client, self._settings, ports)
         except (ApiError, ApiUnreachableError) as error:
             raise ClusterError(f"the built-in runtimes cannot be declared: {error}") from error
 
@@ -178,7 +180,7 @@ class Supervisor:
 
     # --- the report ------------------------------------------------------------------------------------------------
 
-    def _first_report(self, subnet: Subnet) -> Report:
+    def _first_report(self, plane: ControlPlane) -> Report:
         settings = self._settings
         host = settings.gateway_host
         return Report(
@@ -187,8 +189,8 @@ class Supervisor:
             addresses=Addresses(
                 grpc=f"{host}:{settings.grpc_port}",
                 rest=f"http://{host}:{settings.rest_port}",
-                api=f"https://{subnet.control_plane}:{API_PORT}",
-                admin=f"http://{subnet.control_plane}:{ADMIN_PORT}",
+                api=f"https://{plane.host}:{plane.ports.control.api}",
+                admin=f"http://{plane.host}:{plane.ports.control.admin}",
             ),
             parts={name: PartReport() for name in ("apiserver", "mesh", "gateway", "pods")},
         )

@@ -9,10 +9,11 @@ import logging
 import signal
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from shoal.controller.main import run
-from shoal.controller.settings import ControllerSettings
+from shoal.controller.settings import ControllerSettings, HelperPorts
 from shoal.mesh.process import MeshProcess
 from shoal.mesh.settings import MeshSettings
 from shoal.registry.protocol import RegistryError
@@ -29,6 +30,9 @@ def parser() -> argparse.ArgumentParser:
     for port in ("xds", "activator-grpc", "activator-http", "management", "admin"):
         default = getattr(defaults, port.replace("-", "_") + "_port")
         flags.add_argument(f"--{port}-port", type=int, default=default, help="(%(default)s)")
+    helpers = HelperPorts()
+    for port, number in asdict(helpers).items():
+        flags.add_argument(f"--pod-{port}-port", type=int, default=number, help="in every runtime pod (%(default)s)")
     flags.add_argument(
         "--max-message-bytes", type=int, default=defaults.max_message_bytes, help="largest request (%(default)s)"
     )
@@ -88,6 +92,7 @@ async def serve(flags: argparse.Namespace) -> None:
         kubeconfig=flags.kubeconfig,
         admin_address=f"http://{flags.host}:{flags.admin_port}" if flags.embedded else "",
         admin_port=flags.admin_port,
+        helper_ports=HelperPorts(flags.pod_prestop_port, flags.pod_puller_port, flags.pod_metrics_port),
         claims_always_mounted=flags.embedded,
         claims=flags.claims or (flags.kubeconfig.parent / "pvcs" if flags.embedded and flags.kubeconfig else None),
         sole_mesh=flags.embedded,

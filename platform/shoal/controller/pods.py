@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from shoal.controller.settings import HelperPorts
 from shoal.resources.endpoint import Endpoint, parse_endpoint
 from shoal.resources.pod import Container
 from shoal.resources.servingruntime import ServingRuntime
@@ -17,8 +18,6 @@ from shoal.resources.settings import ModelServingConfig
 from shoal.resources.shape import parse_quantity
 
 ADAPTER_PORT = 8085
-PULLER_PORT = 8086
-PRESTOP_PORT = 8090
 STOP_SECONDS = 90
 MODELS_VOLUME = "models-dir"
 STORAGE_VOLUME = "storage-config"
@@ -29,6 +28,8 @@ GRPC_PORT_ANNOTATION = "shoal.dev/grpc-port"
 HTTP_PORT_ANNOTATION = "shoal.dev/http-port"
 _LEAST_DISK = 1 << 30
 _MLSERVER_REPOSITORY = "shoal_runtime.mlserver.repository.DirectRepository"
+
+_HELPERS = HelperPorts()
 
 Document = dict[str, Any]
 
@@ -42,20 +43,22 @@ class PodPorts:
     http: int | None
 
 
-def ports_of(runtime: ServingRuntime) -> PodPorts:
+def ports_of(runtime: ServingRuntime, helpers: HelperPorts = _HELPERS) -> PodPorts:
     """The ports of a runtime's pods. Without `grpcDataEndpoint` upstream falls back to the management endpoint."""
     spec, adapter = runtime.spec, runtime.spec.built_in_adapter
     own = parse_endpoint(spec.grpc_endpoint) if spec.grpc_endpoint else Endpoint(port=ADAPTER_PORT)
     if adapter is not None:
         management, fallback = own.port or ADAPTER_PORT, adapter.runtime_management_port
     else:
-        management, fallback = (PULLER_PORT if _has_puller(runtime) else own.port), own.port
+        management, fallback = (helpers.puller if _has_puller(runtime) else own.port), own.port
     grpc = parse_endpoint(spec.grpc_data_endpoint).port if spec.grpc_data_endpoint else fallback
     http = parse_endpoint(spec.http_data_endpoint).port if spec.http_data_endpoint else None
     return PodPorts(management, grpc, http)
 
 
-def pod_spec(runtime: ServingRuntime, config: ModelServingConfig, claims: tuple[str, ...]) -> Document:
+def pod_spec(
+    runtime: ServingRuntime, config: ModelServingConfig, claims: tuple[str, ...], ports: HelperPorts
+) -> Document:
     """The `spec` of the pod template."""
     spec = runtime.spec
     secrets = {reference.name: None for reference in (*config.image_pull_secrets, *spec.image_pull_secrets)}
@@ -69,8 +72,8 @@ def pod_spec(runtime: ServingRuntime, config: ModelServingConfig, claims: tuple[
     return {
         "terminationGracePeriodSeconds": STOP_SECONDS,
         "containers": [
-            *(_server(runtime, container, claims) for container in spec.containers),
-            *_helpers(runtime, config, claims),
+            *(_server(runtime, container, claims, ports) for container in spec.containers),
+            *_helpers(runtime, config, claims, ports),
         ],
         "volumes": _volumes(runtime, config, claims),
         **{key: value for key, value in optional.items() if value},
@@ -82,13 +85,13 @@ def _has_puller(runtime: ServingRuntime) -> bool:
     return runtime.spec.built_in_adapter is None and not (helper is not None and helper.disabled)
 
 
-def _server(runtime: ServingRuntime, container: Container, claims: tuple[str, ...]) -> Document:
+def _server(runtime: ServingRuntime, container: Container, claims: tuple[str, ...], ports: HelperPorts) -> Document:
     """A container of the runtime's own, with what every pod of the mesh has."""
     document: Document = container.model_dump(mode="json", by_alias=True, exclude_unset=True)
     adapter = runtime.spec.built_in_adapter
-    document["env"] = _server_env(runtime, container)
+    document["env"] = _server_env(runtime, container, ports)
     document["volumeMounts"] = _unique([*document.get("volumeMounts", ()), *_mounts(runtime, claims)], key="mountPath")
-    stop = {"httpGet": {"path": "/prestop", "port": PRESTOP_PORT}}
+    stop = {"httpGet": {"path": "/prestop", "port": ports.prestop}}
     document["lifecycle"] = {"preStop": stop}
     if adapter is not None and container.name == adapter.server_type:
         document["readinessProbe"] = _listens(ports_of(runtime).grpc)
@@ -96,7 +99,7 @@ def _server(runtime: ServingRuntime, container: Container, claims: tuple[str, ..
     return document
 
 
-def _server_env(runtime: ServingRuntime, container: Container) -> list[Document]:
+def _server_env(runtime: ServingRuntime, container: Container, ports: HelperPorts) -> list[Document]:
     env = [variable.model_dump(mode="json", by_alias=True, exclude_unset=True) for variable in container.env]
     adapter = runtime.spec.built_in_adapter
     if adapter is None or adapter.server_type != "mlserver" or container.name != "mlserver":
@@ -110,6 +113,7 @@ def _server_env(runtime: ServingRuntime, container: Container) -> list[Document]
         "OMP_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
+        **({"MLSERVER_METRICS_PORT": str(ports.metrics)} if ports.metrics != _HELPERS.metrics else {}),
     }
     given = {variable["name"] for variable in env}
     return [
@@ -121,51 +125,59 @@ def _server_env(runtime: ServingRuntime, container: Container) -> list[Document]
     ]
 
 
-def _helpers(runtime: ServingRuntime, config: ModelServingConfig, claims: tuple[str, ...]) -> list[Document]:
+def _helpers(
+    runtime: ServingRuntime, config: ModelServingConfig, claims: tuple[str, ...], ports: HelperPorts
+) -> list[Document]:
     """The adapter, the puller, or nothing when the runtime needs neither."""
     adapter = runtime.spec.built_in_adapter
     if adapter is not None:
         port = ports_of(runtime).management
-        return [_helper(f"{adapter.server_type}-adapter", adapter.server_type, port, runtime, config, claims)]
+        return [_helper(f"{adapter.server_type}-adapter", adapter.server_type, port, runtime, config, claims, ports)]
     if _has_puller(runtime):
-        return [_helper("puller", "puller", PULLER_PORT, runtime, config, claims)]
+        return [_helper("puller", "puller", ports.puller, runtime, config, claims, ports)]
     return []
 
 
 def _helper(
-    name: str, role: str, port: int, runtime: ServingRuntime, config: ModelServingConfig, claims: tuple[str, ...]
+    name: str,
+    role: str,
+    port: int,
+    runtime: ServingRuntime,
+    config: ModelServingConfig,
+    claims: tuple[str, ...],
+    ports: HelperPorts,
 ) -> Document:
-    env = _puller_env(runtime) if role == "puller" else _adapter_env(runtime)
+    env = _puller_env(runtime, port) if role == "puller" else _adapter_env(runtime)
     storage = {"name": STORAGE_VOLUME, "mountPath": "/storage-config", "readOnly": True}
     return {
         "name": name,
         "image": config.storage_helper_image.reference,
         "command": config.storage_helper_image.command or ["shoal-adapter", role],
-        "env": [_pod_ip(), *_common_env(runtime), *env],
+        "env": [_pod_ip(), *_common_env(runtime, ports), *env],
         "ports": [{"name": "management", "containerPort": port}],
         "volumeMounts": [*_mounts(runtime, claims), storage],
         "readinessProbe": _listens(port),
-        "lifecycle": {"preStop": {"httpGet": {"path": "/prestop", "port": PRESTOP_PORT}}},
+        "lifecycle": {"preStop": {"httpGet": {"path": "/prestop", "port": ports.prestop}}},
         "resources": config.storage_helper_resources.model_dump(mode="json", by_alias=True, exclude_none=True),
         "securityContext": {"capabilities": {"drop": ["ALL"]}},
     }
 
 
-def _common_env(runtime: ServingRuntime) -> list[Document]:
+def _common_env(runtime: ServingRuntime, ports: HelperPorts) -> list[Document]:
     values = {
         "ROOT_MODEL_DIR": "/models",
         "STORAGE_CONFIG_DIR": "/storage-config",
         "PVC_MOUNTS_DIR": "/pvc_mounts",
-        "PRESTOP_PORT": str(PRESTOP_PORT),
+        "PRESTOP_PORT": str(ports.prestop),
         "MODEL_CACHE_DIR": "/models/_cache",
         "MODEL_CACHE_BYTES": str(_disk_bytes(runtime) // 3),
     }
     return [{"name": name, "value": value} for name, value in values.items()]
 
 
-def _puller_env(runtime: ServingRuntime) -> list[Document]:
+def _puller_env(runtime: ServingRuntime, port: int) -> list[Document]:
     return [
-        {"name": "PORT", "value": str(PULLER_PORT)},
+        {"name": "PORT", "value": str(port)},
         {"name": "MODEL_SERVER_ENDPOINT", "value": runtime.spec.grpc_endpoint or ""},
     ]
 

@@ -14,7 +14,7 @@ from shoal.controller.pods import (
     pod_spec,
     ports_of,
 )
-from shoal.controller.settings import ControllerSettings
+from shoal.controller.settings import ControllerSettings, HelperPorts
 from shoal.resources.servingruntime import ServingRuntime
 from shoal.resources.settings import ModelServingConfig
 
@@ -39,11 +39,13 @@ def deployment(
     namespace: str,
     replicas: int,
     claims: tuple[str, ...] = (),
+    helper_ports: HelperPorts | None = None,
 ) -> Document:
     """The Deployment of a runtime's pods. Its annotation tells whether it is the one rendered before."""
     name = deployment_name(runtime.name, config)
     selector = {SERVICE_LABEL: config.inference_service_name, "name": name}
-    ports = ports_of(runtime)
+    helpers = helper_ports or HelperPorts()
+    ports = ports_of(runtime, helpers)
     contract = {
         RUNTIME_ANNOTATION: runtime.name,
         MANAGEMENT_PORT_ANNOTATION: str(ports.management),
@@ -67,7 +69,7 @@ def deployment(
                     "labels": config.runtime_pod_labels | runtime.spec.labels | MANAGED_BY | selector,
                     "annotations": config.runtime_pod_annotations | runtime.spec.annotations | contract,
                 },
-                "spec": pod_spec(runtime, config, claims),
+                "spec": pod_spec(runtime, config, claims, helpers),
             },
         },
     }

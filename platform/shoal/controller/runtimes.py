@@ -60,6 +60,7 @@ class RuntimeReconciler:
             namespace=self._settings.namespace,
             replicas=replicas,
             claims=() if self._settings.claims_always_mounted else self._store.claims(),
+            helper_ports=self._settings.helper_ports,
         )
         await self._write(document)
         return again

@@ -19,6 +19,7 @@ from shoal.gateway.settings import MIB, GatewaySettings
 from shoal.gateway.table import RouteTable
 from shoal.gateway.usage import Usage, read_report
 from shoal.gateway.watching import attempts
+from shoal.listening import require_bindable
 from shoal_protos.xds import (
     access_log_service_pb2,
     access_log_service_pb2_grpc,
@@ -102,6 +103,11 @@ class GatewayControl(
         Raises:
             OSError: the address is taken.
         """
+        address = f"{self._settings.xds.host}:{self._settings.xds.port}"
+        try:
+            require_bindable(self._settings.xds.host, self._settings.xds.port)
+        except OSError as error:
+            raise OSError(f"cannot serve gateways at {address}: {error}") from None
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", _MAX_RECEIVE),
@@ -115,7 +121,6 @@ class GatewayControl(
         load_stats_pb2_grpc.add_LoadReportingServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         access_log_service_pb2_grpc.add_AccessLogServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
-        address = f"{self._settings.xds.host}:{self._settings.xds.port}"
         try:
             server.add_insecure_port(address)
         except RuntimeError as error:

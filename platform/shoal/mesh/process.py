@@ -18,6 +18,7 @@ from shoal.core.types import CopyState, EndpointView, PodId, RevisionId, Runtime
 from shoal.gateway.api import GatewayCallbacks, Gateways, Upstream
 from shoal.gateway.control import GatewayControl
 from shoal.gateway.settings import Address, GatewaySettings
+from shoal.listening import require_bindable
 from shoal.mesh import activator_grpc
 from shoal.mesh.activator_grpc import Activator
 from shoal.mesh.activator_http import RestActivator
@@ -101,6 +102,8 @@ class MeshProcess:
 
     async def _start(self) -> None:
         settings, stack = self._settings, self._stack
+        for port in settings.ports:
+            require_bindable(settings.host, port)
         registry = await open_registry(settings.registry)
         stack.push_async_callback(registry.close)
         self._catalog = Catalog(registry)

@@ -38,3 +38,8 @@ class MeshSettings:
     """How long requests under way may take when the process is asked to stop."""
     per_model_metrics: bool = False
     """Adds `modelId` and `vModelId` labels (ModelMesh: `per_model_metrics`). Off, for thousands of models are many."""
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """What is listened on from the start, at `host`; gateways are let in later."""
+        return (self.activator_grpc_port, self.activator_http_port, self.management_port, self.admin_port)

@@ -64,6 +64,10 @@ class LocalCommand:
     cwd: str
 
 
+PORT_IN_USE = "PortInUse"
+"""The reason of a container whose port a program outside holds: waiting alone does not help."""
+
+
 class CannotStart(Exception):
     """A container cannot be started now; `reason` is the word its waiting state shows."""
 

@@ -9,13 +9,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from shoal.cluster import process
 from shoal.cluster.api import PODS, Object
 from shoal.cluster.errors import ApiError, ApiUnreachableError, ClusterError
-from shoal.cluster.kubelet.containers import CannotStart, LocalCommand, PodContext, local_command
+from shoal.cluster.kubelet.containers import PORT_IN_USE, CannotStart, LocalCommand, PodContext, local_command
 from shoal.cluster.kubelet.host import Host, base_env
 from shoal.cluster.kubelet.podstatus import ContainerFact, Terminated, pod_status, seconds_of
 from shoal.cluster.kubelet.runner import Runner
 from shoal.cluster.kubelet.volumes import Volumes
+from shoal.cluster.network import taken_from_all
 
 log = logging.getLogger(__name__)
 FINALIZER = "shoal.dev/kubelet"
@@ -168,12 +170,17 @@ class PodWorker:
 
     def _command(self, spec: dict[str, Any]) -> LocalCommand:
         host = self._host
+        instance = str(host.layout.root)
+        if taken := taken_from_all(ports_of(self._pod), lambda pid: process.is_of(pid, instance)):
+            raise CannotStart(
+                PORT_IN_USE, f"{taken}: stop that program, or choose another port in the ServingRuntime of this pod"
+            )
         context = PodContext(
             pod=self._pod,
             ip=self._ip,
             host_ip=host.subnet.control_plane,
             directory=str(self._directory),
-            base_env=base_env(str(host.layout.root)) | {"HOSTNAME": self.name},
+            base_env=base_env(instance) | {"HOSTNAME": self.name},
             find_image=host.image,
             secret=host.secret,
             config_map=host.config_map,
@@ -265,3 +272,17 @@ class PodWorker:
 def remove_tree(directory: Path) -> None:
     """Remove a pod's directory. Claims mounted in it are not below it, and links are not followed."""
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def ports_of(pod: Object) -> list[int]:
+    """The ports a pod's containers listen on, as far as its object tells: declared, probed, called or annotated."""
+    found: set[str] = set()
+    for container in pod["spec"]["containers"]:
+        found |= {str(port["containerPort"]) for port in container.get("ports") or ()}
+        actions = [container.get(probe) or {} for probe in ("startupProbe", "readinessProbe", "livenessProbe")]
+        actions.append((container.get("lifecycle") or {}).get("preStop") or {})
+        asked = (action[how] for action in actions for how in ("httpGet", "tcpSocket") if how in action)
+        found |= {str(each.get("port", "")) for each in asked}
+    notes = pod["metadata"].get("annotations") or {}
+    found |= {notes.get(f"shoal.dev/{what}-port", "") for what in ("management", "grpc", "http")}
+    return sorted(int(port) for port in found if port.isdigit())
