@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import uuid
 from dataclasses import asdict, dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from shoal_runtime.mlserver.folders import folder_for
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,11 @@ class Journal:
         self._models.mkdir(parents=True, exist_ok=True)
 
     def note(self, entry: Entry) -> None:
-        """The model is loaded."""
-        write_document(self._models / f"{folder_for(entry.model_id)}.json", asdict(entry))
+        """The model is loaded. On a full disk it is not noted: it serves, and is loaded anew after a restart."""
+        try:
+            write_document(self._models / f"{folder_for(entry.model_id)}.json", asdict(entry))
+        except OSError as error:
+            log.warning("%s is loaded and cannot be noted: %s", entry.model_id, error)
 
     def strike(self, model_id: str) -> None:
         """The model is not loaded any more."""
@@ -78,5 +84,9 @@ def read_document(path: Path) -> dict[str, Any]:
 def write_document(path: Path, document: dict[str, Any]) -> None:
     """Replaces the file whole. Not synced: after a crash of the machine the model server is gone as well."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}~")
-    temporary.write_text(json.dumps(document))
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(document))
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -7,6 +7,7 @@ defaults they would break every other model: a model's `name` and `parameters.ur
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -50,12 +51,22 @@ def register(images: Path, name: str, folder: Path) -> Path:
         draft = image / "image.json.new"
         draft.write_text(json.dumps(document, indent=2))
         draft.replace(description)
+        kept = {before, str(version), *_in_use()}
         for old in image.iterdir():
-            if old.is_dir() and str(old) not in (before, str(version)):
+            if old.is_dir() and str(old) not in kept:
                 shutil.rmtree(old)
     except (OSError, shutil.Error, ValueError, KeyError) as error:
         raise CliError(f"the local image {name!r} cannot be written below {image}: {error}") from error
     return description
+
+
+def _in_use() -> set[str]:
+    """Where processes of this user work: a pod may run what was built several times ago."""
+    found = set()
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(str((process / "cwd").readlink()))
+    return found
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from shoal.cli.errors import CliError, UsageProblem
-from shoal.cli.options import StateDir
+from shoal.cli.options import NAMESPACE, Context, Kubeconfig, Namespace, StateDir
 
 DOCKER_ANSWER_SECONDS = 10
 _TAG = re.compile(r"[a-z0-9][a-z0-9._/:-]{0,200}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?")
@@ -78,13 +78,16 @@ def build(
     tag: Annotated[str, typer.Option("--tag", "-t", metavar="TAG", help="Name of the image, such as my-format:1.0.")],
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Have Docker build every layer anew.")] = False,
     state_dir: StateDir = None,
+    namespace: Namespace = NAMESPACE,
 ) -> None:
     """Build an image: for the embedded cluster always, and with Docker where an engine answers.
 
     A ServingRuntime with `image: TAG` then runs in `shoal up`. There the image's name counts, not its tag, and the code
-    runs with the packages of Shoal's own environment. Example: `shoal runtime build . --tag my-format:1.0`
+    runs with the packages of Shoal's own environment. Pods that run keep what was built before: see
+    `shoal runtime restart`. Example: `shoal runtime build . --tag my-format:1.0`
     """
     from shoal.cli.local_images import register
+    from shoal.cli.restarting import tell_outdated
     from shoal.cli.session import target
     from shoal.cluster.kubelet.containers import image_name
 
@@ -92,9 +95,10 @@ def build(
     if not _TAG.fullmatch(tag):
         raise UsageProblem(f"--tag {tag!r} is not the name of an image; use lower-case letters, such as my-format:1.0")
     name = image_name(tag)
-    layout = target(state_dir, "").layout
-    register(layout.images, name, folder)
-    typer.echo(f"local image {name}: runs wherever a ServingRuntime of {layout.root} has image: {tag}")
+    cluster = target(state_dir, namespace)
+    register(cluster.layout.images, name, folder)
+    typer.echo(f"local image {name}: runs wherever a ServingRuntime of {cluster.layout.root} has image: {tag}")
+    tell_outdated(cluster, name)
     if any((folder / file).exists() for file in ("requirements.txt", "environment.yml", "environment.yaml")):
         typer.echo("note: requirements go into Docker images only; the embedded cluster uses Shoal's own packages")
     if not _docker_answers():
@@ -102,6 +106,24 @@ def build(
         return
     _mlserver(["build", ".", "--tag", tag, *(["--no-cache"] if no_cache else [])], folder)
     typer.echo(f"Docker image {tag}: built")
+
+
+@app.command()
+def restart(
+    runtime: Annotated[str, typer.Argument(metavar="RUNTIME", help="Name of a ServingRuntime.")],
+    state_dir: StateDir = None,
+    namespace: Namespace = NAMESPACE,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Replace the pods of a runtime by new ones, each old one once a new one is ready. Models move; requests go on.
+
+    New pods run what `shoal runtime build` built last. Example: `shoal runtime restart my-format`
+    """
+    from shoal.cli import restarting
+    from shoal.cli.session import target
+
+    restarting.restart(target(state_dir, namespace, kubeconfig, context), runtime)
 
 
 def _check_folder(folder: Path) -> None:
