@@ -363,8 +363,12 @@ class World:
                 server = self.servers.get(copy.pod)
                 assert server is not None, f"{key.name} is routed to the vanished {copy.pod}"
                 assert copy.revision in server.loaded, f"{key.name} is routed to {copy.pod}, which lacks it"
+                spec = self.models.get(copy.revision)
+                assert spec is None or spec.runtime == server.spec.runtime, f"{key.name} is routed to a former runtime"
                 if not key.is_revision:
                     self._check_share(key, copy)
+            if not key.is_revision and any(copy.weight > 1 for copy in copies):
+                assert sum({copy.revision: copy.weight for copy in copies}.values()) == WHOLE
         for server in self.servers.values():
             for revision in server.loading:
                 assert server.loaded.keys().isdisjoint({revision})

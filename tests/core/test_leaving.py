@@ -7,7 +7,7 @@ import pytest
 from core_support import World, by_revision, model, pod, rejection, world_with
 from shoal.core import events as ev
 from shoal.core.actions import Load, PodDrained, RejectCode, Unload
-from shoal.core.types import CopyState, PodId, RevisionId
+from shoal.core.types import CopyState, EndpointName, PodId, RevisionId
 
 P1, P2, A = PodId("p1"), PodId("p2"), RevisionId("a")
 
@@ -159,3 +159,72 @@ def test_surplus_copies_go_from_the_fullest_pod() -> None:
         world.declare(model("a", 10, most=most))
         world.settle()
         assert sorted(place for name, place in states(world) if name == "a") == left
+
+
+def test_a_copy_on_its_way_out_comes_back_where_it_is_required() -> None:
+    world = holding("a", "p1")
+    world.send(ev.UnloadRequested(A))
+    world.declare(model("a", least=1))
+    assert states(world) == {("a", "p1"): CopyState.LOADED}
+
+
+def test_copies_that_outgrew_their_pod_leave_only_as_far_as_they_must() -> None:
+    world = world_with("p1")
+    for name, size in (("a", 30), ("b", 40), ("c", 30)):
+        world.pass_time(1.0)
+        world.declare(model(name, size, least=1), last_used=world.now)
+        world.settle()
+    world.servers[P1].loaded[RevisionId("c")] = 60
+    world.send(ev.SizeMeasured(P1, RevisionId("c"), 60))
+    assert states(world)["a", "p1"] is CopyState.WITHDRAWING
+    assert states(world)["b", "p1"] is states(world)["c", "p1"] is CopyState.LOADED
+
+
+def test_a_target_makes_room_by_what_it_replaces_last() -> None:
+    world = world_with("p1")
+    world.declare(model("a-1", 40), last_used=world.now - 100.0, load=True)
+    world.send(ev.EndpointDeclared(EndpointName("a"), RevisionId("a-1")))
+    world.settle()
+    world.declare(model("other", 40), last_used=world.now, load=True)
+    world.settle()
+    world.declare(model("a-2", 40))
+    world.send(ev.EndpointDeclared(EndpointName("a"), RevisionId("a-2")))
+    assert states(world)["a-1", "p1"] is CopyState.LOADED
+    assert states(world)["other", "p1"] is CopyState.WITHDRAWING
+
+
+def crowded() -> World:
+    """Two copies of a model in steady use on pods that are nearly full."""
+    world = world_with("p1", "p2")
+    world.declare(model("a", 48, least=2))
+    world.settle()
+    world.declare(model("a", 48))
+    for name in ("b", "c"):
+        world.declare(model(name, 48, least=1), last_used=world.now)
+        world.settle()
+    return world
+
+
+def test_an_idle_second_copy_goes_when_space_is_short() -> None:
+    world = crowded()
+    world.send(ev.UsageReported(1.0, (ev.RevisionUsage(A, 1),)))
+    world.wait(590.0)
+    assert list(states(world).values()).count(CopyState.LOADED) == 4
+    world.wait(20.0)
+    world.settle()
+    assert sorted(name for name, _ in states(world)) == ["a", "b", "c"]
+
+
+def test_no_copy_goes_soon_after_load_asked_for_more() -> None:
+    world = crowded()
+    world.join(pod("p3", capacity=52))
+    for _ in range(2):
+        world.wait(10.0)
+        world.send(ev.UsageReported(10.0, (ev.RevisionUsage(A, 5_000),)))
+        world.settle()
+    assert len([name for name, _ in states(world) if name == "a"]) == 3
+    world.wait(590.0)
+    assert len([name for name, _ in states(world) if name == "a"]) == 3
+    world.wait(30.0)
+    world.settle()
+    assert len([name for name, _ in states(world) if name == "a"]) == 1

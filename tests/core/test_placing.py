@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from core_support import START, Server, World, by_revision, model, pod, world_with
+from core_support import START, Server, World, by_endpoint, by_revision, model, pod, rejection, world_with
 from shoal.core import events as ev
-from shoal.core.types import CopyState, EndpointName, PodId, RevisionId
+from shoal.core.actions import Reject, RejectCode
+from shoal.core.types import CopyState, EndpointName, ModelState, PodId, RevisionId
 
 
 def test_queued_loads_count_where_the_next_one_goes() -> None:
@@ -107,3 +108,38 @@ def test_a_first_request_is_no_rate_yet() -> None:
     world.settle()
     world.send(use(1000, 1.0))
     assert len(list(world.core.copies())) == 1
+
+
+def test_a_queued_wish_is_given_up_rather_than_evict_what_is_hotter() -> None:
+    world = world_with("p1")
+    world.declare(model("hot", 50))
+    world.request(by_revision("hot"))
+    world.declare(model("wish", 50), last_used=START, load=True)
+    world.loaded(PodId("p1"), RevisionId("hot"), 60)
+    world.settle()
+    assert [copy.revision for copy in world.core.copies()] == ["hot"]
+
+
+def test_a_further_copy_that_finds_no_pod_does_not_make_its_model_fail() -> None:
+    world = world_with("p1", "p2", "p3")
+    world.declare(model("kept", 90, least=1))
+    world.declare(model("a", 30), load=True)
+    world.settle()
+    world.declare(model("a", 30, least=2))
+    (other,) = (name for name, server in world.servers.items() if "a" in server.loading)
+    world.failed(other, RevisionId("a"), "it broke there")
+    world.settle()
+    view = world.core.model(RevisionId("a"))
+    assert view is not None
+    assert view.state is ModelState.LOADED
+    assert [failure.message for failure in view.failures] == ["it broke there"]
+
+
+def test_requests_for_an_endpoint_forced_to_what_nobody_declared_are_refused() -> None:
+    world = world_with("p1")
+    world.declare(model("a-1"))
+    world.send(ev.EndpointDeclared(EndpointName("a"), RevisionId("a-1")))
+    world.request(by_endpoint("a"))
+    world.send(ev.EndpointDeclared(EndpointName("a"), RevisionId("nobody"), force=True))
+    assert rejection(world, 1) == Reject(RejectCode.NOT_FOUND, "model not found: a")
+    assert world.core.why(RevisionId("nobody"))[-1].because == "a switches from a-1: forced"

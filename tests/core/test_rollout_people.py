@@ -172,3 +172,39 @@ def test_the_shares_of_a_rollout_make_a_whole(weight: int, shadow: int) -> None:
         assert divided.get("", 0) == min(shadow, 1000 - weight)
     else:
         assert divided == {"a-1": 1}
+
+
+def test_a_canary_that_failed_on_one_pod_is_tried_on_another() -> None:
+    world = served(pods=3)
+    world.declare(model("a-2"))
+    world.roll_out("a", "a-2", CANARY)
+    (first,) = (name for name, server in world.servers.items() if "a-2" in server.loading)
+    world.failed(first, RevisionId("a-2"))
+    assert rollout(world).live
+    world.settle()
+    assert shares(world) == {"a-1": 900, "a-2": 100}
+
+
+def test_whoever_resumes_leaves_no_trace_of_the_pause() -> None:
+    world = begun()
+    world.steer("a", Verb.PAUSE, "lunch")
+    assert (rollout(world).paused_from, rollout(world).reason) == (Phase.PROGRESSING, "paused by somebody: lunch")
+    world.steer("a", Verb.RESUME)
+    assert (rollout(world).paused_from, rollout(world).reason) == (None, "")
+
+
+def test_shadowed_requests_stick_as_others_do() -> None:
+    world = begun(Plan(Strategy.SHADOW, (SetShadow(200), Pause(None)), sticky=True))
+    assert {copy.sticky for copy in world.table[KEY]} == {True}
+
+
+def test_a_check_that_nobody_answered_yet_says_so() -> None:
+    hook = Check("hook", Metric.WEBHOOK, url="http://hook")
+    world = served()
+    world.declare(model("a-2"))
+    world.roll_out("a", "a-2", Plan(Strategy.CANARY, (SetWeight(100), Pause(30.0)), checks=(hook,)))
+    while not world.asking:
+        assert world.step_calmly(frozenset())
+    world.send(ev.TrafficObserved(NAME, ()))
+    (result,) = rollout(world).checks
+    assert (result.message, result.at) == ("not answered yet", world.now)

@@ -30,7 +30,17 @@ from shoal.core.rollout.plan import (
 from shoal.core.rollout.record import Phase, Verb
 from shoal.core.settings import CoreSettings
 from shoal.core.suspicion import Cause, Doing, Suspect
-from shoal.core.types import CopyState, FailureReason, ModelState, PodId, RevisionId, RouteKey, Transition, Unplaceable
+from shoal.core.types import (
+    CopyState,
+    EndpointName,
+    FailureReason,
+    ModelState,
+    PodId,
+    RevisionId,
+    RouteKey,
+    Transition,
+    Unplaceable,
+)
 
 ENDPOINTS = ["a", "b", "c", "d"]
 PODS = ["p1", "p2", "p3", "q1"]
@@ -69,7 +79,7 @@ def some_plan(chance: random.Random) -> Plan:
 
 
 # Made beforehand: one draw each, where drawing their parts would take most of the time.
-plans = st.sampled_from([Plan(), *(some_plan(random.Random(number)) for number in range(500))])
+plans = st.sampled_from([Plan(), Plan(deadline=60.0), *(some_plan(random.Random(number)) for number in range(500))])
 
 
 class Schedules(RuleBasedStateMachine):
@@ -196,11 +206,19 @@ class Schedules(RuleBasedStateMachine):
             del self.world.models[revision]
             self.world.send(ev.ModelRemoved(revision))
 
-    @rule(data=st.data(), size=sizes, least=st.integers(0, 2), most=st.integers(0, 2), load=st.booleans())
-    def declare_again(self, data: st.DataObject, size: int, least: int, most: int, load: bool) -> None:
+    @rule(
+        data=st.data(),
+        size=sizes,
+        runtime=st.sampled_from(["r", "r", "r", "s"]),
+        least=st.integers(0, 2),
+        most=st.integers(0, 2),
+        load=st.booleans(),
+    )
+    def declare_again(self, data: st.DataObject, size: int, runtime: str, least: int, most: int, load: bool) -> None:
+        """Also for another runtime, whose pods are others."""
         revision = self.revision(data)
         if revision is not None:
-            self.world.declare(model(revision, size, "r", least, most), load=load)
+            self.world.declare(model(revision, size, runtime, least, most), load=load)
 
     @rule(data=st.data(), really=rarely)
     def make_unplaceable(self, data: st.DataObject, really: bool) -> None:
@@ -216,6 +234,13 @@ class Schedules(RuleBasedStateMachine):
     def update(self, name: str, size: int) -> None:
         """The ordinary case, so that it is common."""
         self.declare_endpoint(name, size, "r", 0, 0, False, False, False, 0, False)
+
+    @rule(name=endpoint_names, sizes=st.lists(st.sampled_from([30, 60]), min_size=2, max_size=3))
+    def update_again_and_again(self, name: str, sizes: list[int]) -> None:
+        """Before anything that the first one asked for is done."""
+        for size in sizes:
+            self.update(name, size)
+            self.world.request(by_endpoint(name))
 
     # --- requests ---
 
@@ -352,6 +377,21 @@ class Schedules(RuleBasedStateMachine):
             return
         self.world.leave(data.draw(st.sampled_from(sorted(self.world.servers))))
 
+    @precondition(lambda self: self.pending("loading"))
+    @rule(data=st.data(), seconds=st.sampled_from([0.0, 4.0]), restarts=st.booleans())
+    def pod_dies_in_its_pause(self, data: st.DataObject, seconds: float, restarts: bool) -> None:
+        """A load is broken off, and then the pod goes, too."""
+        name, revision = data.draw(st.sampled_from(self.pending("loading")))
+        self.world.failed(name, revision, counts=False)
+        if revision in self.world.servers[name].unloading:
+            self.world.unloaded(name, revision)
+        if seconds:
+            self.world.pass_time(seconds)
+        if restarts:
+            self.world.restart(name)
+        else:
+            self.world.leave(name)
+
     @precondition(lambda self: self.world.servers)
     @rule(data=st.data(), really=rarely)
     def pod_restarts(self, data: st.DataObject, really: bool) -> None:
@@ -452,26 +492,52 @@ class Schedules(RuleBasedStateMachine):
             assert view.active == view.target or view.transition is not Transition.UP_TO_DATE
             assert view.active != view.target or view.transition is not Transition.BLOCKED_BY_FAILED_LOAD
 
+    @invariant()
+    def no_rollout_is_past_its_deadline(self) -> None:
+        for name in self.world.core.endpoints():
+            view = self.world.core.rollout(name)
+            if view is not None and view.rollout.live and view.rollout.phase is not Phase.PAUSED:
+                end = view.rollout.started + view.rollout.waited + view.rollout.plan.deadline
+                assert self.world.now <= end, f"{name}'s rollout is past its deadline: {view.rollout}"
+
     def teardown(self) -> None:
         """Once nothing goes wrong any more, every request is answered and everything declared comes true."""
         world = self.world
         if not world.sound:
             return
+        self.go_on()
+        self.check_answered()
         for name in PODS:
             if name in world.servers and world.servers[name].stopping:
                 world.leave(PodId(name))
             if name not in world.servers:
                 world.join(pod(name, RUNTIME_OF[name]))
-        for _ in range(30):
-            world.settle(frozenset(self.broken))
-            world.pass_time(11.0)
-        world.settle(frozenset(self.broken))
+        self.go_on()
         assert not world.tickets, f"never answered: {world.tickets}"
         for _ in range(3):
             world.pass_time(1000.0)
             world.settle(frozenset(self.broken))
         assert not world.undelivered
         self.check_end()
+
+    def go_on(self) -> None:
+        """Some minutes in which nothing else happens than that servers that hang are started anew."""
+        for _ in range(30):
+            self.world.settle(frozenset(self.broken))
+            for name in self.world.emptied_to_restart():
+                self.world.restart(name)
+            self.world.wait(11.0)
+        self.world.settle(frozenset(self.broken))
+
+    def check_answered(self) -> None:
+        """Whoever still waits waits for a pod."""
+        world = self.world
+        served = {server.spec.runtime for server in world.servers.values() if not server.stopping}
+        for ticket, key in world.tickets.items():
+            active, target = (key.name, key.name) if key.is_revision else world.store[EndpointName(key.name)]
+            specs = [world.models.get(RevisionId(revision)) for revision in (active, target if key.canary else active)]
+            waits = any(spec is not None and spec.runtime not in served for spec in specs)
+            assert waits, f"{ticket} is never answered though pods serve {specs}"
 
     def check_end(self) -> None:
         core = self.world.core
@@ -486,7 +552,7 @@ class Schedules(RuleBasedStateMachine):
             assert endpoint is not None
             view = core.rollout(name)
             paused = view is not None and view.rollout.phase is Phase.PAUSED
-            if view is not None and view.rollout.live and not paused and view.rollout.plan.steps:
+            if view is not None and view.rollout.live and not paused:
                 raise AssertionError(f"{name}'s rollout never ends: {view.rollout}")
             if paused:
                 continue

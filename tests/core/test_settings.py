@@ -21,6 +21,7 @@ from shoal.core.settings import CoreSettings
         ({"headroom_limit": 1.0}, "must be below 1"),
         ({"failure_expiry": 10.0}, "failure_expiry_asked must not exceed failure_expiry"),
         ({"second_copy_min_age": 3000.0}, "second_copy_min_age must be less"),
+        ({"second_copy_min_age": 2400.0}, "second_copy_min_age must be less"),
     ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, float], message: str) -> None:

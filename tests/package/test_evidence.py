@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,9 +8,10 @@ import pytest
 from package_support import attested, make_package, statement, trust
 from shoal.package import dsse
 from shoal.package.errors import InvalidPackage, PackageNotFound
-from shoal.package.evidence import Statement, add_evidence, now, read_evidence, sign
+from shoal.package.evidence import Statement, add_evidence, now, put_evidence, read_evidence, sign
 from shoal.package.keys import TrustedKeys
 from shoal.package.manifest import canonical
+from shoal.package.names import folder_of
 from shoal.package.package import published
 from shoal.package.publish import publish
 
@@ -136,3 +138,29 @@ def test_what_is_signed_can_be_read_again(package, key):
     found = read_evidence(sign(given, key).to_bytes(), "here", trust(key)).statement
     assert found == given
     assert isinstance(found, Statement)
+
+
+def test_a_statement_names_its_package_and_model_once(package, key):
+    document = json.loads(sign(statement(package, model="digits"), key).payload)
+    assert document["subject"] == [{"name": "digits", "digest": {"sha256": package.digest}}]
+    assert document["predicate"].keys().isdisjoint({"digest", "model"})
+
+
+def test_evidence_that_is_too_long_is_not_signed(package, key):
+    with pytest.raises(InvalidPackage, match=r"evidence 'approval' is larger than \d+ bytes; shorten it"):
+        sign(statement(package, details=["x" * 4000] * 200), key)
+
+
+def test_evidence_is_written_unless_newer_is_there(local, directory, package, key):
+    publish(directory, local, "digits")
+    folder = folder_of("digits", package.digest)
+    first, older = sign(statement(package), key), sign(statement(package, at=now() - timedelta(hours=1)), key)
+    assert [put_evidence(local, folder, envelope) for envelope in (first, older, first)] == [True, False, False]
+
+
+def test_a_statement_with_numbers_that_json_has_not_is_no_evidence(package, key, trusted):
+    document = json.loads(sign(statement(package), key).payload)
+    document["predicate"]["metrics"] = {"x": float("nan")}
+    envelope = dsse.sign(dsse.IN_TOTO, json.dumps(document).encode(), key)
+    with pytest.raises(InvalidPackage, match="here is not evidence: "):
+        read_evidence(envelope.to_bytes(), "here", trusted)
