@@ -118,6 +118,33 @@ async def test_what_is_not_there_is_named(store, claim, path, name, error, messa
         await store.pull(pvc(path, name=name))
 
 
+@pytest.mark.parametrize(
+    ("path", "instead"),
+    [
+        ("Models/m", "Is 'models' meant?"),
+        ("models/n/x", "'models' has 'm'."),
+        ("models/m/modle.bin", "Is 'model.bin' meant?"),
+        ("models/m/zzzzzz", "'models/m' has 'empty', 'model.bin'."),
+        ("zzzzzz", "It has 'models', 'schema.json'."),
+    ],
+)
+async def test_what_is_there_instead_is_told(store, claim, path, instead):
+    with pytest.raises(ArtifactNotFoundError) as told:
+        await store.pull(pvc(path))
+    assert str(told.value) == (
+        f"persistent volume claim 'claim' has no '{path}'; check the path and that the files were put there. {instead}"
+    )
+
+
+async def test_what_is_outside_of_a_claim_is_not_told(store, claim, tmp_path):
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "secret-name").touch()
+    (claim / "out").symlink_to(tmp_path / "private")
+    with pytest.raises(ArtifactNotFoundError) as told:
+        await store.pull(pvc("out/secret-nam"))
+    assert "secret-name" not in str(told.value)
+
+
 async def test_a_local_directory_of_the_secret(store, settings, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "m").write_bytes(b"x")

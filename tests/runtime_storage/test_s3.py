@@ -15,6 +15,7 @@ from shoal_runtime.storage import (
     ArtifactNotFoundError,
     InvalidStorageError,
     StorageDeniedError,
+    StorageError,
     StorageExhaustedError,
     StorageUnavailableError,
 )
@@ -137,27 +138,97 @@ async def test_a_partial_download_is_completed_not_repeated(store, bucket, monke
     assert offsets == [0, 1024 * 1024, 2 * 1024 * 1024]
 
 
-async def test_missing_objects_and_buckets(store, bucket, s3, settings):
-    with pytest.raises(ArtifactNotFoundError, match="s3://models/nothing does not exist"):
-        await store.pull(ask("m", "nothing", key="s3"))
-    with pytest.raises(ArtifactNotFoundError, match="s3://elsewhere/x does not exist"):
-        await store.pull(ask("m", "x", key="s3", bucket="elsewhere"))
+async def test_a_missing_object_is_told_with_what_is_there_instead(store, bucket, s3):
+    bucket({"sklearn/mnist-svm.joblib": b"1", "sklearn/other.joblib": b"1", "onnx/digits.onnx": b"1", "z": b"1"})
+    asked = {
+        "sklearn/mnist_svm.joblib": "Is 'mnist-svm.joblib' meant?",
+        "SKLearn/mnist-svm.joblib": "Is 'sklearn' meant?",
+        "sklearn/x/y": "s3://models/sklearn/ has 'mnist-svm.joblib', 'other.joblib'.",
+        "zzzzzz": "s3://models/ has 'onnx', 'sklearn', 'z'.",
+    }
+    for path, instead in asked.items():
+        with pytest.raises(ArtifactNotFoundError) as told:
+            await store.pull(ask("m", path, key="s3"))
+        assert str(told.value) == f"s3://models/{path} does not exist at {s3.url}. {instead} Correct storage.path"
     assert store.known() == set()
 
 
-async def test_wrong_credentials_are_denied_and_not_shown(store, bucket, s3, settings, caplog):
+async def test_a_missing_bucket_is_told_with_those_of_like_names(store, bucket, s3):
     bucket({"m": b"1"})
-    put_entry(settings.config_dir, "wrong", s3.entry(secret_access_key="wrong-secret"))
-    with caplog.at_level("DEBUG"), pytest.raises(StorageDeniedError, match="check the credentials") as caught:
+    with pytest.raises(ArtifactNotFoundError) as told:
+        await store.pull(ask("m", "x", key="s3", bucket="modles"))
+    assert str(told.value) == (
+        f"bucket 'modles' does not exist at {s3.url}. Is 'models' meant? "
+        "Correct field 'bucket' of storage-config entry 's3', or storage.parameters.bucket"
+    )
+    with pytest.raises(ArtifactNotFoundError, match=r"'elsewhere' does not exist at .*\. Correct field 'bucket'"):
+        await store.pull(ask("m", "x", key="s3", bucket="elsewhere"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (
+            {"secret_access_key": "wrong-secret"},
+            "(SignatureDoesNotMatch); field 'secret_access_key' of storage-config entry 'wrong' is wrong, "
+            "or does not belong to 'access_key_id'",
+        ),
+        (
+            {"access_key_id": "nobody"},
+            "(XAdminUserNotFound); field 'access_key_id' of storage-config entry 'wrong' is not known there; "
+            "correct it",
+        ),
+    ],
+)
+async def test_wrong_credentials_are_denied_by_field_and_not_shown(store, bucket, s3, settings, caplog, changed, words):
+    bucket({"m": b"1"})
+    put_entry(settings.config_dir, "wrong", s3.entry(**changed))
+    with caplog.at_level("DEBUG"), pytest.raises(StorageDeniedError) as caught:
         await store.pull(ask("m", "m", key="wrong"))
+    assert str(caught.value) == f"s3://models/m may not be read at {s3.url} {words}"
     shown = f"{caught.value!r} {caught.value.__context__!r} {caplog.text}"
-    assert not any(secret in shown for secret in (s3.secret, "wrong-secret"))
+    assert not any(secret in shown for secret in (s3.secret, "wrong-secret", "nobody"))
 
 
-async def test_a_server_that_is_not_there(store, s3, settings):
-    put_entry(settings.config_dir, "gone", s3.entry(endpoint_url="http://127.0.0.1:9"))
-    with pytest.raises(StorageUnavailableError, match="does not answer"):
+async def test_a_wrong_region_is_told_with_the_stores_own_words(store, bucket, s3, settings):
+    bucket({"m": b"1"})
+    put_entry(settings.config_dir, "wrong", s3.entry(region="mars-1"))
+    with pytest.raises(StorageError) as told:
+        await store.pull(ask("m", "m", key="wrong"))
+    assert 'the region "mars-1" is wrong' in str(told.value)
+    assert str(told.value).endswith("check endpoint_url, region and bucket")
+
+
+@pytest.mark.parametrize(
+    ("address", "kind", "words"),
+    [
+        (
+            "http://127.0.0.1:9",
+            StorageUnavailableError,
+            "nothing listens there; check host and port, and that the server runs",
+        ),
+        (
+            "http://no-such-host.invalid:9000",
+            StorageUnavailableError,
+            "its host name is not known; check the name in the address",
+        ),
+    ],
+)
+async def test_a_server_that_is_not_there_is_told_with_its_address_and_why(store, s3, settings, address, kind, words):
+    put_entry(settings.config_dir, "gone", s3.entry(endpoint_url=address))
+    with pytest.raises(kind) as told:
         await store.pull(ask("m", "m", key="gone"))
+    assert str(told.value) == f"s3://models/m: {address} does not answer: {words}"
+
+
+async def test_a_server_without_tls_is_told(store, s3, settings):
+    address = s3.url.replace("http://", "https://")
+    put_entry(settings.config_dir, "plain", s3.entry(endpoint_url=address))
+    with pytest.raises(InvalidStorageError) as told:
+        await store.pull(ask("m", "m", key="plain"))
+    assert str(told.value) == (
+        f"s3://models/m: {address} does not answer: it does not speak TLS; use http:// in the address"
+    )
 
 
 @pytest.mark.parametrize("key", ["f/../../escape", "f//x", "f/./x"])
@@ -218,8 +289,10 @@ async def test_a_custom_authority(store, settings, pki, tmp_path):
         put_entry(settings.config_dir, "tls", server.entry(certificate=(pki / "ca").read_text()))
         put_entry(settings.config_dir, "untrusted", server.entry())
         assert (await store.pull(ask("m", "m", key="tls"))).path.read_bytes() == b"model"
-        with pytest.raises(StorageUnavailableError):
+        with pytest.raises(InvalidStorageError) as told:
             await store.pull(ask("m", "m", key="untrusted"))
+        assert "its certificate is not trusted (" in str(told.value)
+        assert str(told.value).endswith("); put the authority's certificate into field 'certificate'")
 
 
 @pytest.mark.parametrize(

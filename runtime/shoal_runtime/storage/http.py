@@ -27,6 +27,7 @@ from shoal_runtime.storage.errors import (
     StorageError,
     StorageUnavailableError,
 )
+from shoal_runtime.storage.reaching import cause, untrusted
 from shoal_runtime.storage.remote import CHUNK_BYTES, Body, ObjectChangedError, RemoteObject, trust
 from shoal_runtime.storage.settings import StorageSettings
 
@@ -100,7 +101,7 @@ class HttpStore:
                     yield bytes(buffer)
                     buffer.clear()
         except (httpx.TransportError, ssl.SSLError) as error:
-            failure = StorageUnavailableError(f"{self._name(path)} broke off: {type(error).__name__}")
+            failure = StorageUnavailableError(f"{self._name(path)} broke off: {cause(error)}")
         if buffer:
             yield bytes(buffer)  # What came before the break need not come again.
         if failure is not None:
@@ -134,7 +135,8 @@ class HttpStore:
     def _failure(self, path: str, error: Exception) -> StorageError:
         if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
             return InvalidStorageError(f"{self._source}: field 'url' or a redirect is no http or https URL")
-        return StorageUnavailableError(f"{self._name(path)} does not answer: {type(error).__name__} {error}".rstrip())
+        kind = InvalidStorageError if untrusted(error) else StorageUnavailableError
+        return kind(f"{self._name(path)} does not answer: {cause(error)}")
 
     def _name(self, path: str) -> str:
         """The file, as errors name it: without user, password and query."""
@@ -206,9 +208,9 @@ def _refusal(status: int, name: str) -> StorageError:
     if status in (401, 403):
         return StorageDeniedError(f"{name} answered {status}: check the headers or client certificate of its entry")
     if status in (404, 410):
-        return ArtifactNotFoundError(f"{name} answered {status}: check storage.path")
+        return ArtifactNotFoundError(f"{name} answered {status}: check storage.path, and field 'url' of its entry")
     if status in (408, 412, 425, 429) or status >= 500:
-        return StorageUnavailableError(f"{name} answered {status}")
+        return StorageUnavailableError(f"{name} answered {status}: look into the log of that server, then load again")
     return InvalidStorageError(f"{name} answered {status}, which is not how a file is served")
 
 

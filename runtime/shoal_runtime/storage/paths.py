@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from shoal_runtime.storage.errors import ArtifactNotFoundError, InvalidStorageError
+from shoal_runtime.storage.nearby import instead
 
 MAX_PATH_BYTES = 4096
 MAX_NAME_BYTES = 255
@@ -81,15 +82,30 @@ def confined(root: Path, path: str, what: str) -> Path:
         base = root.resolve(strict=True)
         real = (base / path).resolve(strict=True)
     except FileNotFoundError:
-        raise ArtifactNotFoundError(
-            f"{what} has no {path or '/'!r}; check the path and that the files were put there"
-        ) from None
+        fix = f"check the path and that the files were put there.{_instead(root.resolve(), path)}"
+        raise ArtifactNotFoundError(f"{what} has no {path or '/'!r}; {fix}") from None
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "links lead in circles"
         raise InvalidStorageError(f"{what}: {path!r} cannot be read: {reason}") from None
     if not real.is_relative_to(base):
         raise InvalidStorageError(f"{what}: {path!r} leads out of it by a link; put the files inside")
     return real
+
+
+def _instead(root: Path, path: str) -> str:
+    """What is there in place of the first part of a path that is not."""
+    place = root
+    try:
+        for part in path.split("/"):
+            if not (place / part).exists():
+                where = repr(str(place.relative_to(root))) if place != root else "It"
+                return f" {instead(part, sorted(entry.name for entry in place.iterdir()), where)}"
+            place = (place / part).resolve()
+            if not place.is_relative_to(root):
+                return ""
+    except OSError:
+        pass
+    return ""
 
 
 def walk_files(top: Path, max_files: int) -> Iterator[Path]:
