@@ -77,10 +77,11 @@ def means_full(error: BaseException, directory: Path) -> bool:
     if name.startswith("SQLITE_FULL"):
         return True
     # SQLite says "disk I/O error" where a quota ends, or where it cannot enlarge one of its own files.
-    return name.startswith("SQLITE_IOERR") and _nothing_left(directory)
+    return name.startswith("SQLITE_IOERR") and no_room(directory)
 
 
-def _nothing_left(directory: Path) -> bool:
+def no_room(directory: Path) -> bool:
+    """Whether hardly anything can be written there now."""
     try:
         found = disk_of(directory)
     except OSError:

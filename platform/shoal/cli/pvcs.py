@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
+import uuid
 from pathlib import Path
 
 from shoal.cli import session
 from shoal.cli.errors import CliError, UsageProblem
 from shoal.cli.output import age_of, note, show, table
 from shoal.cluster.api import CLAIMS, KubeClient, Object
+from shoal.disk import full_message, no_room
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
@@ -42,19 +43,28 @@ def _has_content(directory: Path) -> bool:
 
 def _fill(source: Path, destination: Path) -> None:
     """Copy beside the destination first, so that nobody reads half a model and a failure leaves what was there."""
-    scratch = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    scratch = destination.with_name(f".{uuid.uuid4().hex}")
     try:
+        scratch.mkdir(mode=0o700)
         fresh = scratch / "new"
         if source.is_dir():
             shutil.copytree(source, fresh)
         else:
             fresh.mkdir()
             shutil.copy2(source, fresh / source.name)
+        before = scratch / "old"
         if destination.exists():
-            destination.rename(scratch / "old")
-        fresh.rename(destination)
+            destination.rename(before)
+        try:
+            fresh.rename(destination)
+        except OSError:
+            if before.exists():
+                before.rename(destination)
+            raise
     except (OSError, shutil.Error) as error:
-        raise CliError(f"copying {source} failed: {error}") from None
+        # Of a folder every file that did not fit is listed: one line says as much.
+        why = full_message(destination.parent) if no_room(destination.parent) else error
+        raise CliError(f"copying {source} failed: {why}") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
