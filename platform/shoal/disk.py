@@ -47,21 +47,6 @@ def disk_of(directory: Path) -> Disk:
     return Disk(directory, found.f_bavail * found.f_frsize, out_of_files=bool(found.f_files and not found.f_favail))
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write a file as a whole: where that fails, on a full disk say, the one that was there stays as it was.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        fresh.write_text(text)
-        fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise
-
-
 def full_message(directory: Path) -> str:
     """How a refusal says that there is no room, the same everywhere."""
     return f"the disk of {directory} is full"

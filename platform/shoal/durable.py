@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes, mode: int) -> None:
-    """Write a file as a whole or not at all, in place of one that is there.
+def write_whole(path: Path, data: bytes, mode: int, *, sync: bool = True) -> None:
+    """Write a file as a whole or not at all, in place of one that is there; without `sync` the power may take it back.
 
     Raises:
         OSError: it cannot be written; what was there stays.
@@ -18,12 +18,14 @@ def write_whole(path: Path, data: bytes, mode: int) -> None:
             scratch.write(data)
             scratch.flush()
             os.fchmod(scratch.fileno(), mode)
-            os.fsync(scratch.fileno())
+            if sync:
+                os.fsync(scratch.fileno())
             Path(scratch.name).replace(path)
         except BaseException:
             Path(scratch.name).unlink(missing_ok=True)
             raise
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

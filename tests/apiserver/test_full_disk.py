@@ -32,3 +32,19 @@ def test_writes_are_refused_by_name_and_nothing_is_lost(tmp_path: Path) -> None:
             assert [item["metadata"]["name"] for item in server.get(CONFIG_MAPS)["items"]] == ["after", "kept"]
         finally:
             server.kill()
+
+
+def test_after_a_kill_it_starts_and_reads_on_a_full_disk(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 16) as disk:
+        server = ApiServer(disk.root / "state").start()
+        try:
+            assert server.http.post(CONFIG_MAPS, json=config_map("kept")).status_code == 201
+            server.kill()
+            (
+                server.state_dir / "kubeconfig"
+            ).unlink()  # a start waits until there is a new one, which takes as much space
+            disk.fill(leave=8192)
+            server.start()
+            assert [item["metadata"]["name"] for item in server.get(CONFIG_MAPS)["items"]] == ["kept"]
+        finally:
+            server.kill()

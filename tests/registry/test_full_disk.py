@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+
 import pytest
 
 from disk_support import small_disk
@@ -37,3 +40,33 @@ async def test_one_that_cannot_be_opened_says_why(tmp_path):
         disk.fill()
         with pytest.raises(RegistryUnavailableError, match=f"cannot be opened: the disk of {disk.root} is full"):
             await SqliteRegistry.open(disk.root / "registry.db")
+
+
+VICTIM = """
+import asyncio, os, sys
+from pathlib import Path
+from shoal.registry.protocol import Put
+from shoal.registry.sqlite import SqliteRegistry
+
+async def main():
+    registry = await SqliteRegistry.open(Path(sys.argv[1]))
+    await registry.commit([Put("before", b"1")])
+    os._exit(0)  # as kill -9 would end it
+
+asyncio.run(main())
+"""
+
+
+async def test_after_a_kill_it_is_opened_and_read_on_a_full_disk(tmp_path):
+    with small_disk(tmp_path / "disk", 8) as disk:
+        path = disk.root / "registry.db"
+        victim = await asyncio.create_subprocess_exec(sys.executable, "-c", VICTIM, str(path))
+        assert await victim.wait() == 0
+        disk.fill()
+        registry = await SqliteRegistry.open(path)
+        assert [record.key for record in (await registry.list("")).records] == ["before"]
+        with pytest.raises(RegistryUnavailableError, match=f"the disk of {disk.root} is full"):
+            await registry.commit([Put("refused", LARGE)])
+        disk.clear()
+        await registry.commit([Put("after", LARGE)])
+        await registry.close()

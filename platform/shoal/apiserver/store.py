@@ -161,18 +161,8 @@ def _open(path: Path) -> sqlite3.Connection:
         if layout not in (0, _LAYOUT):
             raise StoreError(f"{path} has layout {layout}, this version of Shoal reads layout {_LAYOUT}")
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS objects (resource TEXT, namespace TEXT, name TEXT, "
-            "version INTEGER NOT NULL, document TEXT NOT NULL, PRIMARY KEY (resource, namespace, name)) WITHOUT ROWID"
-        )
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS changes (version INTEGER PRIMARY KEY, type TEXT NOT NULL, "
-            "resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL, "
-            "previous TEXT)"
-        )
-        connection.execute("CREATE TABLE IF NOT EXISTS latest (version INTEGER NOT NULL)")
-        connection.execute("INSERT INTO latest SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM latest)")
-        connection.execute(f"PRAGMA user_version = {_LAYOUT}")
+        if layout == 0:
+            _create(connection)
         connection.execute("COMMIT")
     except sqlite3.OperationalError as error:
         connection.close()
@@ -183,6 +173,22 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.close()
         raise StoreError(f"{path} is not a usable database: {error}; move it away to start empty") from error
     return connection
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    """Make the tables of a new file; one that has them is opened without a write, so on a full disk, too."""
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS objects (resource TEXT, namespace TEXT, name TEXT, "
+        "version INTEGER NOT NULL, document TEXT NOT NULL, PRIMARY KEY (resource, namespace, name)) WITHOUT ROWID"
+    )
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS changes (version INTEGER PRIMARY KEY, type TEXT NOT NULL, "
+        "resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL, "
+        "previous TEXT)"
+    )
+    connection.execute("CREATE TABLE IF NOT EXISTS latest (version INTEGER NOT NULL)")
+    connection.execute("INSERT INTO latest SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM latest)")
+    connection.execute(f"PRAGMA user_version = {_LAYOUT}")
 
 
 def _write_change(connection: sqlite3.Connection, change: Change) -> None:

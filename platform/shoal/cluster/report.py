@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from shoal.disk import replace_file
+from shoal.durable import write_whole
 
 BEAT_SECONDS = 5.0
 """A report is written whenever it changes, and so often although it did not."""
@@ -78,7 +78,7 @@ def write_report(path: Path, report: Report) -> None:
     the report grows old."""
     report.written = time.time()
     with contextlib.suppress(OSError):
-        replace_file(path, report.model_dump_json(indent=2) + "\n")
+        write_whole(path, (report.model_dump_json(indent=2) + "\n").encode(), 0o600, sync=False)
 
 
 def read_report(path: Path) -> Report | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shoal.cluster.layout import Layout
-from shoal.disk import replace_file
+from shoal.durable import write_whole
 
 NAMESPACE = "modelmesh-serving"
 """The namespace the mesh serves unless told otherwise, so that manifests written for upstream need no change."""
@@ -45,7 +45,7 @@ class ClusterSettings(BaseModel):
         Raises:
             OSError: the file cannot be written.
         """
-        replace_file(self.layout.settings, self.model_dump_json(indent=2) + "\n")
+        write_whole(self.layout.settings, (self.model_dump_json(indent=2) + "\n").encode(), 0o600)
 
 
 def load_settings(state_dir: Path) -> ClusterSettings | None:

