@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
+import shutil
 
 import pytest
 
-from package_support import attested, flip, statement, trust
+from package_support import attested, flip, make_package, statement, trust
 from shoal.package.errors import StoreUnavailable
 from shoal.package.evidence import add_evidence, sign
 from shoal.package.gate import Gate
@@ -110,6 +112,32 @@ def test_evidence_for_one_model_does_not_count_for_another(ask, on_claim, direct
     (folder / "digits").rename(folder / "letters")
     moved = source_of(done, path=done.address.path.replace("digits", "letters"))
     assert "is about model 'digits'" in ask(moved, "champion")
+
+
+def test_evidence_about_another_package_does_not_count(ask, on_claim, directory, package, key, claims, tmp_path):
+    other = make_package(tmp_path / "other", {"model.joblib": pickle.dumps({"weights": [4]})})
+    attested(other, key)
+    done = publish(directory, on_claim, "digits", key=key)
+    theirs = tmp_path / "other" / "package" / "evidence" / "approval.json"
+    evidence = claims / "models" / "team" / done.folder / "evidence"
+    evidence.mkdir()
+    shutil.copy(theirs, evidence)
+    assert f"approval (is about package {other.digest[:12]}" in ask(source_of(done), "approval")
+
+
+def test_another_package_at_the_path_of_one_that_was_trusted_does_not_pass(
+    ask, on_claim, directory, package, key, claims, tmp_path
+):
+    other = make_package(tmp_path / "other", {"model.joblib": pickle.dumps({"weights": [4]})})
+    for each in (package, other):
+        attested(each, key)
+    done = publish(directory, on_claim, "digits", key=key)
+    assert ask(source_of(done), "approval", "signature") is None
+    theirs = publish(tmp_path / "other" / "package", on_claim, "digits", key=key)
+    team = claims / "models" / "team"
+    shutil.rmtree(team / done.folder)
+    (team / theirs.folder).rename(team / done.folder)
+    assert f"holds package {other.digest[:12]}" in ask(source_of(done), "approval", "signature")
 
 
 def test_a_payload_that_was_changed_does_not_pass(ask, on_claim, directory, package, key, claims):

@@ -364,6 +364,22 @@ def test_unpacking_has_an_end(tmp_path, monkeypatch):
     assert "unpacks to more than" in report_on(tmp_path / "b", zipped(a=b"0" * 2 * 10**6), "x.bin", "custom").summary
 
 
+def test_archives_in_archives_have_an_end(tmp_path):
+    data = b"harmless"
+    for _ in range(6):
+        data = zipped(inner=data)
+    found = report_on(tmp_path, data, "x.bin", "custom")
+    assert "archives are nested deeper than 4" in found.summary
+
+
+def test_the_second_judge_finds_what_the_first_would_let_pass(tmp_path, monkeypatch):
+    monkeypatch.setattr(Policy, "allows", lambda *_, **__: True)
+    found = report_on(tmp_path, SYSTEM)
+    assert [str(finding) for finding in found.findings] == [
+        "model.joblib: refers to os:system, which picklescan knows to be dangerous"
+    ]
+
+
 def test_every_opcode_is_followed_or_refused():
     """A new one must not be taken for harmless: the walk over each alone ends in an answer, never in another error."""
     for opcode in pickletools.opcodes:

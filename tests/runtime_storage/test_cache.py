@@ -10,6 +10,7 @@ import pytest
 
 from runtime_storage_support import File, ask
 from shoal_runtime.storage import StorageExhaustedError
+from shoal_runtime.storage.puller import RemotePuller
 
 pytestmark = pytest.mark.server
 SIZE = 100_000
@@ -122,3 +123,19 @@ async def test_a_file_that_vanished_from_the_cache_is_downloaded_again(store, pu
         file.unlink()
     assert (await pull(store, 0, "other")).path.read_bytes() == bytes(SIZE)
     assert len(web.downloads("/0")) == 2
+
+
+async def test_a_file_is_not_dropped_while_it_is_being_linked(make_store, pull, settings, web, monkeypatch):
+    """Another pull trims the cache at that very moment, when no model uses the file yet."""
+    store = make_store(cache_bytes=0)
+    link = RemotePuller._link
+
+    def trimmed(puller, items, keys, target):
+        puller._cache.trim()
+        link(puller, items, keys, target)
+
+    monkeypatch.setattr(RemotePuller, "_link", trimmed)
+    pulled = await pull(store, 1)
+    assert pulled.path.read_bytes() == bytes([1]) * SIZE
+    assert len(web.downloads("/1")) == 1
+    assert cached(settings) == [1]

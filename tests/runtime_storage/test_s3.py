@@ -313,3 +313,37 @@ async def test_wrong_fields_are_named(store, settings, s3, entry, problem):
     put_entry(settings.config_dir, "x", full)
     with pytest.raises(InvalidStorageError, match=problem):
         await store.pull(ask("m", "m", key="x"))
+
+
+async def test_a_file_that_is_removed_from_the_cache_while_it_is_linked_is_downloaded_again(
+    store, bucket, settings, monkeypatch
+):
+    bucket({"m/a.bin": b"first", "m/b.bin": b"second"})
+    link, removals = os.link, iter([True])
+
+    def robbed(source, place):
+        if place.name == "b.bin" and next(removals, False):
+            source.unlink()
+        link(source, place)
+
+    monkeypatch.setattr(os, "link", robbed)
+    pulled = await store.pull(ask("m", "m", key="s3"))
+    assert tree(pulled.path) == {"a.bin": b"first", "b.bin": b"second"}
+    cache = settings.root_dir / "_cache" / "objects"
+    assert sorted(file.read_bytes() for file in cache.iterdir()) == [b"first", b"second"]
+
+
+async def test_a_cache_that_loses_files_again_and_again_is_said_to(store, bucket, settings, monkeypatch):
+    bucket({"m/a.bin": b"first"})
+    link = os.link
+
+    def robbed(source, place):
+        source.unlink()
+        link(source, place)
+
+    monkeypatch.setattr(os, "link", robbed)
+    with pytest.raises(
+        StorageUnavailableError, match="vanish while they are used; leave MODEL_CACHE_DIR to the adapter"
+    ):
+        await store.pull(ask("m", "m", key="s3"))
+    assert store.known() == set()

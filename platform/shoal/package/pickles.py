@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final, cast
 
 MAX_OPCODES: Final = 20_000_000
-MAX_DEPTH: Final = 8
 MAX_GLOBALS: Final = 10_000
 _JOBLIB_ARRAY: Final = ("joblib.numpy_pickle", "NumpyArrayWrapper")
 _REFUSED: Final = frozenset({"EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"})
@@ -83,7 +82,7 @@ class Walk:
     """The opcodes of each pickle without the arrays between them: what other scanners can read."""
 
 
-def walk(file: BinaryIO, found: Walk | None = None, *, joblib: bool = False, depth: int = 0) -> Walk:
+def walk(file: BinaryIO, found: Walk | None = None, *, joblib: bool = False) -> Walk:
     """Follow one pickle from where the file stands to behind its end.
 
     Args:
@@ -94,10 +93,8 @@ def walk(file: BinaryIO, found: Walk | None = None, *, joblib: bool = False, dep
         UnreadablePickle: it cannot be followed.
     """
     found = found or Walk()
-    if depth > MAX_DEPTH:
-        raise UnreadablePickle(f"pickles are nested deeper than {MAX_DEPTH}")
     try:
-        _Follower(file, found, joblib=joblib, depth=depth).run()
+        _Follower(file, found, joblib=joblib).run()
     except UnreadablePickle:
         raise
     except Exception as error:  # Opcodes on garbage fail in as many ways as there are opcodes.
@@ -108,13 +105,12 @@ def walk(file: BinaryIO, found: Walk | None = None, *, joblib: bool = False, dep
 
 
 class _Follower:
-    def __init__(self, file: BinaryIO, found: Walk, *, joblib: bool, depth: int) -> None:
+    def __init__(self, file: BinaryIO, found: Walk, *, joblib: bool) -> None:
         self._file = file
         self._found = found
         self._joblib = joblib
         self._program: BinaryIO = cast(BinaryIO, tempfile.SpooledTemporaryFile(_IN_MEMORY))  # noqa: SIM115 - handed on
         found.programs.append(self._program)
-        self._depth = depth
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
@@ -341,7 +337,8 @@ class _Follower:
             raise UnreadablePickle("an array has no proper shape")
         kind, length = _item(state.get("dtype"))
         if kind == "O":
-            walk(self._file, self._found, depth=self._depth + 1)
+            # Not by joblib: an array within these objects is refused, so pickles nest no deeper.
+            walk(self._file, self._found)
             return
         for size in shape:
             length *= size

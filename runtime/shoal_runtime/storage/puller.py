@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
@@ -13,7 +14,7 @@ from shoal_runtime.storage.archives import Unpacker, stem
 from shoal_runtime.storage.cache import ArtifactCache, Reservation
 from shoal_runtime.storage.config import StorageConfig
 from shoal_runtime.storage.download import Downloader
-from shoal_runtime.storage.errors import InvalidStorageError
+from shoal_runtime.storage.errors import InvalidStorageError, StorageUnavailableError
 from shoal_runtime.storage.http import open_http
 from shoal_runtime.storage.paths import MODEL_NAME, local_names
 from shoal_runtime.storage.remote import ObjectChangedError, RemoteObject, RemoteStore, retrying
@@ -22,11 +23,15 @@ from shoal_runtime.storage.settings import StorageSettings
 from shoal_runtime.storage.threads import finished
 
 MAX_LISTINGS = 3
-"""How often a model is listed anew because its objects change while they are downloaded."""
+"""How often a model is listed anew because its objects change while they are downloaded, or vanish from the cache."""
 
 
 class _AbandonedError(Exception):
     """Ends the unpacking of an archive whose pull was cancelled."""
+
+
+class ContentVanishedError(StorageUnavailableError):
+    """Somebody removed a file of the cache between its download and its use."""
 
 
 class RemotePuller:
@@ -78,11 +83,11 @@ class RemotePuller:
                     pass  # Better refused before the first byte than after half of them.
                 try:
                     await self._fetch(store, items, keys)
-                except ObjectChangedError:
+                    await finished(self._link, items, keys, target)
+                except (ObjectChangedError, ContentVanishedError):
                     if listing + 1 == MAX_LISTINGS:
                         raise
                     continue
-                await finished(self._link, items, keys, target)
             return
 
     async def _fetch(self, store: RemoteStore, items: list[RemoteObject], keys: list[str]) -> None:
@@ -109,6 +114,11 @@ class RemotePuller:
                 raise InvalidStorageError(
                     f"object {item.key!r} is both a file and a folder's name, or collides with another; rename one"
                 ) from None
+            except FileNotFoundError:
+                _clear(target)
+                raise ContentVanishedError(
+                    "files of this pod's cache vanish while they are used; leave MODEL_CACHE_DIR to the adapter"
+                ) from None
 
     async def _unpack(self, archive: Path, target: Path) -> None:
         target.mkdir()
@@ -131,3 +141,11 @@ class RemotePuller:
                 if not work.cancelled():
                     work.exception()
                 raise
+
+
+def _clear(target: Path) -> None:
+    """Remove what was linked of a model so far."""
+    if target.is_dir():
+        shutil.rmtree(target)
+    else:
+        target.unlink(missing_ok=True)
