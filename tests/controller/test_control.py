@@ -6,7 +6,7 @@ import pytest
 
 from controller_support import endpoint_view, eventually, load_failure, model_view
 from resources_support import example, isvc, model, runtime
-from shoal.controller.kube import DEPLOYMENT, EVENT, ISVC, POD, RUNTIME, SECRET, SERVICE, KubeError
+from shoal.controller.kube import DEPLOYMENT, EVENT, ISVC, POD, RUNTIME, SECRET, SERVICE, Kube, KubeError
 from shoal.controller.status import condition
 from shoal.core.types import ModelState, Unplaceable
 from shoal.mesh.faults import Fault
@@ -283,6 +283,47 @@ async def test_the_missing_annotation_and_the_wrong_namespace_are_told(bench):
     status = await eventually(_status(bench, "m", _ready("False", "NotServed"), "default"))
     assert "'modelmesh-serving' only" in condition(status, "Ready")["message"]
     assert "m" not in bench.mesh.declarations
+
+
+@pytest.mark.parametrize("namespace", ["modelmesh-serving", "default"])
+async def test_a_status_of_before_is_not_written_over_a_newer_object(bench, monkeypatch, namespace):
+    """Its spec changes between the computing and the writing."""
+    merge, left = Kube.merge, []
+
+    async def late(kube, resource, name, patch, subresource="", **more):
+        if subresource != "status" or left:
+            return await merge(kube, resource, name, patch, subresource, **more)
+        left.append(None)
+        newer = {"spec": {"predictor": {"model": {"storage": {"path": "newer.joblib"}}}}}
+        await merge(kube, resource, name, newer, namespace=namespace)
+        try:
+            return await merge(kube, resource, name, patch, subresource, **more)
+        finally:
+            left.append((await bench.get(ISVC, name, namespace)).get("status"))
+
+    monkeypatch.setattr(Kube, "merge", late)
+    await bench.control(sole_mesh=True)
+    declared = isvc("overtaken")
+    declared["metadata"]["namespace"] = namespace
+    await bench.kube.create(ISVC, declared)
+    await eventually(_status(bench, "overtaken", lambda status: status.get("observedGeneration") == 2, namespace))
+    assert left == [None, None]
+
+
+async def test_a_stranger_is_told_although_the_api_failed_the_first_time(bench, monkeypatch):
+    merge, failures = Kube.merge, iter([True])
+
+    async def failing(kube, resource, name, patch, subresource="", **more):
+        if subresource == "status" and next(failures, False):
+            raise KubeError(500, "for a moment")
+        return await merge(kube, resource, name, patch, subresource, **more)
+
+    monkeypatch.setattr(Kube, "merge", failing)
+    await bench.control(sole_mesh=True)
+    declared = isvc("stranger")
+    declared["metadata"]["namespace"] = "default"
+    await bench.kube.create(ISVC, declared)
+    await eventually(_status(bench, "stranger", _ready("False", "NotServed"), "default"))
 
 
 async def test_removing_the_annotation_is_like_deleting(bench):

@@ -15,7 +15,15 @@ from shoal.controller.reading import Reading, Wanted, read, refuse
 from shoal.controller.recorder import Recorder
 from shoal.controller.rolloutstatus import ROLLED_BACK, happenings
 from shoal.controller.settings import ControllerSettings
-from shoal.controller.status import NOT_SERVED, Addresses, Declared, condition, merge_patch, status_of
+from shoal.controller.status import (
+    NOT_SERVED,
+    Addresses,
+    Declared,
+    condition,
+    merge_patch,
+    status_of,
+    status_patch,
+)
 from shoal.controller.store import Store
 from shoal.core.types import EndpointView, FailureReason, ModelState, RevisionId
 from shoal.mesh.api import MeshApi, NameTakenError, RolloutRefusedError, RolloutStatus
@@ -170,11 +178,8 @@ class IsvcReconciler:
         patch = merge_patch(old, new)
         if not patch:
             return
-        body: Document = {"status": patch}
-        if version := document["metadata"].get("resourceVersion"):
-            body["metadata"] = {"resourceVersion": version}
         await self._pace.turn()
-        written = await self._kube.merge(ISVC, name, body, "status")
+        written = await self._kube.merge(ISVC, name, status_patch(document, patch), "status")
         # The informer will say the same in a moment; until then nothing shall be written over it.
         if self._store.isvc(name) is document:
             self._store.put(ISVC, name, written)

@@ -110,6 +110,11 @@ def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> Document:
     return patch
 
 
+def status_patch(document: Mapping[str, Any], patch: Document) -> Document:
+    """The patch of an object's status, which only fits the object as it was when the status was computed."""
+    return {"status": patch, "metadata": {"resourceVersion": document["metadata"]["resourceVersion"]}}
+
+
 def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     """A condition of a status; empty when there is none."""
     return next((found for found in status.get("conditions") or () if found.get("type") == kind), {})

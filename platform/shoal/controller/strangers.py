@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from shoal.controller.kube import ISVC, Document, KubeApi, Resource
 from shoal.controller.settings import ControllerSettings
-from shoal.controller.status import Declared, foreign_status, merge_patch
+from shoal.controller.status import Declared, foreign_status, merge_patch, status_patch
 from shoal.resources import inferenceservice
 from shoal.resources.problems import InvalidManifest
 
@@ -31,9 +31,20 @@ class Strangers:
             self._add(namespace, name)
 
     async def reconcile(self, namespace: str, name: str) -> None:
-        """Tell one, if it asks for ModelMesh mode and was not told."""
-        document = self._documents.pop((namespace, name), None)
-        if document is None or document["metadata"].get("deletionTimestamp"):
+        """Tell one, if it asks for ModelMesh mode and was not told.
+
+        Raises:
+            KubeError: the status could not be written; try again.
+        """
+        document = self._documents.get((namespace, name))
+        if document is None:
+            return
+        await self._tell(document, namespace, name)
+        if self._documents.get((namespace, name)) is document:
+            del self._documents[namespace, name]
+
+    async def _tell(self, document: Document, namespace: str, name: str) -> None:
+        if document["metadata"].get("deletionTimestamp"):
             return
         try:
             service = inferenceservice.shape(document)
@@ -46,4 +57,4 @@ class Strangers:
         message = f"the mesh serves the namespace {mine!r} only; create this InferenceService there"
         declared = Declared(service.metadata.generation, not_ours=message)
         if patch := merge_patch(old, foreign_status(declared, old, self._clock())):
-            await self._kube.merge(ISVC, name, {"status": patch}, "status", namespace=namespace)
+            await self._kube.merge(ISVC, name, status_patch(document, patch), "status", namespace=namespace)
