@@ -65,6 +65,9 @@ CONFIG_EFFECTS: Mapping[str, str] = {
     "runtimePodAnnotations": "Added to every runtime pod; the runtime's own win.",
     "imagePullSecrets": "Added to every runtime pod.",
     "enableAccessLogging": "One JSON object a request in the gateway's log, within ten seconds: `shoal logs gateway`.",
+    "metrics": "`enabled`, `port`, `scheme`: whether, where and how the mesh serves `/metrics` for Prometheus. "
+    "`perModel` (Shoal's own) labels requests, times and sizes with `modelId` and `vModelId`. Nothing is declared for "
+    "a Prometheus operator: there is none on one machine.",
     "grpcMaxMessageSizeBytes": "Largest request, over gRPC and REST; 1 KiB to 1 GiB.",
 }
 """Keys of model-serving-config that do something."""

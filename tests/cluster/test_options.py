@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shoal.cluster.options import ServingOptions, serving_options
+from shoal.cluster.options import MetricsOptions, ServingOptions, serving_options
 
 
 def options(user: str, factory: str = "", before: ServingOptions | None = None) -> ServingOptions:
@@ -30,3 +30,14 @@ def test_the_users_settings_win() -> None:
 def test_wrong_settings_change_nothing(wrong: str) -> None:
     before = ServingOptions(4096, True)
     assert options(wrong, before=before) == before
+
+
+def test_metrics_are_told_to_those_they_concern() -> None:
+    default = ServingOptions()
+    moved = options("metrics: {port: 9112, scheme: https}")
+    assert moved.metrics == MetricsOptions(9112, https=True)
+    assert (moved.of_mesh != default.of_mesh, moved.of_gateway != default.of_gateway) == (True, False)
+    own = options("metrics: {perModel: true}")
+    assert (own.of_mesh != default.of_mesh, own.of_gateway != default.of_gateway) == (True, True)
+    assert options("metrics: {enabled: false}").metrics.port is None
+    assert options("metrics: {scheme: ftp}", before=moved) is moved

@@ -188,5 +188,21 @@ def test_services_name_the_gateways_ports_and_the_meshs_address():
     gateway, mesh = services(settings, _config("inferenceServicePort: 9033"))
     assert [(port["name"], port["port"]) for port in gateway["spec"]["ports"]] == [("grpc", 9033), ("http", 8008)]
     assert gateway["metadata"]["name"] == "modelmesh-serving"
-    assert mesh["metadata"]["annotations"] == {"shoal.dev/address": "http://127.64.0.1:18080"}
+    assert mesh["metadata"]["annotations"]["shoal.dev/address"] == "http://127.64.0.1:18080"
     assert mesh["spec"]["ports"][0]["name"] == "admin"
+
+
+def test_the_meshs_service_tells_prometheus_where_metrics_are():
+    def told(config: str) -> tuple[dict[str, str], list[str]]:
+        mesh = services(ControllerSettings(namespace="ns"), _config(config))[1]
+        return mesh["metadata"]["annotations"], [f"{port['name']} {port['port']}" for port in mesh["spec"]["ports"]]
+
+    annotations, ports = told("metrics: {port: 9112, scheme: https}")
+    assert annotations == {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/scheme": "https",
+        "prometheus.io/port": "9112",
+        "prometheus.io/path": "/metrics",
+    }
+    assert ports == ["admin 18080", "prometheus 9112"]
+    assert told("metrics: {enabled: false}") == ({}, ["admin 18080"])

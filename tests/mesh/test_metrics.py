@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+from dataclasses import replace
 
 import httpx
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from mesh_rollout_support import until
 from mesh_support import model_info
+from shoal.apiserver.tls import ensure
 from shoal.core.types import PodId, PodSpec, PodView, RevisionId, RouteKey, RuntimeName
 from shoal.gateway.api import Counted, Quantity
 from shoal.gateway.counting import TIME_MS
+from shoal.mesh import process
 from shoal.mesh.api import PodEndpoint
 from shoal.mesh.metrics import FORGET_SECONDS, Metrics
+from shoal.mesh.settings import TlsFiles
 from shoal_protos.mmesh import model_mesh_pb2 as pb
 
 POD = PodEndpoint(PodId("pod-1"), RuntimeName("mlserver"), "127.0.0.1", 1, 2)
@@ -138,3 +145,31 @@ async def test_cold_requests_over_rest_are_calls_of_a_model_server_too(world):
         lines = (await http.get(f"{base}:18080/metrics")).text.splitlines()
     labels = 'code="OK",method="ModelInfer",pod="pod-1",runtime="test"'
     assert f"modelmesh_invoke_model_milliseconds_count{{{labels}}} 1.0" in lines
+
+
+@pytest.mark.server
+async def test_metrics_have_a_port_of_their_own_as_soon_as_it_is_free(world, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(process, "METRICS_RETRY", 0.05)
+    host = f"{world.subnet}.1"
+    files = ensure(tmp_path, host)
+    own = replace(world.settings, metrics_port=2112, metrics_tls=TlsFiles(files.certificate, files.key))
+    with socket.socket() as other:
+        other.bind((host, 2112))
+        other.listen()
+        async with process.MeshProcess(own), httpx.AsyncClient(trust_env=False, verify=False) as http:
+            await until(lambda: "metrics are at" in caplog.text, "the mesh to say that the port is taken")
+            assert (await http.get(f"http://{host}:18080/metrics")).status_code == 200
+            other.close()
+
+            async def answered() -> httpx.Response | None:
+                with contextlib.suppress(httpx.TransportError):
+                    return await http.get(f"https://{host}:2112/metrics")
+                return None
+
+            async with asyncio.timeout(10):
+                while (answer := await answered()) is None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            assert "modelmesh_models_managed_total 0.0" in answer.text
+            assert (await http.get(f"https://{host}:2112/copies")).status_code == 404
+    [told] = [record for record in caplog.records if "metrics are at" in record.message]
+    assert told.message == f"metrics are at {host}:18080 only: cannot listen on {host}:2112: Address already in use"

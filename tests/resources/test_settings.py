@@ -55,8 +55,11 @@ def test_a_digest_wins_over_a_tag():
 
 
 def test_keys_that_change_nothing_are_told_with_the_reason():
-    found = without_effect(_map("PAYLOADPROCESSORS: [logger://*]\npodsPerRuntime: 1\nmetrics: {enabled: false}"))
-    assert [message.split(":")[0] for message in found] == ["metrics has no effect", "payloadProcessors has no effect"]
+    found = without_effect(_map("PAYLOADPROCESSORS: [logger://*]\npodsPerRuntime: 1\netcdSecretName: e"))
+    assert [message.split(":")[0] for message in found] == [
+        "payloadProcessors has no effect",
+        "etcdSecretName has no effect",
+    ]
     assert without_effect(_map("a: [")) == []
     assert without_effect({}) == []
 

@@ -33,6 +33,11 @@ class Layout:
         return self.root / "settings.json"
 
     @property
+    def tls(self) -> Path:
+        """The API's certificates."""
+        return self.root / "tls"
+
+    @property
     def logs(self) -> Path:
         """Logs of the instance's own parts."""
         return self.root / "logs"

@@ -11,13 +11,34 @@ from shoal.resources.settings import FACTORY_CONFIG, USER_CONFIG, config_from
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsOptions:
+    """Where and how the mesh serves metrics."""
+
+    port: int | None = 2112
+    """None: only beside the mesh's other HTTP."""
+    https: bool = False
+    per_model: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ServingOptions:
-    """Settings that take a new start of the gateway, and of the mesh where it is concerned, to come into force."""
+    """Settings that take a new start of the gateway or the mesh to come into force."""
 
     max_message_bytes: int = 16777216
     """Largest request, at the gateway and at the mesh, which takes requests for models that are not loaded."""
     access_log: bool = False
     """Whether the gateway writes a line a request into its log."""
+    metrics: MetricsOptions = MetricsOptions()
+
+    @property
+    def of_mesh(self) -> tuple[object, ...]:
+        """What the mesh is told of them."""
+        return self.max_message_bytes, self.metrics
+
+    @property
+    def of_gateway(self) -> tuple[object, ...]:
+        """What the gateway is told of them."""
+        return self.max_message_bytes, self.access_log, self.metrics.per_model
 
 
 def serving_options(config_map: Callable[[str], Object | None], before: ServingOptions) -> ServingOptions:
@@ -26,4 +47,6 @@ def serving_options(config_map: Callable[[str], Object | None], before: ServingO
         config = config_from(config_map(FACTORY_CONFIG), config_map(USER_CONFIG))
     except InvalidManifest:
         return before
-    return ServingOptions(config.grpc_max_message_size_bytes, config.enable_access_logging)
+    told = config.metrics
+    metrics = MetricsOptions(told.port if told.enabled else None, told.scheme == "https", told.per_model)
+    return ServingOptions(config.grpc_max_message_size_bytes, config.enable_access_logging, metrics)

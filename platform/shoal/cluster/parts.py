@@ -14,7 +14,7 @@ import httpx
 
 from shoal.cluster.api import KubeClient, read_kubeconfig
 from shoal.cluster.errors import ApiError, ApiUnreachableError
-from shoal.cluster.options import ServingOptions
+from shoal.cluster.options import MetricsOptions, ServingOptions
 from shoal.cluster.ports import ControlPlane
 from shoal.cluster.settings import ClusterSettings
 from shoal.gateway.bootstrap import command as gateway_command
@@ -67,13 +67,15 @@ def mesh(settings: ClusterSettings, plane: ControlPlane, options: Callable[[], S
     host, ports = plane.host, plane.ports.control
 
     def command() -> Sequence[str]:
+        wanted = options()
         return [
             *(sys.executable, "-m", "shoal.controller", "--kubeconfig", str(settings.layout.kubeconfig)),
             *("--namespace", settings.namespace, "--registry", f"sqlite:{settings.state_dir / 'registry.db'}"),
             *("--host", host, "--xds-port", str(ports.xds), "--activator-grpc-port", str(ports.activator_grpc)),
             *("--activator-http-port", str(ports.activator_http), "--management-port", str(ports.management)),
             *(f"--pod-{name}-port={number}" for name, number in asdict(plane.ports.pods).items()),
-            *("--admin-port", str(ports.admin), "--max-message-bytes", str(options().max_message_bytes), "--embedded"),
+            *("--admin-port", str(ports.admin), "--max-message-bytes", str(wanted.max_message_bytes), "--embedded"),
+            *_metrics_flags(wanted.metrics, settings),
         ]
 
     async def ready() -> str | None:
@@ -83,6 +85,14 @@ def mesh(settings: ClusterSettings, plane: ControlPlane, options: Callable[[], S
         return await _http_answers(f"http://{host}:{ports.admin}/healthz")
 
     return Part("mesh", "mesh and controller", command, ready, alive)
+
+
+def _metrics_flags(wanted: MetricsOptions, settings: ClusterSettings) -> Sequence[str]:
+    flags = [] if wanted.port is None else ["--metrics-port", str(wanted.port)]
+    if wanted.https:
+        tls = settings.layout.tls  # the API's own certificate: the mesh has the same address
+        flags += ["--metrics-certificate", str(tls / "server.crt"), "--metrics-key", str(tls / "server.key")]
+    return [*flags, "--per-model-metrics"] if wanted.per_model else flags
 
 
 def gateway(settings: ClusterSettings, plane: ControlPlane, options: Callable[[], ServingOptions]) -> Part:
@@ -100,6 +110,7 @@ def gateway(settings: ClusterSettings, plane: ControlPlane, options: Callable[[]
             management=Address(host=host, port=ports.management),
             max_message_bytes=wanted.max_message_bytes,
             access_log=_STDOUT if wanted.access_log else None,
+            per_model_metrics=wanted.metrics.per_model,
         )
         path = settings.layout.gateway / "envoy.json"
         write_bootstrap(gateway_settings, path)

@@ -105,10 +105,11 @@ class Supervisor:
             await changed.wait()
             changed.clear()
             before, self._options = self._options, serving_options(config_maps.get, self._options)
-            if self._options != before:
-                if self._options.max_message_bytes != before.max_message_bytes:
-                    await controller.renew(_PARTS_GRACE, "another grpcMaxMessageSizeBytes")
-                await entrance.renew(_PARTS_GRACE, "its settings in model-serving-config changed")
+            why = "its settings in model-serving-config changed"
+            if self._options.of_mesh != before.of_mesh:
+                await controller.renew(_PARTS_GRACE, why)
+            if self._options.of_gateway != before.of_gateway:
+                await entrance.renew(_PARTS_GRACE, why)
 
     async def _apply_factory(self, client: KubeClient, ports: BuiltInPorts) -> None:
         try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from shoal.controller.main import run
 from shoal.controller.settings import ControllerSettings, HelperPorts
 from shoal.mesh.process import MeshProcess
-from shoal.mesh.settings import MeshSettings
+from shoal.mesh.settings import MeshSettings, TlsFiles
 from shoal.registry.protocol import RegistryError
 
 
@@ -42,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         help="folder with one folder a PersistentVolumeClaim; default with --embedded: pvcs beside the kubeconfig",
     )
+    flags.add_argument("--metrics-port", type=int, help="port for /metrics alone; default: at the admin port only")
+    flags.add_argument("--metrics-certificate", type=Path, help="PEM; with --metrics-key: serve metrics over TLS")
+    flags.add_argument("--metrics-key", type=Path, help="PEM")
     flags.add_argument("--per-model-metrics", action="store_true", help="label metrics with model names")
     flags.add_argument("--check-invariants", action="store_true", help="verify every decision and log what is broken")
     flags.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
@@ -85,6 +88,8 @@ async def serve(flags: argparse.Namespace) -> None:
         management_port=flags.management_port,
         admin_port=flags.admin_port,
         max_message_bytes=flags.max_message_bytes,
+        metrics_port=flags.metrics_port,
+        metrics_tls=TlsFiles(flags.metrics_certificate, flags.metrics_key) if flags.metrics_certificate else None,
         per_model_metrics=flags.per_model_metrics,
     )
     controller = ControllerSettings(

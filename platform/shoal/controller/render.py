@@ -97,6 +97,17 @@ def services(settings: ControllerSettings, config: ModelServingConfig) -> list[D
             ],
         },
     }
+    metrics = config.metrics
+    annotations = {ADDRESS_ANNOTATION: settings.admin_address} if settings.admin_address else {}
+    ports = [_port("admin", settings.admin_port, "admin")]
+    if metrics.enabled:
+        ports.append(_port("prometheus", metrics.port, "prometheus"))
+        annotations |= {
+            "prometheus.io/scrape": "true",
+            "prometheus.io/scheme": metrics.scheme,
+            "prometheus.io/port": str(metrics.port),
+            "prometheus.io/path": "/metrics",
+        }
     mesh: Document = {
         "apiVersion": "v1",
         "kind": "Service",
@@ -104,12 +115,9 @@ def services(settings: ControllerSettings, config: ModelServingConfig) -> list[D
             "name": MESH_SERVICE,
             "namespace": settings.namespace,
             "labels": dict(MANAGED_BY),
-            "annotations": {ADDRESS_ANNOTATION: settings.admin_address} if settings.admin_address else {},
+            "annotations": annotations,
         },
-        "spec": {
-            "selector": {"app.kubernetes.io/name": MESH_SERVICE},
-            "ports": [_port("admin", settings.admin_port, "admin")],
-        },
+        "spec": {"selector": {"app.kubernetes.io/name": MESH_SERVICE}, "ports": ports},
     }
     return [gateway, mesh]
 

@@ -76,6 +76,10 @@ class Admin:
             ]
         )
 
+    def metrics_app(self) -> Starlette:
+        """Metrics and nothing else, for their own port."""
+        return Starlette(routes=[Route("/metrics", self._prometheus)])
+
     async def _healthz(self, _: Request) -> Response:
         return Response("ok", media_type="text/plain")
 

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 import uvicorn
 from starlette.applications import Starlette
 
+from shoal.mesh.settings import TlsFiles
+
 
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
@@ -19,11 +21,13 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Starlette, host: str, port: int, *, grace: float) -> AsyncIterator[int]:
+async def serving(
+    app: Starlette, host: str, port: int, *, grace: float, tls: TlsFiles | None = None
+) -> AsyncIterator[int]:
     """Serve `app` while the block runs; yields the port (a free one for port 0).
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is taken, or a file of `tls` cannot be read.
     """
     # With the protocol named, asyncio turns off the delay of small writes.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -34,13 +38,16 @@ async def serving(app: Starlette, host: str, port: int, *, grace: float) -> Asyn
         listener.close()
         raise OSError(f"cannot listen on {host}:{port}: {error.strerror}") from error
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=int(grace)
-    )
+        app, log_config=None, access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=int(grace),
+        ssl_certfile=tls.certificate if tls else None, ssl_keyfile=tls.key if tls else None,
+    )  # fmt: skip
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         while not server.started and not task.done():  # noqa: ASYNC110 (uvicorn has no event for it)
             await asyncio.sleep(0.01)
+        if task.done():
+            await task  # such as: no certificate
         yield listener.getsockname()[1]
     finally:
         server.should_exit = True

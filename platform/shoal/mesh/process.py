@@ -9,6 +9,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Self
 
+from starlette.applications import Starlette
+
 from shoal.core.core import Core
 from shoal.core.events import PodDraining, PodLeft, RoutesAcknowledged, ServerExited, Tick
 from shoal.core.rollout.record import Rollout, Verb
@@ -49,6 +51,7 @@ USAGE_INTERVAL = 1.0
 COLLECT_SECONDS = 2.0
 """How long gateways have to report what they counted since their last report."""
 RECOVERY_POLL = 0.2
+METRICS_RETRY = 10.0
 
 
 class MeshProcess:
@@ -168,6 +171,22 @@ class MeshProcess:
             self._engine.now, self._engine.faults, self._collect_usage,
         )  # fmt: skip
         await stack.enter_async_context(serving(admin.app(), settings.host, settings.admin_port, grace=grace))
+        if settings.metrics_port is not None:
+            self._background(self._serve_metrics(admin.metrics_app(), settings.metrics_port))
+
+    async def _serve_metrics(self, app: Starlette, port: int) -> None:
+        """For ever. That metrics cannot be served hurts no request, so it is tried again."""
+        settings = self._settings
+        told = False
+        while True:
+            try:
+                async with serving(app, settings.host, port, grace=1, tls=settings.metrics_tls):
+                    await asyncio.Future()
+            except OSError as error:
+                if not told:
+                    log.error("metrics are at %s:%d only: %s", settings.host, settings.admin_port, error)  # noqa: TRY400
+                told = True
+                await asyncio.sleep(METRICS_RETRY)
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

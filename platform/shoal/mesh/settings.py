@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """A certificate and its private key, both PEM."""
+
+    certificate: Path
+    key: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +45,10 @@ class MeshSettings:
     """How often last uses are made durable. A crash forgets at most so much of the order of eviction."""
     shutdown_grace: float = 10.0
     """How long requests under way may take when the process is asked to stop."""
+    metrics_port: int | None = None
+    """Port that serves nothing but `/metrics`; None: they are at the admin port only."""
+    metrics_tls: TlsFiles | None = None
+    """Of that port; None: plain HTTP."""
     per_model_metrics: bool = False
     """Adds `modelId` and `vModelId` labels (ModelMesh: `per_model_metrics`). Off, for thousands of models are many."""
 

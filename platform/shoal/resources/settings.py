@@ -7,7 +7,7 @@ the defaults here, and a wrong one changes nothing. Upstream logged what was wro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, Field
@@ -24,7 +24,6 @@ USER_CONFIG = "model-serving-config"
 FACTORY_CONFIG = "model-serving-config-defaults"
 
 WITHOUT_EFFECT: Mapping[str, str] = {
-    "metrics": "metrics are always on, at /metrics of the mesh's admin address",
     "modelMeshImage": "no pod has a ModelMesh container",
     "modelMeshResources": "no pod has a ModelMesh container",
     "builtInServerTypes": "the adapter is started with whatever serverType a runtime's builtInAdapter names",
@@ -67,11 +66,12 @@ class TLSSettings(Shape):
 
 
 class MetricsSettings(Shape):
-    """Prometheus metrics."""
+    """Prometheus metrics of the mesh."""
 
     enabled: bool = True
     port: int = Field(default=2112, ge=1, le=65535)
-    scheme: str = "https"
+    scheme: Literal["http", "https"] = "http"
+    per_model: bool = False
     disable_prometheus_operator_support: bool = False
 
 
