@@ -38,6 +38,11 @@ class Layout:
         return self.root / "tls"
 
     @property
+    def targets(self) -> Path:
+        """What Prometheus is to scrape, as JSON."""
+        return self.root / "prometheus-targets.json"
+
+    @property
     def logs(self) -> Path:
         """Logs of the instance's own parts."""
         return self.root / "logs"

@@ -18,6 +18,8 @@ class MetricsOptions:
     """None: only beside the mesh's other HTTP."""
     https: bool = False
     per_model: bool = False
+    service: str = "modelmesh-serving"
+    """Whose pods dashboards look for: names of pods begin with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,5 +50,6 @@ def serving_options(config_map: Callable[[str], Object | None], before: ServingO
     except InvalidManifest:
         return before
     told = config.metrics
-    metrics = MetricsOptions(told.port if told.enabled else None, told.scheme == "https", told.per_model)
+    port = told.port if told.enabled else None
+    metrics = MetricsOptions(port, told.scheme == "https", told.per_model, config.inference_service_name)
     return ServingOptions(config.grpc_max_message_size_bytes, config.enable_access_logging, metrics)

@@ -24,6 +24,7 @@ from shoal.cluster.parts import Part, api_server, gateway, mesh, save_usage
 from shoal.cluster.ports import BuiltInPorts, ControlPlane, choose_ports
 from shoal.cluster.report import BEAT_SECONDS, Addresses, PartReport, PartState, Phase, Report, write_report
 from shoal.cluster.settings import ClusterSettings
+from shoal.cluster.targets import targets, write_targets
 from shoal.disk import disk_of, full_message, means_full
 from shoal.resources.shape import parse_quantity
 
@@ -32,6 +33,7 @@ START_SECONDS = 60.0
 """A part that is not ready by then fails the start."""
 _PARTS_GRACE = 8.0
 _PODS_POLL = 0.2
+_TARGETS_POLL = 1.0
 
 Observer = Callable[[Report], None]
 
@@ -68,6 +70,7 @@ class Supervisor:
                 self._phase(Phase.FAILED, str(error))
                 raise
             finally:
+                self._layout.targets.unlink(missing_ok=True)
                 if self._report.phase != Phase.FAILED:
                     self._layout.status.unlink(missing_ok=True)
 
@@ -95,6 +98,7 @@ class Supervisor:
             stack.push_async_callback(save_usage, plane)  # first of all, for each part knows some of it
             following = self._follow_options(config_maps, changed, controller, entrance)
             await stack.enter_async_context(_working(following, "options"))
+            await stack.enter_async_context(_working(self._keep_targets(client, plane.host), "targets"))
             await self._follow_pods(client)
 
     async def _follow_options(
@@ -142,6 +146,17 @@ class Supervisor:
             except Exception:
                 log.exception("the kubelet failed and is started anew")
                 await asyncio.sleep(1.0)
+
+    async def _keep_targets(self, client: KubeClient, host: str) -> None:
+        """Tell Prometheus what there is to scrape, for ever."""
+        namespace = self._settings.namespace
+        pods = Mirror(client, PODS, namespace, lambda: None)
+        async with _working(pods.run(), "pods to scrape"):
+            await pods.synced.wait()
+            while True:
+                with contextlib.suppress(OSError):  # a full disk is told elsewhere
+                    write_targets(self._layout.targets, targets(host, namespace, self._options.metrics, pods))
+                await asyncio.sleep(_TARGETS_POLL)
 
     async def _follow_pods(self, client: KubeClient) -> None:
         """Keep the `pods` part of the report current, for ever."""

@@ -114,6 +114,7 @@ class Metrics:
             "modelmesh_loaded_model_size_bytes", "Size of loaded models", MODEL_BYTES, self.registry, now
         )
         self._of_pods = (
+            self._cache_miss,
             self._load, self._load_failure, self._unload, self._unload_attempt, self._queue_delay, self._sizing,
             self._age, self._model_size,
         )  # fmt: skip
@@ -253,12 +254,11 @@ class Metrics:
         for gauge in (self._lru, self._lru_age, self._capacity, self._used, self._used_bps, self._pod_models):
             gauge.clear()
         there, before = {view.spec.id for view in pods}, self._now() - FORGET_SECONDS
-        for series in (*self._of_pods, *self._counted.values(), self._cache_miss):
+        for series in (*self._of_pods, *self._counted.values()):
             series.forget(there, before)
         for view in pods:
-            for series in self._of_pods:
-                if not self._per_model:
-                    series.start({POD: view.spec.id, "runtime": view.spec.runtime})
+            if not self._per_model:
+                self._start(view)
             labels = (view.spec.id, view.spec.runtime)
             capacity = view.spec.capacity_bytes
             self._lru.labels(*labels).set(view.oldest_use or 0)
@@ -267,3 +267,11 @@ class Metrics:
             self._used.labels(*labels).set(view.used_bytes)
             self._used_bps.labels(*labels).set(10_000 * view.used_bytes / capacity if capacity else 0)
             self._pod_models.labels(*labels).set(view.copies)
+
+    def _start(self, view: PodView) -> None:
+        """Have the series of a pod that all pods come to have, so that Prometheus sees their first increase too."""
+        at = {POD: view.spec.id, "runtime": view.spec.runtime}
+        for series in self._of_pods:
+            series.start(at)
+        for quantity in self._counted.values():
+            quantity.start(at | {"method": "ModelInfer", "code": "OK"})

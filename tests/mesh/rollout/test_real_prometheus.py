@@ -1,15 +1,9 @@
 """Checks against a real Prometheus server."""
 
-import contextlib
-import socket
-import subprocess
-import time
-
-import httpx
 import pytest
 
 from mesh_rollout_support import until
-from needs import need
+from prometheus_support import running_prometheus
 from shoal.core.actions import AskCheck
 from shoal.core.rollout.plan import Check, Metric
 from shoal.mesh.rollout.asking import CheckAsker
@@ -20,35 +14,12 @@ ODD = "di\"gi'ts`\\{}\n"
 """A name that would end any string, if it could."""
 
 
-def ready(url):
-    with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"{url}/-/ready", timeout=1, trust_env=False).status_code == 200
-    return False
-
-
 @pytest.fixture
 def prometheus(tmp_path):
-    need("prometheus")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
     config = tmp_path / "prometheus.yml"
     config.write_text("{}")
-    command = [
-        "prometheus", f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'data'}",
-        f"--web.listen-address={address}", "--log.level=error",
-    ]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        ends = time.monotonic() + 60
-        while not ready(f"http://{address}"):
-            assert process.poll() is None, "Prometheus ended at once"
-            assert time.monotonic() < ends, "Prometheus does not become ready"
-            time.sleep(0.02)
-        yield f"http://{address}"
-    finally:
-        process.terminate()
-        process.wait(10)
+    with running_prometheus(config, tmp_path / "data") as url:
+        yield url
 
 
 async def test_queries_are_understood_and_names_stay_names(prometheus):
