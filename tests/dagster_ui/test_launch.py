@@ -80,7 +80,7 @@ def test_a_port_in_use_is_said_at_once(tmp_path: Path, capsys: pytest.CaptureFix
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(LaunchError, match="in use"):
+        with pytest.raises(LaunchError, match=f"in use by pid {os.getpid()} "):
             port_for(port)
         assert main(["up", "--state-dir", str(tmp_path), "--port", str(port), "--no-mesh"]) == 1
     assert "choose another with --port" in capsys.readouterr().err

@@ -25,6 +25,7 @@ from dagster_shoal.local.home import LaunchError, configure, owned, settle
 from dagster_shoal.local.processes import MARK, Part, end, end_leftovers
 from dagster_shoal.stages import MODELS
 from shoal.client.embedded import gateway_of
+from shoal.listening import by, port_owner
 
 HOST = "127.0.0.1"
 _LOAD_SECONDS = 180.0
@@ -287,7 +288,8 @@ def port_for(wanted: int) -> int:
         try:
             probe.bind((HOST, wanted))
         except OSError:
-            raise LaunchError(f"port {wanted} is in use; choose another with --port, or 0 for any") from None
+            holder = by(port_owner(wanted, HOST))
+            raise LaunchError(f"port {wanted} is in use{holder}; choose another with --port, or 0 for any") from None
         return int(probe.getsockname()[1])
 
 

@@ -70,14 +70,15 @@ class Part:
 
 def end(parts: Sequence[Part], grace: float) -> None:
     """SIGTERM to all groups, and SIGKILL to what is left of them after `grace` seconds."""
-    groups = [part.pid for part in parts if part.pid]
-    for group in groups:
-        _signal_group(group, signal.SIGTERM)
+    for part in parts:
+        if _lives(part):
+            _signal_group(part.pid, signal.SIGTERM)
     deadline = time.monotonic() + grace
     while any(_lives(part) for part in parts) and time.monotonic() < deadline:
         time.sleep(0.05)
-    for group in groups:
-        _signal_group(group, signal.SIGKILL)
+    for part in parts:
+        if _lives(part):
+            _signal_group(part.pid, signal.SIGKILL)
     for part in parts:
         if part._process is not None:
             part._process.wait()
@@ -87,6 +88,8 @@ def _lives(part: Part) -> bool:
     """Whether any process of its group is left, children of an ended one too."""
     if not part.pid or (part.exit_code is None and part.starts):
         return bool(part.pid)
+    if Path(f"/proc/{part.pid}").exists():
+        return False  # its process has ended: the number, and so the group, is another's now
     try:
         os.killpg(part.pid, 0)
     except ProcessLookupError:
@@ -109,7 +112,12 @@ def end_leftovers(home: Path) -> int:
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            if mark in (entry / "environ").read_bytes().split(b"\0"):
-                os.kill(int(entry.name), signal.SIGKILL)
-                ended += 1
+            handle = os.pidfd_open(int(entry.name))
+            try:
+                # While the handle is held, nothing else can get the number.
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+                    ended += 1
+            finally:
+                os.close(handle)
     return ended

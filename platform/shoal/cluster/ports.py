@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass, fields
 
 from shoal.cluster.errors import ClusterError
-from shoal.cluster.network import by, held_everywhere, port_owner
 from shoal.cluster.settings import (
     ACTIVATOR_GRPC_PORT,
     ACTIVATOR_HTTP_PORT,
@@ -20,6 +19,7 @@ from shoal.cluster.settings import (
     MANAGEMENT_PORT,
     XDS_PORT,
 )
+from shoal.listening import by, held_everywhere, port_owner
 
 log = logging.getLogger(__name__)
 _RESERVED = range(11881, 11900)
