@@ -1,10 +1,26 @@
-"""A model class with every fault that hurts its server, for the tests of the adapter."""
+"""A model class with every fault that hurts its server, and looking at what the adapter tells of it."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+
+import grpc
+import grpc.aio
+
+from runtime_support import Pod, model_key, until
+from shoal_protos.adapter import adapter_pb2
+from shoal_runtime import underway
+from shoal_runtime.underway import Doing
+
+CUSTOM = model_key("custom")
+BLANK = [[0.0] * 64]
+State = adapter_pb2.State
+LOADING, ANSWERING = State.LOADING, State.ANSWERING
 
 FAULTY_RUNTIME = '''
 import asyncio
@@ -21,6 +37,7 @@ FAULTS = {
     "exit": lambda: os._exit(1),
     "segfault": lambda: ctypes.string_at(0),
     "block": lambda: time.sleep(600),
+    "raise": lambda: int("broken on purpose"),
     "fine": lambda: None,
 }
 
@@ -51,6 +68,7 @@ class Faulty(MLModel):
 
     async def unload(self):
         self._do("unload")
+        await asyncio.sleep((self.settings.parameters.extra or {}).get("unload_seconds", 0))
         return True
 '''
 
@@ -63,3 +81,54 @@ def faulty_model(folder: Path, *, off_loop: bool = False, **extra: Any) -> None:
         (folder / "off-loop").touch()
     settings = {"implementation": "faulty.Faulty", "parameters": {"extra": extra}}
     (folder / "model-settings.json").write_text(json.dumps(settings))
+
+
+@contextlib.asynccontextmanager
+async def watching(pod: Pod) -> AsyncIterator[list[Any]]:
+    """Every state the adapter tells, the first one being there already."""
+    seen: list[Any] = []
+
+    async def watch() -> None:
+        async for state in pod.watch.watchState(adapter_pb2.WatchStateRequest(), wait_for_ready=True):
+            seen.append(state)  # noqa: PERF401 -- others look at the list meanwhile
+
+    task = asyncio.create_task(watch())
+
+    async def begun() -> bool:
+        return bool(seen)
+
+    await until(begun)
+    yield seen
+    task.cancel()
+
+
+async def first_loss(seen: list[Any]) -> Any:
+    """The first state in which the server is gone."""
+
+    async def lost() -> Any:
+        return next((state for state in seen if state.status == State.STARTING), None)
+
+    return await until(lost, 15)
+
+
+def suspects(incident: Any) -> set[tuple[str, int, int]]:
+    return {(suspect.model_id, suspect.doing, suspect.requests) for suspect in incident.suspects}
+
+
+async def failure(call: Any) -> tuple[grpc.StatusCode, str, dict[str, str]]:
+    """Status, message and trailing metadata of a call that fails."""
+    try:
+        answer = await call
+    except grpc.aio.AioRpcError as error:
+        return error.code(), error.details() or "", {key: str(value) for key, value in error.trailing_metadata()}
+    raise AssertionError(f"answered {answer!r}")
+
+
+async def busy_with(pod: Pod, model_id: str, doing: Doing, count: int = 1) -> None:
+    """Waits until the server notes that it is busy with this."""
+
+    async def noted() -> bool:
+        notes = underway.files(pod.root / underway.FOLDER)
+        return bool(notes) and underway.read(notes[-1]).of(doing).get(model_id) == count
+
+    await until(noted, 15)

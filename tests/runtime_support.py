@@ -132,20 +132,21 @@ class Pod:
         return self.server
 
     def start_adapter(self, kind: str = "mlserver", **extra: str) -> Process:
-        environment = clean_environment(
-            POD_IP=HOST,
-            ADAPTER_PORT=str(self.ports["adapter"]),
-            PORT=str(self.ports["adapter"]),
-            RUNTIME_PORT=str(self.ports["grpc"]),
-            MODEL_SERVER_ENDPOINT=f"port:{self.ports['grpc']}",
-            CONTAINER_MEM_REQ_BYTES=str(1024**3),
-            MEM_BUFFER_BYTES=str(128 * 1024**2),
-            ROOT_MODEL_DIR=str(self.root),
-            STORAGE_CONFIG_DIR=str(self.folder / "storage-config"),
-            PVC_MOUNTS_DIR=str(self.folder / "claims"),
-            PRESTOP_PORT=str(self.ports["prestop"]),
-            **{"LOADING_CONCURRENCY": "4", **self.environment, **extra},
-        )
+        own = {
+            "POD_IP": HOST,
+            "ADAPTER_PORT": str(self.ports["adapter"]),
+            "PORT": str(self.ports["adapter"]),
+            "RUNTIME_PORT": str(self.ports["grpc"]),
+            "MODEL_SERVER_ENDPOINT": f"port:{self.ports['grpc']}",
+            "CONTAINER_MEM_REQ_BYTES": str(1024**3),
+            "MEM_BUFFER_BYTES": str(128 * 1024**2),
+            "ROOT_MODEL_DIR": str(self.root),
+            "STORAGE_CONFIG_DIR": str(self.folder / "storage-config"),
+            "PVC_MOUNTS_DIR": str(self.folder / "claims"),
+            "PRESTOP_PORT": str(self.ports["prestop"]),
+            "LOADING_CONCURRENCY": "4",
+        }
+        environment = clean_environment(**{**own, **self.environment, **extra})
         command = [sys.executable, "-m", "shoal_runtime", kind]
         self.adapter = Process(command, environment, self.folder / "adapter.log", self.folder)
         return self.adapter

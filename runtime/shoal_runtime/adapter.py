@@ -9,16 +9,28 @@ from dataclasses import replace
 
 from shoal_runtime import processes
 from shoal_runtime.board import StateBoard, Status
-from shoal_runtime.drivers.base import Artifact, Driver, Loaded
-from shoal_runtime.errors import AdapterError, LoadTimeoutError, NotReadyError, ServerError, UnknownModelError
-from shoal_runtime.incidents import Incident, IncidentBook, Kind, named
+from shoal_runtime.charges import Charges
+from shoal_runtime.drivers.base import Artifact, Driver, Loaded, Loss
+from shoal_runtime.errors import (
+    AdapterError,
+    LoadTimeoutError,
+    NotReadyError,
+    ServerError,
+    SilentError,
+    StuckError,
+    UnknownModelError,
+)
+from shoal_runtime.incidents import IncidentBook
 from shoal_runtime.journal import Entry, Journal
 from shoal_runtime.lanes import Lanes, uninterrupted
+from shoal_runtime.recycling import UNSEEN, Recycler
+from shoal_runtime.removing import CONFIRM_SECONDS, UNLOAD_SECONDS, Remover
 from shoal_runtime.requests import Declared
 from shoal_runtime.scales import Scales
 from shoal_runtime.settings import AdapterSettings
 from shoal_runtime.storage import ArtifactStore, StorageError
-from shoal_runtime.suspects import Death, Handed, Suspects
+from shoal_runtime.suspects import Handed, Suspects
+from shoal_runtime.underway import Doing
 
 log = logging.getLogger(__name__)
 
@@ -42,18 +54,20 @@ class Adapter:
         self._scales = scales
         self._journal = Journal(settings.root_dir)
         self._suspects = Suspects(driver.notes_folder)
-        self._incidents = IncidentBook(settings.root_dir)
         self._lanes = Lanes()
         self._slots = asyncio.Semaphore(settings.loading_concurrency)
         self._emptying = asyncio.Lock()
         self.board = StateBoard()
-        self.board.set(incidents=self._incidents.recent)
+        self._charges = Charges(self.board, self._suspects, IncidentBook(settings.root_dir))
+        self._recycler = Recycler(self.board, driver, self._suspects, settings.pod_ip, settings.recycle_seconds)
         self.stopping = False
         """The pod is being stopped."""
         self.released = asyncio.Event()
         """Set once the mesh needs this pod no longer."""
         self._down = asyncio.Event()
-        """What happened to the server is told; it is not ready."""
+        """There is no server, and what happened to the last one is told."""
+        self._down.set()
+        self._remover = Remover(driver, self._suspects, self._charges, self._recycler, self._down)
 
     # --- models ------------------------------------------------------------------------------------------------------
 
@@ -79,7 +93,14 @@ class Adapter:
         Raises:
             NotReadyError: the server does not answer; the model goes as soon as it does.
         """
-        await self._lanes.run(model_id, lambda: self._discard(model_id))
+        await self._lanes.run(model_id, lambda: self._discard(model_id, UNLOAD_SECONDS, Doing.UNLOADING))
+
+    def release(self) -> None:
+        """The mesh needs this pod no longer; while its server must be started anew, nothing of what that one serves."""
+        if self.board.view.recycling and not self.stopping:
+            self._recycler.due.set()
+        else:
+            self.released.set()
 
     def predict(self, model: Declared) -> int:
         """Bytes the model will take, without looking at its storage."""
@@ -110,7 +131,9 @@ class Adapter:
             # Not in a thread: a file of 100 bytes takes less than the thread's turn, for which a cold request waits.
             self._journal.note(Entry(model.model_id, loaded.size_bytes, artifact.disk_bytes, artifact.format))
         except BaseException as error:
-            await uninterrupted(self._clean_up(model.model_id) if touched else self._store.remove(model.model_id))
+            left = max(0.0, (limit.when() or 0.0) - asyncio.get_running_loop().time())
+            undone = self._clean_up(handed, left + CONFIRM_SECONDS) if touched else self._store.remove(model.model_id)
+            await uninterrupted(undone)
             if isinstance(error, TimeoutError) and limit.expired():
                 raise LoadTimeoutError(f"model {model.model_id!r} was not loaded within {seconds:g} s") from None
             raise
@@ -139,26 +162,29 @@ class Adapter:
                     await self._down.wait()
             raise
 
-    async def _discard(self, model_id: str) -> None:
+    async def _discard(self, model_id: str, seconds: float, doing: Doing, load: Handed | None = None) -> None:
         self.board.drop(model_id)
         self._journal.strike(model_id)
         try:
-            await self._driver.unload(model_id)
+            await self._remover.unload(model_id, seconds, doing, load)
         finally:
             await self._store.remove(model_id)
 
-    async def _clean_up(self, model_id: str) -> None:
-        """After a load that failed, whose error is the one to tell."""
+    async def _clean_up(self, load: Handed, seconds: float) -> None:
+        """After a load that failed, whose error is the one to tell. Until this is confirmed the server may have it."""
         try:
-            await self._discard(model_id)
+            with self._suspects.handed(load):
+                await self._discard(load.model_id, seconds, Doing.LOADING, load)
         except (AdapterError, StorageError, OSError) as error:
-            log.warning("cleaning up after the failed load of %s: %s", model_id, error)
+            log.warning("cleaning up after the failed load of %s: %s", load.model_id, error)
 
     def _require_ready(self) -> None:
         if self._emptying.locked():
             raise NotReadyError("the pod is being emptied")
         if self.board.view.status is not Status.READY:
             raise NotReadyError(f"the model server is not ready: {self.board.view.message}")
+        if self.board.view.recycling:
+            raise NotReadyError(f"this pod takes no new models now: {self.board.view.recycling}")
 
     # --- the model server --------------------------------------------------------------------------------------------
 
@@ -169,14 +195,23 @@ class Adapter:
 
     async def run(self) -> None:
         """Waits for the model server, puts things in order, watches it, and starts over when it is gone. Never ends."""
+        silent_since = None
         while True:
             try:
-                self._look_back()
+                self._charges.look_back()
                 info = await self._driver.ready()
                 self.board.set(info=info)
+                self._recycler.over()
                 await self._recover()
+            except SilentError as error:
+                silent_since = silent_since or asyncio.get_running_loop().time()
+                await self._end_silent(error, asyncio.get_running_loop().time() - silent_since)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
             except (AdapterError, StorageError) as error:
-                self.board.set(status=Status.STARTING, message=str(error))
+                silent_since = None
+                if not self._recycler.unseen:
+                    self.board.set(status=Status.STARTING, message=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             except OSError as error:
@@ -187,36 +222,50 @@ class Adapter:
             self.board.set(status=Status.READY, message="")
             log.info("ready: %s with %d models", info.version, len(self.board.models))
             self._down.clear()
-            why = await self._driver.lost()
-            log.warning("the model server is lost: %s", why)
-            await self._lost(why)
-            await self._lanes.empty()
+            silent_since = None
+            await self._lost(await self._until_lost())
 
-    async def _lost(self, why: str) -> None:
-        """Tells what happened in the same change as that the server is gone."""
-        for death in await self._suspects.deaths():
-            # Without notes it cannot be known whether a server that is told to stop with its pod died or did so.
-            if not death.meant and (death.source or not self.stopping):
-                why = self._note_death(death, why).message
-            self._suspects.forget(death)
-        self.board.set(status=Status.STARTING, message=why, incidents=self._incidents.recent)
+    async def _end_silent(self, error: SilentError, seconds: float) -> None:
+        """A server that was found there and cannot be asked anything: it may hang since before this adapter came."""
+        if self._recycler.unseen:
+            return
+        self.board.set(status=Status.STARTING, message=str(error))
+        if self._hangs(seconds) and not await self._driver.answers():
+            await self._lost(Loss(str(error), seconds))
+
+    async def _until_lost(self) -> Loss:
+        """Waits until the server is gone or hangs; ends one that must be started anew, once nobody needs it."""
+        lost = asyncio.ensure_future(self._driver.lost(self._hangs))
+        due = asyncio.ensure_future(self._recycler.due.wait())
+        try:
+            await asyncio.wait([lost, due], return_when=asyncio.FIRST_COMPLETED)
+            if not lost.done() and not await self._recycler.end():
+                self.board.set(status=Status.FAILING, message=f"{self.board.view.recycling}; {UNSEEN}")
+            return await lost
+        finally:
+            lost.cancel()
+            due.cancel()
+
+    def _hangs(self, silent_seconds: float) -> bool:
+        if silent_seconds >= self._settings.hang_seconds:
+            return True
+        if silent_seconds < self._settings.load_blocks_seconds:
+            return False
+        return bool(self._recycler.stuck) or self._suspects.loading()
+
+    async def _lost(self, loss: Loss) -> None:
+        """Tells what happened in the same change as that the server is gone; ends one that hangs."""
+        log.warning("the model server is lost: %s", loss.why)
+        if loss.silent_seconds is None:
+            meant = self.stopping or self._recycler.ended or self._recycler.unseen
+            message = await self._charges.died(self.board.view.recycling or loss.why, meant=meant)
+        elif not (message := self.board.view.recycling):
+            message = self._charges.hangs(loss.silent_seconds)
+        self._charges.tell(status=Status.STARTING, message=message)
         self._down.set()
-
-    def _look_back(self) -> None:
-        """Notes of what a server was busy with that died while nobody looked."""
-        for death in self._suspects.past():
-            if death.suspects and not death.meant:
-                self._note_death(death, "the adapter was away")
-            self._suspects.forget(death)
-        self.board.set(incidents=self._incidents.recent)
-
-    def _note_death(self, death: Death, why: str) -> Incident:
-        busy = f"while {named(death.suspects)}" if death.suspects else "while it was not busy with any model"
-        unknown = "" if death.complete else "; requests under way are not known"
-        message = f"the model server died {busy} ({why}{unknown})"
-        incident = self._incidents.add(Kind.DIED, message, death.suspects, complete=death.complete, source=death.source)
-        self._suspects.charge(incident)
-        return incident
+        if loss.silent_seconds is not None and not await self._recycler.end():
+            self.board.set(status=Status.FAILING, message=f"{message}; {UNSEEN}")
+        await self._lanes.empty()
 
     async def _recover(self) -> None:
         """Adopts what the server, the journal and the disk agree on; everything else is unloaded and removed."""
@@ -231,8 +280,12 @@ class Adapter:
         if held is not None:
             keep = held.ready & entries.keys() & files
             strangers = (held.ready | held.other) - keep
-        for model_id in strangers:
-            await self._driver.unload(model_id)
+        seconds = self.load_timeout_ms / 1000 + CONFIRM_SECONDS
+        for model_id in strangers - self._recycler.stuck:
+            try:
+                await self._remover.unload(model_id, seconds, Doing.LOADING)
+            except StuckError as error:
+                log.warning("%s", error)
         for model_id in files - keep:
             await self._store.remove(model_id)
         for model_id in entries.keys() - keep:
@@ -240,7 +293,7 @@ class Adapter:
         await asyncio.to_thread(self._driver.tidy, keep)
         server = str(process) if process is not None and held is not None else None
         same = held is not None and keep == entries.keys()
-        self._scales.server_is(process, self.board.view.info.warm_formats)
+        self._scales.server_is(process if self._driver.weighed else None, self.board.view.info.warm_formats)
         self.board.set(incarnation=self._journal.incarnation(server, same=same))
         self.board.replace_models({model_id: entries[model_id].size_bytes for model_id in keep})
 

@@ -31,6 +31,8 @@ class View:
     process_bytes: int = 0
     incidents: tuple[Incident, ...] = ()
     """The newest last."""
+    recycling: str = ""
+    """Why the server must be started anew, for which it takes no new models."""
 
 
 class StateBoard:

@@ -35,6 +35,14 @@ class NotReadyError(AdapterError):
     code = grpc.StatusCode.UNAVAILABLE
 
 
+class SilentError(NotReadyError):
+    """The model server can be reached and did not answer in time."""
+
+
+class StuckError(NotReadyError):
+    """The model server answers, but cannot be freed of a model."""
+
+
 class BusyError(AdapterError):
     """More is waiting than the adapter accepts."""
 

@@ -50,7 +50,7 @@ class Incident:
     suspects: tuple[Suspect, ...]
     complete: bool
     source: str = ""
-    """Which server process it happened to, so that it is noted once only."""
+    """Which server process it happened to, and if it hangs with one model only, which: so that it is noted once."""
 
 
 class IncidentBook:

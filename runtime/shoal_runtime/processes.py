@@ -1,4 +1,4 @@
-"""Finds the model server's processes in /proc and reads what they use.
+"""Finds the model server's processes in /proc, reads what they use, and ends them.
 
 In a pod whose containers do not share a process namespace the server's /proc entries cannot be seen: then everything
 here answers None, and sizes stay predicted.
@@ -6,8 +6,10 @@ here answers None, and sizes stay predicted.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
+import signal
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -43,6 +45,19 @@ def process(pid: int, proc: Path = Path("/proc")) -> ServerProcess | None:
     """The process of this number, if it runs and is visible."""
     stat = _stat(pid, proc)
     return None if stat is None else ServerProcess(pid, int(stat[19]))
+
+
+def kill(root: ServerProcess, proc: Path = Path("/proc")) -> bool:
+    """Kills a process and its descendants at once. False: it may not be killed from here."""
+    doomed = [process(pid, proc) for pid in _tree(root, proc)]
+    try:
+        for one in doomed:
+            if one is not None and process(one.pid, proc) == one:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(one.pid, signal.SIGKILL)
+    except PermissionError:
+        return False
+    return True
 
 
 def private_bytes(root: ServerProcess, proc: Path = Path("/proc")) -> int | None:

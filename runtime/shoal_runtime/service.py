@@ -169,9 +169,9 @@ class AdapterService(adapter_pb2_grpc.AdapterServicer):
             await asyncio.sleep(max(COALESCE_SECONDS, COALESCE_SECONDS_A_MODEL * len(self._adapter.board.models)))
 
     async def release(self, request: Any, context: Any) -> Any:
-        """Lets a waiting preStop hook return."""
+        """Lets a waiting preStop hook return, or a server go that must be started anew."""
         log.info("released by the mesh")
-        self._adapter.released.set()
+        self._adapter.release()
         return adapter_pb2.ReleaseResponse()
 
     def _state(self) -> Any:
@@ -191,6 +191,7 @@ class AdapterService(adapter_pb2_grpc.AdapterServicer):
             ],
             process_bytes=view.process_bytes,
             method_id_paths={m: adapter_pb2.IdPath(field_numbers=p) for m, p in limits.id_paths.items()},
+            recycling=view.recycling,
             incidents=[_told(incident) for incident in view.incidents],
         )
 

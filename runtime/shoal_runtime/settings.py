@@ -51,6 +51,12 @@ class AdapterSettings(BaseSettings):
     pvc_dir: Path = Field(default=Path("/pvc_mounts"), validation_alias="PVC_MOUNTS_DIR")
     cache_dir: Path | None = Field(default=None, validation_alias="MODEL_CACHE_DIR")
     cache_bytes: Bytes = Field(default=2 * 1024**3, validation_alias="MODEL_CACHE_BYTES")
+    load_blocks_seconds: float = Field(default=20, gt=0, le=86_400, validation_alias="LOAD_BLOCKS_SECONDS")
+    """A server that answers nothing for so long while it loads a model is ended, and the loads under way fail."""
+    hang_seconds: float = Field(default=120, gt=0, le=86_400, validation_alias="HANG_SECONDS")
+    """A server that answers nothing for so long is ended, whatever it does."""
+    recycle_seconds: float = Field(default=80, gt=0, le=86_400, validation_alias="RECYCLE_MAX_SECONDS")
+    """Longest a server that cannot be freed of a model goes on serving others, until the mesh has moved them away."""
     prestop_port: Port | None = Field(default=None, validation_alias="PRESTOP_PORT")
     """Port of `GET /prestop`; unset: not served."""
     prestop_seconds: float = Field(default=80, gt=0, le=86_400, validation_alias="PRESTOP_MAX_SECONDS")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Final
 from shoal_runtime import underway
 from shoal_runtime.incidents import Incident, Suspect
 from shoal_runtime.underway import Doing, Ending, Notes
+
+log = logging.getLogger(__name__)
 
 GONE_SECONDS: Final = 3.0
 """Longest a process may take from closing its connections to its end."""
@@ -44,6 +47,7 @@ class Suspects:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._handed: list[Handed] = []
+        self._meant: set[str] = set()
 
     @contextlib.contextmanager
     def handed(self, load: Handed) -> Iterator[None]:
@@ -83,17 +87,53 @@ class Suspects:
         """What happened is noted elsewhere."""
         if self._folder is not None and death.source:
             (self._folder / death.source).unlink(missing_ok=True)
+            self._meant.discard(death.source)
+
+    def living(self) -> str:
+        """The name of the server process that lives; empty: not known."""
+        living = self._living()
+        return "" if living is None else living.name
+
+    def now(self) -> tuple[list[Suspect], bool]:
+        """What the server that lives is busy with, and whether that is all."""
+        living = self._living()
+        return _suspects(underway.read(living) if living else Notes(complete=False), self._asked())
+
+    def loading(self) -> bool:
+        """Whether the server that lives loads (or unloads) something."""
+        return any(suspect.doing is not Doing.ANSWERING for suspect in self.now()[0])
+
+    def draining(self, model_id: str) -> bool:
+        """Whether an unload of this model waits for its requests."""
+        living = self._living()
+        notes = underway.read(living) if living else Notes()
+        return model_id in notes.of(Doing.ANSWERING) and model_id not in notes.of(Doing.UNLOADING)
+
+    def end_living(self) -> bool:
+        """Tells the server that lives to end at once. False: it leaves no notes and looks at none."""
+        living = self._living()
+        if living is None:
+            return False
+        self._meant.add(living.name)
+        try:
+            underway.end_at_once(living)
+        except OSError as error:
+            log.warning("the model server cannot be told to end: %s", error)
+            return False
+        return True
+
+    async def gone(self) -> bool:
+        """Waits for the server that was told to end; whether it did."""
+        ends = time.monotonic() + GONE_SECONDS
+        while self._living() is not None:
+            if time.monotonic() > ends:
+                return False
+            await asyncio.sleep(_LOOK_SECONDS)
+        return True
 
     def _death(self, source: str, notes: Notes) -> Death:
-        suspects = [
-            *(Suspect(model_id, Doing.LOADING) for model_id in notes.of(Doing.LOADING)),
-            *(Suspect(model_id, Doing.UNLOADING) for model_id in notes.of(Doing.UNLOADING)),
-            *(Suspect(model_id, Doing.ANSWERING, count) for model_id, count in notes.of(Doing.ANSWERING).items()),
-        ]
-        if not notes.complete:
-            known = {suspect.model_id for suspect in suspects if suspect.doing is Doing.LOADING}
-            suspects += [suspect for suspect in self._asked() if suspect.model_id not in known]
-        return Death(source, tuple(suspects), notes.complete, notes.ending is not Ending.NO)
+        suspects, complete = _suspects(notes, self._asked())
+        return Death(source, tuple(suspects), complete, notes.ending is not Ending.NO or source in self._meant)
 
     def _asked(self) -> list[Suspect]:
         return [Suspect(load.model_id, Doing.LOADING) for load in self._handed]
@@ -103,3 +143,16 @@ class Suspects:
 
     def _files(self) -> list[Path]:
         return [] if self._folder is None else underway.files(self._folder)
+
+
+def _suspects(notes: Notes, asked: list[Suspect]) -> tuple[list[Suspect], bool]:
+    """What a server was busy with; notes that miss something are completed by what it was asked to load."""
+    suspects = [
+        *(Suspect(model_id, Doing.LOADING) for model_id in notes.of(Doing.LOADING)),
+        *(Suspect(model_id, Doing.UNLOADING) for model_id in notes.of(Doing.UNLOADING)),
+        *(Suspect(model_id, Doing.ANSWERING, count) for model_id, count in notes.of(Doing.ANSWERING).items()),
+    ]
+    if not notes.complete:
+        known = {suspect.model_id for suspect in suspects if suspect.doing is Doing.LOADING}
+        suspects += [suspect for suspect in asked if suspect.model_id not in known]
+    return suspects, notes.complete

@@ -8,12 +8,14 @@ Noting costs a few hundred nanoseconds, without a system call.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
 import struct
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -73,10 +75,11 @@ class Notes:
 
 
 class UnderWay:
-    """The server's side. Used from one thread."""
+    """The server's side. May be used from any thread: what runs in one is noted there, once it does."""
 
     def __init__(self, memory: mmap.mmap | bytearray) -> None:
         self._memory = memory
+        self._lock = threading.Lock()
         self._counts = memoryview(memory)[_COUNTS_AT:_NAMES_AT].cast("I")
         self._places: dict[str, int] = {}
         self._free = list(range(SLOTS - 1, 0, -1))
@@ -119,14 +122,25 @@ class UnderWay:
 
     def begin(self, model_id: str, doing: Doing) -> int:
         """Something begins. Returns what `end` must be given when it is over."""
-        slot = self._places.get(model_id)
-        place = (self._take(model_id) if slot is None else slot) * _KINDS + doing
-        self._counts[place] += 1
+        with self._lock:
+            slot = self._places.get(model_id)
+            place = (self._take(model_id) if slot is None else slot) * _KINDS + doing
+            self._counts[place] += 1
         return place
 
     def end(self, place: int) -> None:
         """What `begin` returned this for is over."""
-        self._counts[place] -= 1
+        with self._lock:
+            self._counts[place] -= 1
+
+    @contextlib.contextmanager
+    def noted(self, model_id: str, doing: Doing) -> Iterator[None]:
+        """Something is under way meanwhile."""
+        place = self.begin(model_id, doing)
+        try:
+            yield
+        finally:
+            self.end(place)
 
     @property
     def ending(self) -> Ending:

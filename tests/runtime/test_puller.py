@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -23,16 +24,21 @@ class WordRuntime(model_runtime_pb2_grpc.ModelRuntimeServicer):
     def __init__(self) -> None:
         self.models: dict[str, str] = {}
         self.requests: list[pb.LoadModelRequest] = []
+        self.freed = asyncio.Event()
 
     async def loadModel(self, request, context):
         self.requests.append(request)
         text = Path(request.modelPath).read_text()
+        if text == "stuck":
+            await self.freed.wait()
         if text == "bad":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "this is no word")
         self.models[request.modelId] = text
         return pb.LoadModelResponse(sizeInBytes=0 if text == "small" else 4096, maxConcurrency=3)
 
     async def unloadModel(self, request, context):
+        if request.modelId == "stuck":
+            await self.freed.wait()
         if self.models.pop(request.modelId, None) is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, "not loaded")
         return pb.UnloadModelResponse()
@@ -59,10 +65,10 @@ async def runtime() -> WordRuntime:
     return WordRuntime()
 
 
-async def serve(runtime: WordRuntime, port: int) -> grpc.aio.Server:
+async def serve(runtime: WordRuntime, at: int | Path) -> grpc.aio.Server:
     server = grpc.aio.server()
     model_runtime_pb2_grpc.add_ModelRuntimeServicer_to_server(runtime, server)
-    server.add_insecure_port(f"{HOST}:{port}")
+    server.add_insecure_port(f"unix:{at}" if isinstance(at, Path) else f"{HOST}:{at}")
     await server.start()
     return server
 
@@ -122,4 +128,37 @@ async def test_a_restarted_runtime_is_a_new_incarnation(own_pod: Pod, runtime: W
     after = await own_pod.ready()
     assert after.incarnation != before.incarnation
     assert list(after.models) == []
+    await again.stop(None)
+
+
+async def test_a_stuck_runtime_whose_process_is_not_seen_counts_as_lost_and_says_what_to_do(
+    own_pod: Pod, runtime: WordRuntime, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    for name in ("word", "stuck"):
+        (own_pod.claim / name).write_text(name)
+    socket = tmp_path_factory.mktemp("s") / "s"
+    server = await serve(runtime, socket)
+    own_pod.start_adapter("puller", MODEL_SERVER_ENDPOINT=f"unix:{socket}", RECYCLE_MAX_SECONDS="1")
+    await own_pod.ready()
+    await own_pod.load("m", "word")
+    code, _ = await refused(own_pod.load("stuck", "stuck"))
+    assert code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+    async def failing() -> Any:
+        state = await own_pod.state()
+        return state if state.status == adapter_pb2.State.FAILING else None
+
+    state = await until(failing)
+    (incident,) = state.incidents
+    assert [suspect.model_id for suspect in incident.suspects] == ["stuck"]
+    assert state.message.startswith("the model server must be started anew: the load of stuck does not end")
+    assert "its process cannot be seen or ended from here" in state.message
+    assert "shareProcessNamespace" in state.message
+    code, _ = await refused(own_pod.load("n", "word"))
+    assert code is grpc.StatusCode.UNAVAILABLE
+    await server.stop(None)
+    runtime.freed.set()
+    again = await serve(runtime, socket)
+    after = await own_pod.ready()
+    assert (after.recycling, len(after.incidents)) == ("", 1)
     await again.stop(None)

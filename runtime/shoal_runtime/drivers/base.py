@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -59,6 +59,15 @@ class Held:
     other: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """How a server was lost."""
+
+    why: str
+    silent_seconds: float | None = None
+    """It hangs: it can be reached and has answered nothing for so long. None: it is gone."""
+
+
 class Driver(Protocol):
     """One model server. Calls on the same model never overlap; the adapter sees to that.
 
@@ -67,14 +76,22 @@ class Driver(Protocol):
 
     method_id_paths: Mapping[str, Sequence[int]]
     """Key: `package.Service/Method`; value: field numbers leading to the model id."""
+    weighed: bool
+    """Whether models are weighed by the growth of the server's process."""
     notes_folder: Path | None
     """Where the server's processes note what they are busy with, see `underway`. None: they do not."""
 
     async def ready(self) -> ServerInfo:
         """Returns once asked successfully; whatever is loaded stays loaded if the server can say what that is."""
 
-    async def lost(self) -> str:
-        """Waits until the server is gone, or is another process than before. Returns what happened."""
+    async def lost(self, hangs: Callable[[float], bool]) -> Loss:
+        """Waits until the server is gone, is another process than before, or hangs. Returns what happened.
+
+        `hangs` says whether a server that has been silent for so many seconds does.
+        """
+
+    async def answers(self) -> bool:
+        """Whether the server answers now; asks it next to nothing."""
 
     async def load(self, artifact: Artifact) -> Loaded:
         """Makes the model answer requests. Loading it again replaces it.
@@ -83,8 +100,12 @@ class Driver(Protocol):
             InvalidModelError: the files or settings cannot be loaded by any server of this kind.
         """
 
-    async def unload(self, model_id: str) -> None:
-        """Makes sure that the model is not loaded, and removes what `load` wrote to disk."""
+    async def unload(self, model_id: str, seconds: float) -> None:
+        """Makes sure that the model is not loaded, and removes what `load` wrote to disk.
+
+        Raises:
+            SilentError: the server did not confirm that in this time.
+        """
 
     async def held(self) -> Held | None:
         """What the server holds. None: it cannot say."""

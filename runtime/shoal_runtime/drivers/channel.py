@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from shoal_runtime.errors import NotReadyError, ServerError
+from shoal_runtime.drivers.base import Loss
+from shoal_runtime.errors import NotReadyError, ServerError, SilentError
 
 CALL_SECONDS = 10.0
 """Limit of calls that only ask."""
 PROBE_SECONDS = 5.0
 """Between two looks at a connected server."""
-HANG_SECONDS = 120.0
-"""A server that has not answered for so long counts as gone: a load that blocks it is shorter."""
+LOOK_SECONDS = 1.0
+"""Between two looks at how long a server has been silent."""
+PROBE_LIMIT_SECONDS = 86_400.0
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
@@ -40,7 +44,7 @@ class ServerChannel:
         """Calls a unary method; `seconds` None: as long as it takes.
 
         Raises:
-            NotReadyError: the server cannot be reached or did not answer in time.
+            NotReadyError: the server cannot be reached; SilentError: it did not answer in time.
             ServerError: it answered with an error.
         """
         try:
@@ -50,7 +54,7 @@ class ServerChannel:
             if code is grpc.StatusCode.UNAVAILABLE:
                 raise NotReadyError(f"{self._name} at {self._target} does not answer: {details}") from None
             if code is grpc.StatusCode.DEADLINE_EXCEEDED and seconds is not None:
-                raise NotReadyError(f"{self._name} at {self._target} did not answer within {seconds:g} s") from None
+                raise SilentError(f"{self._name} at {self._target} did not answer within {seconds:g} s") from None
             words = details or f"{code.name} without a word of why; look into the log of the model server"
             raise ServerError(f"{self._name}: {words}", code) from None
 
@@ -64,20 +68,58 @@ class ServerChannel:
             await self.channel.wait_for_state_change(state)
             state = self.channel.get_state(try_to_connect=True)
 
-    async def lost(self, live: Any, request: Any) -> str:
-        """Waits until the connection breaks or the server hangs. `live` is a method that asks next to nothing."""
+    async def lost(self, live: Any, request: Any, hangs: Callable[[float], bool]) -> Loss:
+        """Waits until the connection breaks or the server hangs. `live` is a method that asks next to nothing.
+
+        `hangs` is asked with the seconds for which the server has been silent.
+        """
         broken = asyncio.ensure_future(self.broken())
         try:
             while True:
-                done, _ = await asyncio.wait([broken], timeout=PROBE_SECONDS)
-                if done:
-                    return f"the connection to {self._name} at {self._target} broke"
-                try:
-                    await self.call(live, request, HANG_SECONDS)
-                except NotReadyError as error:
-                    return str(error)
+                await asyncio.wait([broken], timeout=PROBE_SECONDS)
+                if broken.done():
+                    return Loss(f"the connection to {self._name} at {self._target} broke")
+                if loss := await self._probed(live, request, hangs, broken):
+                    return loss
         finally:
             broken.cancel()
+
+    async def _probed(
+        self, live: Any, request: Any, hangs: Callable[[float], bool], broken: asyncio.Future[None]
+    ) -> Loss | None:
+        # A pause of the whole machine is no silence of the server, so that looks are counted and not only the time.
+        silent, looked = 0.0, time.monotonic()
+        probe = asyncio.ensure_future(self.call(live, request, PROBE_LIMIT_SECONDS))
+        try:
+            while True:
+                await asyncio.wait([broken, probe], timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if broken.done():
+                    return None
+                if probe.done():
+                    break
+                silent += min(time.monotonic() - looked, 2 * LOOK_SECONDS)
+                looked = time.monotonic()
+                if hangs(silent):
+                    return Loss(f"{self._name} at {self._target} has not answered for {silent:.0f} s", silent)
+            probe.result()
+        except NotReadyError as error:
+            return Loss(str(error))
+        except ServerError:
+            # An answer, if not a good one.
+            return None
+        finally:
+            probe.cancel()
+        return None
+
+    async def answers(self, live: Any, request: Any) -> bool:
+        """Whether the server answers now."""
+        try:
+            await self.call(live, request, PROBE_SECONDS)
+        except NotReadyError:
+            return False
+        except ServerError:
+            return True
+        return True
 
     async def close(self) -> None:
         """Closes the connection; calls under way are cancelled."""

@@ -6,7 +6,7 @@ The runtime's answer to `runtimeStatus` rules; it cannot be asked what it holds,
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,12 @@ import grpc
 
 from shoal_protos.mmesh import model_runtime_pb2 as pb
 from shoal_protos.mmesh import model_runtime_pb2_grpc as pb_grpc
-from shoal_runtime.drivers.base import Artifact, Loaded, ServerInfo
+from shoal_runtime.drivers.base import Artifact, Loaded, Loss, ServerInfo
 from shoal_runtime.drivers.channel import ServerChannel
 from shoal_runtime.errors import NotReadyError, ServerError
 
 STATUS_SECONDS = 180.0
 """A runtime may unload everything before it says READY."""
-UNLOAD_SECONDS = 120.0
 
 
 class ForwardDriver:
@@ -28,8 +27,10 @@ class ForwardDriver:
 
     method_id_paths: Mapping[str, Sequence[int]] = {}
     notes_folder: Path | None = None
+    weighed = False
 
     def __init__(self, target: str) -> None:
+        self._target = target
         self._server = ServerChannel(target, "the runtime")
         self._stub = pb_grpc.ModelRuntimeStub(self._server.channel)  # type: ignore[no-untyped-call]
 
@@ -50,10 +51,14 @@ class ForwardDriver:
             limit_model_concurrency=status.limitModelConcurrency,
         )
 
-    async def lost(self) -> str:
+    async def lost(self, hangs: Callable[[float], bool]) -> Loss:
         """Waits for the connection to break. `runtimeStatus` must not be asked again, it would unload everything."""
         await self._server.broken()
-        return "the connection to the runtime broke"
+        return Loss("the connection to the runtime broke")
+
+    async def answers(self) -> bool:
+        """Whether the connection is up: the protocol has no question that leaves everything as it is."""
+        return self._server.channel.get_state() is grpc.ChannelConnectivity.READY
 
     async def load(self, artifact: Artifact) -> Loaded:
         """Forwards with the path on this disk and a key without storage, as upstream's puller rewrites it."""
@@ -67,10 +72,10 @@ class ForwardDriver:
         size = answer.sizeInBytes or await self.model_bytes(artifact.model_id)
         return Loaded(size_bytes=size, max_concurrency=answer.maxConcurrency)
 
-    async def unload(self, model_id: str) -> None:
+    async def unload(self, model_id: str, seconds: float) -> None:
         """Forwards; not loaded is fine."""
         try:
-            await self._server.call(self._stub.unloadModel, pb.UnloadModelRequest(modelId=model_id), UNLOAD_SECONDS)
+            await self._server.call(self._stub.unloadModel, pb.UnloadModelRequest(modelId=model_id), seconds)
         except ServerError as error:
             if error.status is not grpc.StatusCode.NOT_FOUND:
                 raise
@@ -91,9 +96,10 @@ class ForwardDriver:
     def tidy(self, keep: frozenset[str]) -> None:
         """Nothing is written here."""
 
-    def listening_port(self) -> None:
-        """Sizes are the runtime's business."""
-        return
+    def listening_port(self) -> int | None:
+        """The port of the target, if it is one."""
+        _, _, port = self._target.rpartition(":")
+        return int(port) if port.isdecimal() else None
 
     async def close(self) -> None:
         """Closes the connection."""

@@ -7,7 +7,7 @@ cancelled load.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ import grpc
 
 from shoal_protos import inference
 from shoal_runtime import underway
-from shoal_runtime.drivers.base import Artifact, Held, Loaded, ServerInfo
+from shoal_runtime.drivers.base import Artifact, Held, Loaded, Loss, ServerInfo
 from shoal_runtime.drivers.channel import ServerChannel
 from shoal_runtime.errors import InvalidModelError, NotReadyError, ServerError
 from shoal_runtime.layout.mlserver import MLServerLayout
@@ -23,8 +23,6 @@ from shoal_runtime.mlserver.warm import stated_formats
 
 MODELS_FOLDER: Final = "_mlserver_models"
 """Below the adapter's root; what `MLSERVER_MODELS_DIR` must name."""
-UNLOAD_SECONDS: Final = 120.0
-"""An unload waits for requests under way (30 s unless the server is told otherwise), then for the model's own code."""
 _GONE = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
 """Answers to an unload that mean there is nothing to unload (the second one: MLServer up to 1.3)."""
 
@@ -39,6 +37,8 @@ class MLServerDriver:
         f"{inference.SERVICE}/{method}": (1,)
         for method in ("ModelInfer", "ModelMetadata", "ModelReady", "ModelStreamInfer")
     }
+
+    weighed = True
 
     def __init__(self, root: Path, host: str, port: int, *, allow_hub: bool = False) -> None:
         self._layout = MLServerLayout(root / MODELS_FOLDER, allow_hub=allow_hub)
@@ -62,9 +62,13 @@ class MLServerDriver:
         metadata = await self._server.call(self._method("ServerMetadata"), inference.ServerMetadataRequest())
         return ServerInfo(version=metadata.version, warm_formats=stated_formats(metadata.extensions))
 
-    async def lost(self) -> str:
+    async def lost(self, hangs: Callable[[float], bool]) -> Loss:
         """Waits for the connection to break or the server to hang."""
-        return await self._server.lost(self._method("ServerLive"), inference.ServerLiveRequest())
+        return await self._server.lost(self._method("ServerLive"), inference.ServerLiveRequest(), hangs)
+
+    async def answers(self) -> bool:
+        """Asks whether it lives."""
+        return await self._server.answers(self._method("ServerLive"), inference.ServerLiveRequest())
 
     async def load(self, artifact: Artifact) -> Loaded:
         """Writes the model's folder and has it loaded."""
@@ -82,11 +86,11 @@ class MLServerDriver:
             raise
         return Loaded()
 
-    async def unload(self, model_id: str) -> None:
+    async def unload(self, model_id: str, seconds: float) -> None:
         """Unloads it, also when half loaded, then removes its folder."""
         request = inference.RepositoryModelUnloadRequest(model_name=model_id)
         try:
-            await self._server.call(self._method("RepositoryModelUnload"), request, UNLOAD_SECONDS)
+            await self._server.call(self._method("RepositoryModelUnload"), request, seconds)
         except ServerError as error:
             if error.status not in _GONE:
                 raise

@@ -1,4 +1,4 @@
-"""Wraps one model's methods: loads in a thread, notes requests under way, and unloads only when they are done.
+"""Wraps one model's methods: loads in a thread, notes what is under way, and unloads only when they are done.
 
 Its answers and refusals come out in the protocol's plain form.
 """
@@ -58,11 +58,18 @@ class Guard:
 
     def _wrap_load(self, model: MLModel) -> None:
         load = model.load
+        around = functools.partial(self._notes.noted, self._name, Doing.LOADING)
+
+        async def noted() -> Any:
+            if may_leave_loop(model):
+                return await self._workers.drive(load, around)
+            with around():
+                return await load()
 
         @functools.wraps(load)
         async def explaining() -> Any:
             try:
-                ready = await (self._workers.drive(load) if may_leave_loop(model) else load())
+                ready = await noted()
             except Exception as error:
                 if (reason := explained(model, error)) is not None:
                     raise reason from error
@@ -122,11 +129,10 @@ class Guard:
         @functools.wraps(unload)
         async def drained() -> Any:
             idle = await self._drained()
-            noted = self._notes.begin(self._name, Doing.UNLOADING)
             try:
-                return await unload()
+                with self._notes.noted(self._name, Doing.UNLOADING):
+                    return await unload()
             finally:
-                self._notes.end(noted)
                 if idle:
                     _forget(model)
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from mlserver.model import MLModel
-from mlserver.registry import MultiModelRegistry, SingleModelRegistry
+from mlserver.registry import MultiModelRegistry, SingleModelRegistry, model_initialiser
 from mlserver.settings import ModelSettings
 
 from shoal_runtime.mlserver.guard import Guard, drain_seconds
@@ -42,11 +42,14 @@ class SharedRegistry(MultiModelRegistry):  # type: ignore[misc]
     async def load(self, model_settings: ModelSettings) -> MLModel:
         """Loads a model in its turn; its class is imported in a thread first, which takes seconds for some."""
         name = model_settings.name
-        async with self._turn(name), self._noted(name):
-            await self._workers.call(lambda: model_settings.implementation)
+        async with self._turn(name):
+            await self._workers.call(lambda: self._imported(model_settings))
             if name not in self._models:
                 self._models[name] = SharedModel(
-                    model_settings, on_model_load=self._on_model_load, on_model_unload=self._on_model_unload
+                    model_settings,
+                    on_model_load=self._on_model_load,
+                    on_model_unload=self._on_model_unload,
+                    model_initialiser=self._made,
                 )
             try:
                 return await self._models[name].load(model_settings)
@@ -75,13 +78,13 @@ class SharedRegistry(MultiModelRegistry):  # type: ignore[misc]
         Guard(model, self._workers, self._drain, self._notes)
         return model
 
-    @asynccontextmanager
-    async def _noted(self, name: str) -> AsyncIterator[None]:
-        noted = self._notes.begin(name, Doing.LOADING)
-        try:
-            yield
-        finally:
-            self._notes.end(noted)
+    def _imported(self, model_settings: ModelSettings) -> Any:
+        with self._notes.noted(model_settings.name, Doing.LOADING):
+            return model_settings.implementation
+
+    def _made(self, model_settings: ModelSettings) -> MLModel:
+        with self._notes.noted(model_settings.name, Doing.LOADING):
+            return model_initialiser(model_settings)
 
     @asynccontextmanager
     async def _turn(self, name: str) -> AsyncIterator[None]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +22,12 @@ from shoal_runtime.mlserver.registry import SharedRegistry
 from shoal_runtime.mlserver.rest import serve_tensors
 from shoal_runtime.mlserver.warm import WARM_SECONDS, extensions_of, wanted_formats, warm
 from shoal_runtime.mlserver.workers import Workers
-from shoal_runtime.underway import UnderWay
+from shoal_runtime.underway import Ending, UnderWay
 
 BINARY_TENSORS: Final = "binary_tensor_data"
 """The name of the protocol's extension, as servers state it."""
+TOLD_SECONDS: Final = 0.5
+"""Between two looks at whether the adapter ends this server."""
 
 
 class SharedServer(MLServer):  # type: ignore[misc]
@@ -51,6 +57,7 @@ class SharedServer(MLServer):  # type: ignore[misc]
         else:
             logger.warning("importing %s takes more than %g s", ", ".join(self._formats), WARM_SECONDS)
         self._serving = True
+        threading.Thread(target=_end_when_told, args=[self._notes], name="ending", daemon=True).start()
         await super().start(models_settings or [])
 
     async def stop(self, sig: int | None = None) -> None:
@@ -100,3 +107,10 @@ def _notes_below(root: Path) -> UnderWay:
     except OSError as error:
         logger.warning("what this server is busy with when it dies cannot be noted in %s: %s", root, error)
         return UnderWay.nowhere()
+
+
+def _end_when_told(notes: UnderWay) -> None:
+    """For pods in which the adapter sees no process of the server: a load that never ends leaves no other way."""
+    while notes.ending is not Ending.AT_ONCE:
+        time.sleep(TOLD_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -8,11 +8,13 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Generic, TypeAlias, TypeVar
 
 from mlserver.model import MLModel
 
 T = TypeVar("T")
+Around: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 _SAFE_MODULES = ("mlserver_sklearn.", "mlserver_xgboost.", "mlserver_lightgbm.", "mlserver_mlflow.")
 """Packages whose `load` only reads files and touches nothing of the event loop."""
@@ -50,12 +52,19 @@ class Workers:
         return cls(int(text))
 
     async def call(self, function: Callable[[], T]) -> T:
-        """Runs a plain function in a thread. A cancelled caller still waits for it: a thread cannot be stopped."""
+        """Runs a plain function in a thread.
+
+        A cancelled caller still waits for it once it runs: a thread cannot be stopped. One that waits for a thread does
+        not run any more.
+        """
         context = contextvars.copy_context()
-        future = asyncio.get_running_loop().run_in_executor(self._pool, context.run, function)
+        running = self._pool.submit(context.run, function)
+        future = asyncio.wrap_future(running)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
+            if running.cancel():
+                raise
             if isinstance(function, _Drive):
                 function.cancel()
             await asyncio.wait([future])
@@ -63,21 +72,29 @@ class Workers:
                 future.exception()
             raise
 
-    async def drive(self, function: Callable[[], Awaitable[T]]) -> T:
-        """Runs a coroutine function to its end in a thread; if the caller is cancelled, so is the coroutine."""
-        return await self.call(_Drive(function))
+    async def drive(self, function: Callable[[], Awaitable[T]], around: Around = nullcontext) -> T:
+        """Runs a coroutine function to its end in a thread; if the caller is cancelled, so is the coroutine.
+
+        `around` makes what is entered in the thread for as long as it runs.
+        """
+        return await self.call(_Drive(function, around))
 
 
 class _Drive(Generic[T]):
     """A coroutine function with an event loop of its own, to be called in a thread and cancelled from another."""
 
-    def __init__(self, function: Callable[[], Awaitable[T]]) -> None:
+    def __init__(self, function: Callable[[], Awaitable[T]], around: Around) -> None:
         self._function = function
+        self._around = around
         self._lock = threading.Lock()
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[T]] | None = None
         self._cancelled = False
 
     def __call__(self) -> T:
+        with self._around():
+            return self._driven()
+
+    def _driven(self) -> T:
         loop = asyncio.SelectorEventLoop()
         try:
             with self._lock:
