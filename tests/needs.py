@@ -17,20 +17,13 @@ from tools.known import TOOLS, Tool, fixes, missing, put_on_path
 _WITHOUT = pytest.StashKey[Counter[Tool]]()
 
 
-class _Skipped(pytest.skip.Exception):
-    tools: list[Tool]
-
-
-class _Failed(pytest.fail.Exception):
-    tools: list[Tool]
-
-
 def need(*names: str) -> None:
     """Go on only if these tools are there. Programs among them are on PATH then."""
     if absent := missing(names):
         text = f"{', '.join(tool.name for tool in absent)} missing: {'; '.join(fixes(absent))}"
-        outcome = _Failed(text, pytrace=False) if os.environ.get("CI") == "true" else _Skipped(text)
-        outcome.tools = absent
+        failed = os.environ.get("CI") == "true"
+        outcome = pytest.fail.Exception(text, pytrace=False) if failed else pytest.skip.Exception(text)
+        outcome.tools = absent  # for the summary
         raise outcome
 
 
@@ -52,8 +45,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Count who could not run. A fixture's exception is raised again for each test that wants the fixture."""
     report = yield
-    if call.excinfo is not None and isinstance(call.excinfo.value, _Skipped | _Failed):
-        item.config.stash[_WITHOUT].update(call.excinfo.value.tools)
+    if call.excinfo is not None and isinstance(call.excinfo.value, pytest.skip.Exception | pytest.fail.Exception):
+        item.config.stash[_WITHOUT].update(getattr(call.excinfo.value, "tools", ()))
     return report
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 import shlex
 import shutil
@@ -48,9 +49,10 @@ def unpack(package: str) -> None:
     listed = re.findall(r"^'\S+' (\S+) (\d+)", output(_command(*install, "--print-uris")), re.MULTILINE)
     if not listed:
         raise Unavailable(f"the package {package} is installed, but its program is not on PATH")
-    megabytes = round(sum(int(size) for _, size in listed) / 1e6)
-    what = f"{package}: {len(listed)} Debian packages"
+    megabytes = math.ceil(sum(int(size) for _, size in listed) / 1e6)
+    what = f"{package}: {len(listed)} Debian package{'s' if len(listed) > 1 else ''}"
     run(what, _command(*install, "--download-only"), grows=_ARCHIVES, megabytes=megabytes)
+    print(f"tools: {package}: unpacking ...", flush=True)
     for name, _ in listed:
         _unpack(name)
 

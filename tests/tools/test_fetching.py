@@ -40,10 +40,11 @@ def test_nothing_is_fetched_where_all_is_there(checkout):
 def test_a_debian_package_is_unpacked_with_its_libraries_and_the_second_time_nothing_is_fetched(checkout):
     checkout.has("apt-get", APT)
     checkout.has("dpkg-deb", DPKG)
-    lists, _, starts, ends = checkout.tools("h2load")
+    lists, _, starts, ends, unpacks = checkout.tools("h2load")
     assert lists == "tools: Debian's package lists ..."
-    assert starts == "tools: nghttp2-client: 1 Debian packages, 7 MB ..."
-    assert ends.startswith("tools: nghttp2-client: 1 Debian packages: done in ")
+    assert starts == "tools: nghttp2-client: 1 Debian package, 7 MB ..."
+    assert ends.startswith("tools: nghttp2-client: 1 Debian package: done in ")
+    assert unpacks == "tools: nghttp2-client: unpacking ..."
     said = subprocess.run([checkout.bin / "h2load", "a b"], capture_output=True, text=True, check=True).stdout
     assert said == f"{checkout.root}/.tools/debian/usr/lib/x a b\n"
     assert not (checkout.root / ".tools" / "scratch").exists()

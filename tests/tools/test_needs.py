@@ -45,6 +45,9 @@ def test_they_are_skipped_and_the_last_lines_name_the_tools_and_the_fix(tree, ci
     code, lines = tree.pytest(CI=ci)
     *said, last = closing(lines)
     assert said == ["h2load: 2 tests skipped", "versitygw: 1 test skipped", *FIX]
+    assert any(
+        line.endswith(": versitygw missing: put Go 1.21 or newer on PATH and run `make test` again") for line in lines
+    )
     assert "1 passed, 3 skipped in" in last
     assert code == 0
 
