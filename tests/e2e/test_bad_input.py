@@ -78,6 +78,7 @@ WRONG_MANIFESTS = {
     "number for text": (changed(lambda d, m: m["storage"].update(path=5)), "path"),
     "negative replicas": (changed(lambda d, m: d["spec"]["predictor"].update(minReplicas=-1)), "minReplicas"),
     "bad name": (changed(lambda d, m: d["metadata"].update(name="Not_A_Name")), "metadata.name"),
+    "port as a number": (runtime(lambda s, c: s.update(grpcEndpoint=8085)), "write it like port:8085"),
     "bad port": (runtime(lambda s, c: s.update(grpcDataEndpoint="port:99999")), "grpcDataEndpoint"),
     "no containers": (runtime(lambda s, c: s.update(containers=[])), "containers"),
     "misspelt adapter": (runtime(lambda s, c: s["builtInAdapter"].update(servrType="x")), "servrType"),
@@ -260,6 +261,37 @@ def test_unknown_models_routes_and_methods(cluster: Cluster, digits: str, method
     assert answer.status_code == status or (status == 404 and 400 <= answer.status_code < 500), answer.text
     if answer.status_code == 405:
         assert answer.headers.get("allow") or answer.json()["error"]
+
+
+def test_a_name_of_any_script_is_told_as_it_is(cluster: Cluster, digits: str):
+    answer = post(cluster, "\u00e9", v2_form(PIXELS).encode())
+    assert (answer.status_code, answer.json()) == (404, {"error": "model not found: \u00e9"})
+
+
+def contents(**changes) -> bytes:
+    return tensor(**({"data": None, "contents": {"fp32_contents": PIXELS.ravel().tolist()}} | changes))
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (contents(shape=[-1, 64]), "input 'predict': shape: -1 is no size"),
+        (contents(shape=[True, 64]), "shape"),
+        (contents(datatype="INT64", contents={"int64_contents": [1.5] * 64}), "int64_contents"),
+        (
+            contents(datatype="INT8", contents={"int_contents": [300] * 64}),
+            "300 is out of range, INT8 takes -128 to 127",
+        ),
+        (contents(datatype="BOOL", contents={"bool_contents": [1] * 64}), "bool_contents"),
+        (contents(contents={"fp32_contents": ["NaN"] * 64}), "contains NaN"),
+        (tensor(datatype="INT64", data=[0.5] * 64), "inputs[0].data: value 0 is 0.5, but INT64 takes whole numbers"),
+        (tensor(data=[None] * 64), "contains NaN"),
+    ],
+)
+def test_values_of_the_wrong_type_are_refused_in_both_forms_of_json(cluster: Cluster, digits: str, body, words):
+    answer = post(cluster, digits, body)
+    assert answer.status_code == 400
+    assert words in answer.json()["error"], answer.text
 
 
 def test_what_the_model_server_does_not_find_is_told_in_its_words(cluster: Cluster, digits: str):

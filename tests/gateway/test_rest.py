@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 
 import grpc
 import httpx
@@ -193,6 +194,39 @@ async def test_gzip_is_unpacked_and_other_encodings_are_refused(client, pod):
     answer = await client.post(INFER, content=body, headers={"content-encoding": "br"})
     assert answer.status_code == 415
     assert "gzip" in answer.json()["error"]
+
+
+async def test_a_body_that_is_not_gzip_or_is_cut_off_is_told(client, pod):
+    plain = json.dumps(protobuf_body()).encode()
+    answer = await client.post(INFER, content=plain, headers={"content-encoding": "gzip"})
+    assert (answer.status_code, answer.json()["error"]) == (
+        400,
+        "content-encoding is gzip but the body is none; compress the body, or leave the header out",
+    )
+    long = json.dumps(protobuf_body() | {"id": random.Random(1).randbytes(50_000).hex()}).encode()
+    answer = await client.post(INFER, content=gzip.compress(long)[:20_000], headers={"content-encoding": "gzip"})
+    assert answer.status_code == 400
+    assert answer.json()["error"].endswith(
+        "; the body was unpacked, as content-encoding says: it may have been cut off"
+    )
+    answer = await client.post(INFER, content=b" ", headers={"x-shoal-encoding": "gzip"})
+    assert (answer.status_code, answer.json()["error"]) == (400, "the body is empty")
+
+
+@pytest.mark.parametrize(
+    ("datatype", "words"),
+    [
+        ("FP16", "inputs[0] has the datatype FP16, which contents has no field for; send it in raw_input_contents"),
+        ("FP99", "inputs[0] has the unknown datatype FP99; there are BOOL, INT8, "),
+        ("INT64", "inputs[0] has the datatype INT64 but its values are in fp32_contents; use int64_contents"),
+    ],
+)
+async def test_a_datatype_without_a_field_of_its_own_is_told_what_to_use(client, pod, datatype, words):
+    body = protobuf_body()
+    body["inputs"][0]["datatype"] = datatype
+    answer = await client.post(INFER, json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith(words)
 
 
 @pytest.mark.parametrize(

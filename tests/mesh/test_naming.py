@@ -17,6 +17,8 @@ INFER = "/inference.GRPCInferenceService/ModelInfer"
         ([], None),
         ([("mm-vmodel-id", "a")], RouteKey("a")),
         ([("mm-vmodel-id-bin", "ä".encode())], RouteKey("ä")),
+        ([("mm-vmodel-id-bin", "w6Q=")], RouteKey("ä")),
+        ([("mm-vmodel-id-bin", "w6Q")], RouteKey("ä")),
         ([("mm-model-id", "a__isvc-1")], RouteKey("a__isvc-1", is_revision=True)),
         ([("mm-model-id", "a"), ("mm-model-id-bin", b"a")], RouteKey("a", is_revision=True)),
         ([("mm-vmodel-id", "a"), ("mm-revision", "a-1")], RouteKey("a-1", is_revision=True)),

@@ -100,6 +100,10 @@ def test_a_built_in_runtime_needs_a_quantity_and_a_known_name():
             "spec.grpcEndpoint: is required for multiModel runtimes; add grpcEndpoint: port:8085",
         ),
         (
+            lambda s: s.update(grpcEndpoint=8085),
+            "spec.grpcEndpoint: must be a string, not 8085; write it like port:8085",
+        ),
+        (
             lambda s: s.update(grpcDataEndpoint="8001"),
             "spec.grpcDataEndpoint: '8001' is neither port:NUMBER nor unix:/absolute/path; write it like port:8001",
         ),

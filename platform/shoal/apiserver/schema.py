@@ -125,7 +125,7 @@ def type_causes(value: Any, schema: Schema, path: str = "") -> Iterator[Cause]:
             yield _wrong_type(path, value, "a number or a string")
         return
     if isinstance(expected, str) and not _is(value, expected):
-        yield _wrong_type(path, value, f"of type {expected}")
+        yield _wrong_type(path, value, f"of type {expected}{_fix(value, expected, schema)}")
         return
     if "enum" in schema and value not in schema["enum"]:
         known = ", ".join(json.dumps(choice) for choice in schema["enum"])
@@ -152,6 +152,13 @@ def _is(value: Any, expected: str) -> bool:
     if isinstance(value, bool):
         return expected == "boolean"
     return isinstance(value, _CHECKS.get(expected, (object,)))
+
+
+def _fix(value: Any, expected: str, schema: Schema) -> str:
+    if expected != "string" or not isinstance(value, (int, float)):
+        return ""
+    example = next(iter(schema.get("examples", ())), None)
+    return f"; write it like {example}" if example else f'; write it in quotes: "{_shown(value)}"'
 
 
 def _wrong_type(path: str, value: Any, expected: str) -> Cause:

@@ -24,6 +24,13 @@ def lua_filter(name: str, source: str, *others: str) -> dict[str, Any]:
     }
 
 
+def noted_encoding() -> dict[str, Any]:
+    """Keeps what `content-encoding` says, for the script that finds the unpacked body to be none."""
+    return _mutate(
+        request_mutations=[*_remove(names.ENCODING_HEADER), _header(names.ENCODING_HEADER, "%REQ(content-encoding)%")]
+    )
+
+
 def upstream_filters(source: str, forget: Sequence[str] = ()) -> list[dict[str, Any]]:
     """What happens to each attempt once its copy is known. `forget`: headers never sent on."""
     model = _from_copy(names.MODEL_HEADER, names.REVISION)
@@ -66,5 +73,9 @@ def _remove(*headers: str) -> list[dict[str, Any]]:
 
 def _from_copy(header: str, key: str) -> dict[str, Any]:
     """Set a header to what the copy's metadata says; there is none if that says nothing."""
-    value = f"%UPSTREAM_METADATA({names.METADATA}:{key})%"
+    return _header(header, f"%UPSTREAM_METADATA({names.METADATA}:{key})%")
+
+
+def _header(header: str, value: str) -> dict[str, Any]:
+    """Set a header; a value that comes out empty sets none."""
     return {"append": {"header": {"key": header, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}

@@ -8,7 +8,7 @@ from typing import Any
 
 from shoal.gateway import names
 from shoal.gateway.counting import counted_logs
-from shoal.gateway.filters import lua_filter, upstream_filters
+from shoal.gateway.filters import lua_filter, noted_encoding, upstream_filters
 from shoal.gateway.retries import retry_elsewhere
 from shoal.gateway.scripts import script
 from shoal.gateway.settings import Address, GatewaySettings
@@ -103,7 +103,7 @@ def rest_listener(settings: GatewaySettings) -> dict[str, Any]:
         {"name": _INFER, "match": {"prefix": "/", "headers": [_has_route()]}, "route": by_name, **transcoder_off},
         {"name": _OTHER, "match": {"prefix": "/"}, "direct_response": {"status": 404}, **transcoder_off},
     ]
-    filters = [_gunzip(), lua_filter(LUA, "rest"), _transcoder(settings), _router("upstream_rest")]
+    filters = [noted_encoding(), _gunzip(), lua_filter(LUA, "rest"), _transcoder(settings), _router("upstream_rest")]
     return _listener("rest", settings.rest, settings, routes, filters, _rest_replies(settings))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
@@ -61,10 +62,21 @@ def key_from_headers(headers: Metadata) -> RouteKey | None:
 
 
 def _text(name: str, value: str | bytes) -> str:
+    if isinstance(value, str) and name.endswith("-bin"):
+        value = _decoded(name, value)  # as HTTP/1 has it; gRPC's libraries decode it themselves
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     if not text:
         raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, f"header {name} is empty: name a model in it")
     return text
+
+
+def _decoded(name: str, value: str) -> bytes:
+    try:
+        return b64decode(value + "=" * (-len(value) % 4), validate=True)
+    except ValueError:
+        raise RequestError(
+            grpc.StatusCode.INVALID_ARGUMENT, f"header {name} must be the base64 of a name in UTF-8"
+        ) from None
 
 
 def steered(key: RouteKey, headers: Metadata) -> RouteKey:

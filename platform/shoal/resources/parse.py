@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from shoal.resources.problems import FieldProblem, InvalidManifest
@@ -114,6 +115,8 @@ def _fix(model: type[BaseModel], details: ErrorDetails) -> str:
     if details["type"] == "model_type":
         return _as_object(given, _fields_at(model, details["loc"]))
     if details["type"] == "string_type" and isinstance(given, int | float):
+        if examples := _examples_at(model, details["loc"]):
+            return f"write it like {examples[0]}"
         text = str(given).lower() if isinstance(given, bool) else str(given)
         return f'write it in quotes: "{text}"'
     if details["type"] in ("int_type", "bool_type") and isinstance(given, str):
@@ -156,19 +159,29 @@ def instead_of(unknown: str, known: Collection[str]) -> str:
 
 def _fields_at(model: type[BaseModel], path: _Path) -> list[str]:
     """Names of the fields a model has at a path, for suggestions."""
+    here = _model_at(model, path)
+    return [info.alias or name for name, info in here.model_fields.items()] if here else []
+
+
+def _examples_at(model: type[BaseModel], path: _Path) -> list[Any]:
+    """How the value of a field looks, where its text has a form of its own."""
+    here = _model_at(model, path[:-1])
+    info = _field(here, str(path[-1])) if here else None
+    return (info.examples if info else None) or []
+
+
+def _model_at(model: type[BaseModel], path: _Path) -> type[BaseModel] | None:
     here: type[BaseModel] | None = model
     for part in path:
         if isinstance(part, int) or here is None:
             continue
-        here = _model_in(_annotation(here, part))
-    return [info.alias or name for name, info in here.model_fields.items()] if here else []
+        info = _field(here, part)
+        here = _model_in(info.annotation) if info else None
+    return here
 
 
-def _annotation(model: type[BaseModel], alias: str) -> object:
-    for name, info in model.model_fields.items():
-        if alias in (info.alias, name):
-            return info.annotation
-    return None
+def _field(model: type[BaseModel], alias: str) -> FieldInfo | None:
+    return next((info for name, info in model.model_fields.items() if alias in (info.alias, name)), None)
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:

@@ -63,10 +63,16 @@ class ServingRuntimeSpec(Shape):
     annotations: dict[str, str] = Field(default_factory=dict, description="Annotations of the pods.")
     image_pull_secrets: list[LocalObjectReference] = Field(default_factory=list)
     grpc_endpoint: str | None = Field(
-        None, description="Where the runtime manages models (mmesh.ModelRuntime): port:8085, or unix:/path."
+        None,
+        description="Where the runtime manages models (mmesh.ModelRuntime): port:8085, or unix:/path.",
+        examples=["port:8085"],
     )
-    grpc_data_endpoint: str | None = Field(None, description="Where the model server answers gRPC, such as port:8001.")
-    http_data_endpoint: str | None = Field(None, description="Where the model server answers REST, such as port:8002.")
+    grpc_data_endpoint: str | None = Field(
+        None, description="Where the model server answers gRPC, such as port:8001.", examples=["port:8001"]
+    )
+    http_data_endpoint: str | None = Field(
+        None, description="Where the model server answers REST, such as port:8002.", examples=["port:8002"]
+    )
     replicas: int | None = Field(
         None, ge=0, le=65535, description="Number of pods. Default: podsPerRuntime of model-serving-config."
     )

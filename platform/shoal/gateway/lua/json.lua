@@ -174,6 +174,8 @@ local FIELD_OF_DATATYPE = {
   BYTES = "bytes_contents",
 }
 
+local DATATYPES = "BOOL, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, FP16, FP32, FP64, BYTES"
+
 local function text_at(s, i)
   if i and byte(s, i) == QUOTE then return sub(s, i + 1, after_string(s, i) - 2) end
 end
@@ -189,9 +191,14 @@ end
 local function check_datatype(s, seen, field, where)
   local datatype = text_at(s, seen.datatype)
   local expected = FIELD_OF_DATATYPE[datatype]
+  if datatype == "FP16" then
+    fail(where .. " has the datatype FP16, which contents has no field for; send it in raw_input_contents")
+  end
+  if datatype and not expected then
+    fail(where .. " has the unknown datatype " .. sub(datatype, 1, 60) .. "; there are " .. DATATYPES)
+  end
   if datatype and expected ~= field then
-    fail(where .. " has the datatype " .. datatype .. " but its values are in " .. field
-      .. (expected and "; use " .. expected or ""))
+    fail(where .. " has the datatype " .. datatype .. " but its values are in " .. field .. "; use " .. expected)
   end
 end
 

@@ -6,6 +6,7 @@
 local names = require("shoal.names")
 local json = require("shoal.json")
 
+local UNPACKED = "x-shoal-encoding" -- what content-encoding was before Envoy unpacked the body
 local MESH = "shoal:activator-http"
 local ROUTES = "GET /v2, /v2/health/live, /v2/health/ready, /v2/models/NAME, /v2/models/NAME/ready; "
   .. "POST /v2/models/NAME/infer, /v2/repository/index, /v2/repository/models/NAME/load, "
@@ -87,8 +88,18 @@ local function json_part(headers, body)
   return body:getBytes(0, length), true
 end
 
+-- What is wrong with a body that Envoy unpacked before: it unpacks as much as it can, and tells nobody of the rest.
+local function of_gzip(bad, length)
+  if length == 0 then
+    return "content-encoding is gzip but the body is none; compress the body, or leave the header out"
+  end
+  return bad .. "; the body was unpacked, as content-encoding says: it may have been cut off"
+end
+
 -- `in_path`: the name the body may repeat; false when no name but that of the header counts.
 local function infer(handle, in_path, kind, name, query)
+  local unpacked = handle:headers():get(UNPACKED)
+  handle:headers():remove(UNPACKED)
   local encoding = handle:headers():get("content-encoding")
   if encoding and encoding ~= "identity" then
     return respond(handle, "415", "content-encoding " .. encoding .. " is not supported; use gzip or none")
@@ -101,7 +112,7 @@ local function infer(handle, in_path, kind, name, query)
   if text then
     form, bad = json.form(text, in_path, binary)
   end
-  if not form then return respond(handle, "400", bad) end
+  if not form then return respond(handle, "400", unpacked and of_gzip(bad, body:length()) or bad) end
   if form == "protobuf" then
     if query ~= "" then return respond(handle, "400", "query parameters are not used here; leave them out") end
     headers:replace("x-shoal-form", "protobuf")
