@@ -138,6 +138,18 @@ async def test_models_have_their_own_counts_where_that_is_asked_for(http):
         assert {one.revision + one.endpoint for one in gateway.heard.counted if not one.pod} == {""}
 
 
+async def test_a_gateway_that_starts_anew_adds_to_what_was_counted(http):
+    async with one_copy(http) as (gateway, _):
+        for total in (3, 6):
+            async with grpc.aio.insecure_channel(gateway.target) as channel:
+                for _ in range(3):
+                    await Stub(channel).ModelInfer(INFER, timeout=20, wait_for_ready=True)
+            await until(lambda total=total: of(gateway).get(("ModelInfer", "OK", POD), 0) >= total)
+            assert of(gateway) == {("ModelInfer", "OK", POD): total}
+            await gateway.stop_process()
+            await gateway.start_process()
+
+
 async def test_health_checks_are_no_requests_for_models(http):
     async with one_copy(http) as (gateway, _), httpx.AsyncClient(base_url=gateway.rest, trust_env=False) as client:
         await client.get("/v2/health/live")
