@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from shoal.cluster.api import Object
 from shoal.cluster.options import MetricsOptions
+from shoal.durable import write_whole
 
 _ANNOTATION = "prometheus.io/"
 
@@ -52,6 +52,4 @@ def write_targets(path: Path, entries: list[dict[str, Any]]) -> None:
     text = json.dumps(entries, indent=1) + "\n"
     if path.exists() and path.read_text() == text:
         return
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text)
-    fresh.replace(path)
+    write_whole(path, text.encode(), 0o644, sync=False)

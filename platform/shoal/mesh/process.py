@@ -20,7 +20,7 @@ from shoal.core.types import CopyState, EndpointView, PodId, RevisionId, Runtime
 from shoal.gateway.api import GatewayCallbacks, Gateways, Upstream
 from shoal.gateway.control import GatewayControl
 from shoal.gateway.settings import Address, GatewaySettings
-from shoal.listening import require_bindable
+from shoal.listening import by, port_owner, require_bindable
 from shoal.mesh import activator_grpc
 from shoal.mesh.activator_grpc import Activator
 from shoal.mesh.activator_http import RestActivator
@@ -184,7 +184,11 @@ class MeshProcess:
                     await asyncio.Future()
             except OSError as error:
                 if not told:
-                    log.error("metrics are at %s:%d only: %s", settings.host, settings.admin_port, error)  # noqa: TRY400
+                    holder = by(port_owner(port, settings.host))
+                    log.error(  # noqa: TRY400
+                        "metrics are at %s:%d only: %s%s; choose another metrics.port in model-serving-config",
+                        settings.host, settings.admin_port, error, holder,
+                    )  # fmt: skip
                 told = True
                 await asyncio.sleep(METRICS_RETRY)
 
