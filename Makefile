@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 EXTRAS := dagster,demo,dev,etcd,mlflow,mlserver
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-airflow demo pipelines test lint format protos bench clean
+.PHONY: help setup setup-airflow demo pipelines test mutants lint format protos bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort
@@ -39,6 +39,9 @@ pipelines: setup ## open the Dagster UI on an embedded mesh; Ctrl-C ends both (A
 test: setup ## run every test; the first time, fetch the tools they need into .tools/ (ARGS="-k name" selects)
 	$(BIN)/python -m tools
 	$(BIN)/python -m pytest $(ARGS)
+
+mutants: setup ## change the core and the gate in small ways, and see whether tests notice (ARGS="--minutes 20 core/loading.py")
+	$(BIN)/python tests/mutants.py $(ARGS)
 
 lint: setup ## ruff, mypy --strict, import-linter, and that generated code is current
 	$(BIN)/ruff check .

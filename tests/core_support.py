@@ -23,6 +23,7 @@ from shoal.core.actions import (
     PodDrained,
     PublishRoutes,
     Reject,
+    RejectCode,
     Unload,
     WarmUpCopies,
 )
@@ -325,8 +326,9 @@ class World:
             case PodDrained(pod):
                 if pod in self.servers:
                     self.servers[pod].emptied = True
-            case Changed():
-                pass
+            case Changed(_, revisions):
+                for revision in revisions:
+                    self._check_words(revision)
 
     def _unload(self, server: Server, revision: RevisionId) -> None:
         assert revision not in server.loading
@@ -342,6 +344,8 @@ class World:
 
     def _answered(self, key: RouteKey, result: Forward | Reject) -> None:
         if isinstance(result, Reject):
+            assert isinstance(result.code, RejectCode)
+            assert result.message
             return
         server = self.servers[result.pod]
         assert result.revision in server.loaded, f"{key.name} is sent to {result.pod}, which lacks {result.revision}"
@@ -372,6 +376,13 @@ class World:
         for server in self.servers.values():
             for revision in server.loading:
                 assert server.loaded.keys().isdisjoint({revision})
+
+    def _check_words(self, revision: RevisionId) -> None:
+        """Whatever was decided about a revision, and why it failed, is said."""
+        view = self.core.model(revision)
+        failures = view.failures if view is not None else ()
+        assert all(failure.message for failure in failures)
+        assert all(decision.what and decision.because for decision in self.core.why(revision))
 
     def _check_share(self, key: RouteKey, copy: RouteCopy) -> None:
         """What a route says was made durable before, and nobody but a rollout sends requests to another revision."""
