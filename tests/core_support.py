@@ -329,6 +329,8 @@ class World:
             case Changed(_, revisions):
                 for revision in revisions:
                     self._check_words(revision)
+            case _:
+                raise AssertionError(f"nobody can carry out {action}")
 
     def _unload(self, server: Server, revision: RevisionId) -> None:
         assert revision not in server.loading

@@ -139,3 +139,38 @@ def test_drift_of_scores() -> None:
 
 def test_nothing_seen_has_no_latency() -> None:
     assert latency_quantile({}, 0.99) is None
+
+
+def test_what_is_seen_adds_up() -> None:
+    seen = Window()
+    for _ in range(2):
+        seen.add(Observation("r", 5, 2, ((1, 3),), 4, 1, ((7, 2),)))
+    assert (seen.requests, seen.errors, seen.compared, seen.disagreed) == (10, 4, 8, 2)
+    assert (seen.latencies, seen.scores) == ({1: 6}, {7: 4})
+    assert score_bucket(0.0) == score_bucket(1e-9) == 0
+
+
+@pytest.mark.parametrize(("errors", "verdict"), [(0, Verdict.PASS), (3, Verdict.WAITING), (50, Verdict.FAIL)])
+def test_a_result_has_its_figures_whatever_the_verdict(errors: int, verdict: Verdict) -> None:
+    check = Check("errors", Metric.ERROR_RATE, max=0.02, min_samples=100)
+    result = judge(check, Window(), window(100, errors), 7.0)
+    assert result.verdict is verdict
+    assert (result.value, result.samples, result.at) == (errors / 100, 100, 7.0)
+    assert bool(result.message) is (verdict is not Verdict.PASS)
+
+
+def test_a_slower_quantile_is_no_failure_while_it_may_be_chance() -> None:
+    check = Check("slow", Metric.LATENCY, max_ratio=1.5, quantile=0.9, min_samples=10)
+    ten, twenty = latency_bucket(10.0), latency_bucket(20.0)
+    active = window(latencies={ten: 1000, twenty: 50})
+    result = judge(check, active, window(latencies={ten: 88, twenty: 12}), 7.0)
+    assert (result.verdict, result.at) == (Verdict.WAITING, 7.0)
+    assert result.value == pytest.approx(20.0, rel=0.06)
+    assert result.baseline == pytest.approx(10.0, rel=0.06)
+    assert judge(check, active, window(latencies={ten: 500, twenty: 500}), 7.0).verdict is Verdict.FAIL
+
+
+def test_distributions_are_as_far_apart_as_they_are() -> None:
+    check = Check("drift", Metric.SCORE_DRIFT, max=0.5, min_samples=10)
+    result = judge(check, Window(scores={1: 100}), Window(scores={1: 75, 2: 25}), 0.0)
+    assert (result.verdict, result.value) == (Verdict.PASS, 0.25)

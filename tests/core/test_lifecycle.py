@@ -24,7 +24,7 @@ from shoal.core.lifecycle import (
 from shoal.core.types import CopyState
 
 
-@pytest.mark.parametrize(("state", "given"), itertools.product(CopyState, CopyInput))
+@pytest.mark.parametrize(("state", "given"), list(itertools.product(CopyState, CopyInput)))
 def test_copy_state_with_every_input(state: CopyState, given: CopyInput) -> None:
     if (state, given) in COPY_TRANSITIONS:
         assert next_copy_state(state, given) is COPY_TRANSITIONS[state, given]
@@ -33,7 +33,7 @@ def test_copy_state_with_every_input(state: CopyState, given: CopyInput) -> None
             next_copy_state(state, given)
 
 
-@pytest.mark.parametrize(("state", "given"), itertools.product(EndpointState, EndpointInput))
+@pytest.mark.parametrize(("state", "given"), list(itertools.product(EndpointState, EndpointInput)))
 def test_endpoint_state_with_every_input(state: EndpointState, given: EndpointInput) -> None:
     if (state, given) in ENDPOINT_TRANSITIONS:
         assert next_endpoint_state(state, given) is ENDPOINT_TRANSITIONS[state, given]

@@ -208,3 +208,48 @@ def test_a_check_that_nobody_answered_yet_says_so() -> None:
     world.send(ev.TrafficObserved(NAME, ()))
     (result,) = rollout(world).checks
     assert (result.message, result.at) == ("not answered yet", world.now)
+
+
+def test_a_retried_rollout_warms_its_copies_again() -> None:
+    plan = Plan(Strategy.CANARY, (SetWeight(100), Pause(None)), warm_up=WarmUp(3))
+    world = begun(plan)
+    assert rollout(world).timeline[-1].what == "step 2 waits for approval"
+    world.steer("a", Verb.ABORT)
+    world.steer("a", Verb.RETRY)
+    assert world.warming
+    assert not rollout(world).warmed
+    assert shares(world) == {"a-1": 1}
+    world.warmed()
+    assert shares(world) == {"a-1": 900, "a-2": 100}
+
+
+def test_bad_answers_count_only_in_a_row() -> None:
+    hook = Check("hook", Metric.WEBHOOK, url="http://hook", interval=10.0, failure_limit=1)
+    world = served()
+    world.declare(model("a-2"))
+    world.roll_out("a", "a-2", Plan(Strategy.CANARY, (SetWeight(100), Pause(300.0)), checks=(hook,)))
+    while not world.asking:
+        assert world.step_calmly(frozenset())
+    for good in (False, True, False):
+        world.answered(good)
+        assert rollout(world).live
+        world.wait(10.0)
+    world.answered(False)
+    assert not rollout(world).live
+
+
+def test_only_the_canary_s_errors_are_shielded() -> None:
+    for shield in (True, False):
+        world = begun(Plan(Strategy.CANARY, (SetWeight(100), Pause(None)), shield=shield))
+        assert {(copy.revision, copy.shielded) for copy in world.table[KEY]} == {("a-1", False), ("a-2", shield)}
+
+
+def test_a_timeline_keeps_its_beginning_and_its_end() -> None:
+    world = begun()
+    for number in range(70):
+        world.steer("a", Verb.PAUSE, f"{number}")
+        world.steer("a", Verb.RESUME)
+    timeline = rollout(world).timeline
+    assert len(timeline) == 100
+    assert timeline[0].what == "started by somebody"
+    assert timeline[-2].what == "paused by somebody: 69"
