@@ -20,7 +20,8 @@ from rich.table import Table
 
 import bench
 from bench.rows import MEASUREMENTS, NEEDED, Row
-from tools.known import fixes, missing, put_on_path
+from tools.known import fixes, missing
+from tools.places import put_on_path
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -32,7 +33,7 @@ def main() -> int:
     options = _options()
     names = options.names or sorted(MEASUREMENTS)
     if absent := missing(tool for name in names for tool in NEEDED[name]):
-        print(f"{', '.join(tool.name for tool in absent)}: missing; {'; '.join(fixes(absent))}")
+        print(f"{', '.join(absent)}: missing; {'; '.join(fixes(absent))}")
         return 2
     put_on_path()
     grpc.aio.init_grpc_aio()  # kept: its last object, when collected, joins a thread that may wait for the collector's

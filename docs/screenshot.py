@@ -15,7 +15,8 @@ sys.path[:0] = [str(DOCS.parent), str(DOCS.parent / "tests")]
 
 from browser_support import PROGRAMS, Ui, browser  # noqa: E402
 from dagster_ui_support import LOCATION, launched, retrain  # noqa: E402
-from tools.known import fixes, missing, put_on_path  # noqa: E402
+from tools.known import fixes, missing  # noqa: E402
+from tools.places import put_on_path  # noqa: E402
 
 IMAGE = DOCS / "images" / "asset-graph.png"
 

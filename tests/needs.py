@@ -12,15 +12,16 @@ from collections.abc import Generator
 
 import pytest
 
-from tools.known import TOOLS, Tool, fixes, missing, put_on_path
+from tools.known import TOOLS, fixes, missing
+from tools.places import put_on_path
 
-_WITHOUT = pytest.StashKey[Counter[Tool]]()
+_WITHOUT = pytest.StashKey[Counter[str]]()
 
 
 def need(*names: str) -> None:
     """Go on only if these tools are there. Programs among them are on PATH then."""
     if absent := missing(names):
-        text = f"{', '.join(tool.name for tool in absent)} missing: {'; '.join(fixes(absent))}"
+        text = f"{', '.join(absent)} missing: {'; '.join(fixes(absent))}"
         failed = os.environ.get("CI") == "true"
         outcome = pytest.fail.Exception(text, pytrace=False) if failed else pytest.skip.Exception(text)
         outcome.tools = absent  # for the summary
@@ -59,7 +60,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
         return
     how = "failed" if os.environ.get("CI") == "true" else "skipped"
     terminalreporter.section("missing tools", yellow=True)
-    for tool, tests in without.items():
-        terminalreporter.line(f"{tool.name}: {tests} {'test' if tests == 1 else 'tests'} {how}")
+    for name, tests in without.items():
+        terminalreporter.line(f"{name}: {tests} {'test' if tests == 1 else 'tests'} {how}")
     for line in fixes(without):
         terminalreporter.line(f"to have what is missing: {line}")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tools.known import TOOLS, Tool, fixes, missing
+from tools.known import TOOLS, fixes, missing
 from tools.places import FETCHED, SCRATCH
 from tools.running import Unavailable
 
@@ -25,23 +25,23 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     with _alone():
         failed = fetch(missing(names))
-    for tool, reason in failed.items():
-        print(f"tools: without {tool.name}: {reason}")
+    for name, reason in failed.items():
+        print(f"tools: without {name}: {reason}")
     for line in fixes(failed):
         print(f"tools: to have what is missing: {line}")
     return 0
 
 
-def fetch(wanted: list[Tool]) -> dict[Tool, str]:
+def fetch(wanted: list[str]) -> dict[str, str]:
     """Fetch tools, one after the other: those that cannot be had, with the reason."""
     failed = {}
-    for tool in wanted:
+    for name in wanted:
         try:
-            tool.source.fetch(tool.name)
+            TOOLS[name].fetch(name)
         except Unavailable as reason:
-            failed[tool] = str(reason)
+            failed[name] = str(reason)
         except OSError as error:
-            failed[tool] = f"{type(error).__name__}: {error}"
+            failed[name] = f"{type(error).__name__}: {error}"
     return failed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import re
 import shlex
 import shutil
@@ -55,6 +56,22 @@ def unpack(package: str) -> None:
     print(f"tools: {package}: unpacking ...", flush=True)
     for name, _ in listed:
         _unpack(name)
+
+
+def install(package: str) -> None:
+    """Install a package into the system.
+
+    Raises:
+        Unavailable: The user is not root, or it failed.
+    """
+    if not there():
+        raise Unavailable(f"it is Debian's package {package}, and there is no apt-get")
+    if os.geteuid() != 0:
+        raise Unavailable(f"only root can install the package {package}")
+    _update()
+    command = _command("install", "--yes", "--no-install-recommends", package)
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    run(f"{package}: installed into the system", command, env=env, grows=_ARCHIVES, megabytes=0)
 
 
 def wrap(name: str, program: str) -> None:

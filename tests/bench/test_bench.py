@@ -13,7 +13,7 @@ import pytest
 
 from bench.__main__ import main
 from needs import need
-from tools.known import Tool
+from tools.sources import Debian
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +47,7 @@ async def test_the_gateway_answers_rightly_and_leaves_the_python_proxy_behind():
 
 
 def test_missing_programs_are_named_with_what_is_to_be_done(monkeypatch, capsys):
-    monkeypatch.setattr(Tool, "there", lambda _: False)
+    monkeypatch.setattr(Debian, "there", lambda *_: False)
     monkeypatch.setattr(sys, "argv", ["bench", "gateway"])
     assert main() == 2
     said = capsys.readouterr().out

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from needs import need
 from runtime_support import Pod
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models of every format, trained on the digits data; each answers as scikit-learn's own tree does."""
+    need("libgomp")
     from runtime_training import train_all
 
     folder = tmp_path_factory.mktemp("trained")

@@ -114,6 +114,22 @@ def test_a_kubectl_that_is_too_old_is_as_good_as_none(checkout, monkeypatch, sai
     assert fix == "tools: to have what is missing: run `make test` with a network"
 
 
+@pytest.mark.parametrize(("user", "installs"), [(0, True), (1000, False)])
+def test_a_library_is_installed_as_root_and_else_asked_for(checkout, user, installs):
+    # Machines that run these tests have libgomp, and nobody's system is to be changed: both are stood in for.
+    checkout.has("apt-get", APT)
+    checkout.has("dpkg-deb")
+    (checkout.root / "sitecustomize.py").write_text(f"import os\nos.geteuid = lambda: {user}\n")
+    known = checkout.root / "tools" / "known.py"
+    known.write_text(known.read_text().replace('"libgomp.so.1"', '"libgomp-of-nobody.so.1"'))
+    said = checkout.tools("libgomp")
+    assert ("tools: libgomp1: installed into the system ..." in said) == installs
+    log = checkout.path / "apt-get.log"
+    assert (log.exists() and "--no-install-recommends libgomp1" in log.read_text()) == installs
+    asked = "tools: to have what is missing: sudo apt-get install -y --no-install-recommends libgomp1"
+    assert (said[-1] == asked) == (not installs)
+
+
 def test_an_unknown_tool_is_refused_with_those_there_are(checkout):
     done = checkout._python("-m", "tools", "kubctl")
     assert done.returncode == 2
