@@ -10,7 +10,7 @@ import pytest
 
 import dagster as dg
 from dagster_shoal import DataGate, MetricGate
-from dagster_shoal.model import GATES
+from dagster_shoal.model import GATES, Gate
 from dagster_support import OFFLINE, definitions, failure, metadata, run, stump, verdicts
 from shoal.package.keys import TrustedKeys, load_public
 from shoal.package.package import find, published
@@ -75,6 +75,19 @@ def test_the_data_version_is_the_packages_digest_so_the_same_content_is_the_same
     (event,) = [e for e in second.get_asset_materialization_events() if e.asset_key.path == ["published_model"]]
     assert event.materialization.tags["dagster/data_version"] == digest
     assert len(find(store(state_dir), "stump")) == 1
+
+
+@pytest.mark.parametrize("gate", ["champion", "schema", "golden-replay"])
+def test_a_gate_that_finds_no_cluster_has_failed(
+    state_dir: Path, instance: dg.DagsterInstance, gate: Gate, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("dagster_shoal.steps._RETRY_SECONDS", 0)
+    result = run(definitions(state_dir, stump(gates=(gate,))), instance, UP_TO_PUBLISHED)
+    assert not result.success
+    (found,) = [each for each in result.get_asset_check_evaluations() if each.check_name == gate.replace("-", "_")]
+    assert not found.passed
+    assert str(found.description).startswith(f"could not look: no cluster was started on {state_dir}; start it with")
+    assert find(store(state_dir), "stump") == []
 
 
 def test_a_failing_gate_stops_before_publishing_with_its_reason(state_dir: Path, instance: dg.DagsterInstance):

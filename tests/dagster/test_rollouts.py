@@ -15,6 +15,7 @@ import pytest
 
 import dagster as dg
 from dagster_shoal import Budget
+from dagster_shoal.leftovers import SCRATCH_LABEL
 from dagster_shoal.model import GATES, Gate
 from dagster_support import OFFLINE, Traffic, definitions, failure, metadata, run, stump, verdicts
 from e2e_support import Cluster, eventually
@@ -132,9 +133,8 @@ def test_a_better_version_takes_over_by_steps_and_the_asset_tells_how(model: Mod
 
 
 def _nothing_is_left_of_the_golden_replay(model: Model) -> None:
-    assert model.client.isvc(f"{model.name}-gate") is None
-    scratch = model.cluster.root / "pvcs" / "models" / "scratch" / model.name
-    assert [path for path in scratch.rglob("*") if path.is_file()] == []
+    assert model.client.isvcs(f"{SCRATCH_LABEL}=true") == []
+    assert list((model.cluster.root / "pvcs" / "models" / "scratch").glob("*")) == []
 
 
 def test_a_version_that_errs_goes_back_and_the_run_fails_with_the_evidence(model: Model):

@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -371,3 +374,46 @@ def test_samples_are_part_of_the_content(tmp_path):
     more = samples_of([*SAMPLES, *SAMPLES])
     assert make_package(tmp_path / "a").digest != make_package(tmp_path / "b", samples=more).digest
     assert open_directory(tmp_path / "b" / "package").samples() == more
+
+
+_BUILD = """
+import pathlib, sys, time
+import shoal.package.build as building
+building._write_samples = lambda *_: (print("here", flush=True), time.sleep(600))
+building.build(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), format="sklearn")
+"""
+
+
+@pytest.fixture
+def slow_build(tmp_path):
+    """Begins a build in a process of its own that does not come to its end; the process."""
+    started = []
+    (tmp_path / "model.joblib").write_bytes(pickle.dumps(1))
+
+    def begin(output: Path) -> subprocess.Popen:
+        command = [sys.executable, "-c", _BUILD, str(tmp_path / "model.joblib"), str(output)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout.readline() == "here\n"
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate(timeout=30)
+
+
+def test_what_a_killed_build_left_is_removed_by_the_next_and_nothing_else(tmp_path, slow_build):
+    packages = tmp_path / "packages"
+    killed, going_on = slow_build(packages / "killed"), slow_build(packages / "slow")
+    killed.kill()
+    killed.wait(timeout=30)
+    (packages / ".killed.mine").mkdir()
+    (packages / ".shoal-12345678").mkdir()
+    left = {path.name for path in packages.iterdir()}
+    build(tmp_path / "model.joblib", packages / "next", format="sklearn")
+    now = {path.name for path in packages.iterdir()}
+    assert {name[:14] for name in left - now} == {".killed.shoal-"}
+    assert now - left == {"next"}
+    assert {name[:12] for name in now & left} == {".killed.mine", ".shoal-12345", ".slow.shoal-"}
+    assert going_on.poll() is None

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from shoal.package.names import MANIFEST, MAX_FILES, MAX_PAYLOAD_BYTES, MAX_SAMP
 from shoal.package.onnx import OnnxGraph, read_onnx
 from shoal.package.package import Package, open_directory
 from shoal.package.samples import Samples
+from shoal.package.scratch import scratch_folder
 from shoal.package.stores.local import open_plain
 from shoal.package.stores.protocol import CHUNK_BYTES
 
@@ -76,21 +75,15 @@ def build(
     if signature and samples:
         _check_samples(samples, signature)
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    except OSError as error:
-        raise InvalidPackage(f"{output.parent} cannot be written: {error.strerror}") from None
-    try:
-        files = _copy(model.files, scratch / PAYLOAD)
-        kept = _write_samples(samples, scratch)
-        content = _content(model.format, version, signature, kept, files)
-        (scratch / MANIFEST).write_bytes(compose(content, about).to_bytes())
-        scratch.chmod(0o755)
-        scratch.rename(output)
+        with scratch_folder(output) as scratch:
+            files = _copy(model.files, scratch / PAYLOAD)
+            kept = _write_samples(samples, scratch)
+            content = _content(model.format, version, signature, kept, files)
+            (scratch / MANIFEST).write_bytes(compose(content, about).to_bytes())
+            scratch.chmod(0o755)
+            scratch.rename(output)
     except OSError as error:
         raise InvalidPackage(f"{output} cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return open_directory(output)
 
 
