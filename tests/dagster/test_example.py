@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dagster_shoal.example.digits import INPUT, MODELS, evaluate, live, load, train
-from dagster_shoal.gates import judge_champion, judge_data, judge_metrics
+from dagster_shoal.gates import Champion, judge_champion, judge_data, judge_metrics
 
 DIGITS = MODELS[0]
 
@@ -28,7 +28,7 @@ def test_the_metrics_gate_stops_only_the_worse(recipe: str, passes: bool):
     champion = evaluate(train(data, {"recipe": "good"}), data.test).metrics
     metrics = evaluate(train(data, {"recipe": recipe}), data.test).metrics
     assert judge_metrics(metrics, DIGITS.metric_gates).passed is passes
-    assert judge_champion(metrics, champion, DIGITS.metric_gates).passed is passes
+    assert judge_champion(metrics, Champion("good", dict(champion)), DIGITS.metric_gates).passed is passes
 
 
 def test_the_brittle_one_fails_on_some_live_scans_and_on_no_labelled_one():
