@@ -75,6 +75,8 @@ class ModelServer:
         self.requests: list[Any] = []
         self.hold: asyncio.Event | None = None
         self.fail: grpc.StatusCode | None = None
+        self.trailers: tuple[tuple[str, str], ...] = ()
+        """What goes with an abort."""
         self.final = False
         """Headers come before an abort, as the activator's do."""
         self._server: grpc.aio.Server | None = None
@@ -116,7 +118,7 @@ class ModelServer:
         if self.final:
             await context.send_initial_metadata(((SERVED_HEADER, "cold"),))
         if self.fail is not None:
-            await context.abort(self.fail, "told to fail")
+            await context.abort(self.fail, "told to fail", self.trailers)
         if name not in self.revisions:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"{self.name} has no {name}")
 

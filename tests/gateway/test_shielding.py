@@ -151,6 +151,29 @@ async def test_errors_of_the_active_revision_beside_it_pass_unchanged(gateway, c
     await active.stop()
 
 
+async def test_a_request_that_both_revisions_refuse_is_an_error_of_neither(gateway, canary, stub):
+    canary.fail = gateway.activator.fail = grpc.StatusCode.INVALID_ARGUMENT
+    for refused, charged in ((True, False), (False, True)):
+        gateway.heard.seen.clear()
+        if not refused:
+            gateway.activator.fail = None
+            await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))
+        else:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))
+        await until(lambda: gateway.heard.seen)
+        assert [seen.error for seen in gateway.heard.seen] == [charged]
+
+
+async def test_a_request_that_no_model_could_take_is_not_asked_of_another(gateway, canary, stub):
+    canary.fail, canary.trailers = grpc.StatusCode.INVALID_ARGUMENT, (("x-shoal-fault", "request"),)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))
+    assert not gateway.activator.metadata
+    await until(lambda: gateway.heard.seen)
+    assert [seen.error for seen in gateway.heard.seen] == [False]
+
+
 async def test_the_activators_error_is_final(gateway, canary, stub):
     canary.fail = grpc.StatusCode.INTERNAL
     gateway.activator.fail = grpc.StatusCode.INVALID_ARGUMENT

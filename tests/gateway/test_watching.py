@@ -146,6 +146,19 @@ async def test_what_a_model_server_answers_is_passed_on_and_reported(gateway, se
     assert not gateway.activator.metadata
 
 
+async def test_a_request_that_no_model_could_take_is_not_the_copys_fault(gateway, server, stub, client):
+    server.fail, server.trailers = grpc.StatusCode.INVALID_ARGUMENT, (("x-shoal-fault", "request"),)
+    for server.final in (True, False):
+        assert await fails(stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))) is server.fail
+        assert await failures(gateway) == [(REVISION, False)]
+    answer = await client.post(URL, content=json.dumps(PROTOBUF))
+    assert (answer.status_code, answer.headers["x-shoal-fault"]) == (400, "request")
+    assert await failures(gateway) == [(REVISION, False)]
+    server.trailers = ()
+    await fails(stub.ModelInfer(oip.ModelInferRequest(model_name="digits")))
+    assert await failures(gateway) == [(REVISION, True)]
+
+
 async def test_failures_that_users_do_not_see_are_reported(gateway, server, stub):
     for stop in (False, True):
         server.fail = grpc.StatusCode.UNAVAILABLE

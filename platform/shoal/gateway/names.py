@@ -36,6 +36,10 @@ AGAIN_HEADER = "x-shoal-again"
 SERVED_HEADER = "x-shoal-served"
 """On all answers of the activator, first thing: they are final, and clients can tell cold requests from hot ones."""
 
+FAULT_HEADER = "x-shoal-fault"
+"""On answers of model servers that can tell: `request`, if no model could have taken the request."""
+OF_THE_REQUEST = "request"
+
 WATCHED_HEADER = "x-shoal-watched"
 """Between filters only: this attempt is at a watched copy."""
 SHIELDED_HEADER = "x-shoal-shielded"

@@ -26,10 +26,13 @@ _BUFFER_BYTES = 64 * 1024
 ERRORS: Final = frozenset(("2", "3", "9", "11", "12", "13", "14", "15"))
 """gRPC: UNKNOWN, INVALID_ARGUMENT, FAILED_PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
 
-That a request is refused may be the new model's fault: model servers answer INVALID_ARGUMENT when a model raises. Where
-clients do send bad requests, the active revision refuses as many.
+That a request is refused may be the new model's fault: it may want other inputs than the active one, and many model
+servers answer INVALID_ARGUMENT when a model raises. It is the request's if the server says so (`FAULT_HEADER`), or if
+the active revision, which is asked where there is a shield, refuses it as well.
 """
 _REFUSALS: Final = frozenset((400, 422))
+_REFUSED: Final = frozenset(("3", "9", "11", "400", "422"))
+"""Of both protocols, as attempts note them."""
 _DEADLINE_EXCEEDED = "4"
 _COPY_LOST = frozenset(("5", "404"))
 """gRPC NOT_FOUND and its like: the copy lost the model, which says nothing of the model."""
@@ -60,8 +63,8 @@ def watched_log() -> dict[str, Any]:
                 "buffer_size_bytes": _BUFFER_BYTES,
             },
             "additional_request_headers_to_log": [names.ROUTE_HEADER, "grpc-timeout"],
-            "additional_response_headers_to_log": ["grpc-status"],
-            "additional_response_trailers_to_log": ["grpc-status"],
+            "additional_response_headers_to_log": ["grpc-status", names.FAULT_HEADER],
+            "additional_response_trailers_to_log": ["grpc-status", names.FAULT_HEADER],
         },
     }
 
@@ -69,8 +72,9 @@ def watched_log() -> dict[str, Any]:
 def attempts(entry: access_log_pb2.HTTPAccessLogEntry) -> Iterator[RequestSeen]:
     """How each attempt of one request at a watched copy went.
 
-    An answer of a copy that lost its model counts neither way and is left out. A client that cancelled had no answer,
-    which is the copy's fault only once the client's deadline has passed; otherwise it took at least so long.
+    A request that both revisions refuse is an error of neither. An answer of a copy that lost its model is left out. A
+    client that cancelled had no answer, which is the copy's fault only once the client's deadline has passed; otherwise
+    it took at least so long.
     """
     common = entry.common_properties
     try:
@@ -79,16 +83,20 @@ def attempts(entry: access_log_pb2.HTTPAccessLogEntry) -> Iterator[RequestSeen]:
         return
     notes = common.metadata.filter_metadata[names.ATTEMPTS].fields
     last = common.upstream_request_attempt_count
+    agreed = _last_status(entry) in _REFUSED and any(
+        note.struct_value.fields["status"].string_value in _REFUSED for name, note in notes.items() if name.isdigit()
+    )
     for number in range(1, last + 1):
         note = notes[str(number)].struct_value if str(number) in notes else None
         revision = note.fields["revision"].string_value if note else ""
         if note is None or not revision:
             continue
         if number == last:
-            yield RequestSeen(key, revision, _last_took(entry), _last_failed(entry))
+            yield RequestSeen(key, revision, _last_took(entry), not agreed and _last_failed(entry))
         elif note.fields["status"].string_value not in _COPY_LOST:
             following = notes[str(number + 1)].struct_value if str(number + 1) in notes else None
-            yield RequestSeen(key, revision, _took(note, following), error=True)
+            refused = agreed and note.fields["status"].string_value in _REFUSED
+            yield RequestSeen(key, revision, _took(note, following), error=not refused)
 
 
 def _took(note: Struct, following: Struct | None) -> float:
@@ -109,13 +117,26 @@ def _last_took(entry: access_log_pb2.HTTPAccessLogEntry) -> float:
 def _last_failed(entry: access_log_pb2.HTTPAccessLogEntry) -> bool:
     response = entry.response
     code = response.response_code.value
-    status = response.response_trailers.get("grpc-status") or response.response_headers.get("grpc-status")
+    if _said(entry, names.FAULT_HEADER) == names.OF_THE_REQUEST:
+        return False
+    status = _said(entry, "grpc-status")
     if status is not None:
         return status in ERRORS or status == _DEADLINE_EXCEEDED
     flags = entry.common_properties.response_flags
     if flags.downstream_remote_reset or flags.downstream_connection_termination:
         return _deadline_passed(entry)
     return code == 0 or code >= 500 or code in _REFUSALS
+
+
+def _last_status(entry: access_log_pb2.HTTPAccessLogEntry) -> str:
+    return _said(entry, "grpc-status") or str(entry.response.response_code.value)
+
+
+def _said(entry: access_log_pb2.HTTPAccessLogEntry, header: str) -> str | None:
+    """What an answer says at its end, or at its beginning."""
+    response = entry.response
+    said: str | None = response.response_trailers.get(header) or response.response_headers.get(header)
+    return said
 
 
 def _deadline_passed(entry: access_log_pb2.HTTPAccessLogEntry) -> bool:

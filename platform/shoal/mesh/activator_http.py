@@ -18,6 +18,7 @@ from starlette.routing import Route
 from shoal.core.actions import Forward
 from shoal.core.types import RouteKey
 from shoal.gateway.counting import http_code
+from shoal.gateway.names import FAULT_HEADER, OF_THE_REQUEST
 from shoal.mesh.activator_grpc import SERVED_COLD, translated
 from shoal.mesh.errors import RequestError
 from shoal.mesh.forwarding import CopyGoneError, Forwarder, PodUnreachableError
@@ -25,7 +26,7 @@ from shoal.mesh.metrics import Metrics
 from shoal.mesh.naming import key_from_headers, steered
 from shoal.mesh.pods import PodLink
 from shoal.mesh.rest import BINARY_HEADER, BadBodyError, binary_outputs, from_protobuf, parameters_of, to_protobuf
-from shoal.mesh.rollout.attempts import first_attempt
+from shoal.mesh.rollout.attempts import first_attempt, is_of_request
 from shoal.mesh.rollout.compare import outputs_of_json
 from shoal.mesh.rollout.shadow import Exchange, Shadower
 from shoal.mesh.server_api import ServerApi, vars_of
@@ -46,7 +47,7 @@ HTTP_STATUS: Final = {
 """REST status for a gRPC status (`google.rpc.Code`); anything else is 500."""
 
 _TO_SERVER: Final = frozenset({"content-type", "content-encoding", BINARY_HEADER, "accept", "accept-encoding"})
-_TO_CLIENT: Final = frozenset({"content-type", "content-encoding", BINARY_HEADER})
+_TO_CLIENT: Final = frozenset({"content-type", "content-encoding", BINARY_HEADER, FAULT_HEADER})
 _TIMEOUT_HEADER: Final = "x-request-timeout-seconds"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -185,6 +186,7 @@ class RestActivator:
             with self._shadower.attempt(key, forward) as attempt:
                 response = await self._call(request, body, link, forward, timeout)
                 attempt.status = response.status_code
+            attempt.of_request = is_of_request(response.headers.items())
             invoked.code = http_code(response.status_code)
         if response.status_code == 200 and request.url.path.endswith("/infer"):
             self._shadower.answered(key, forward, self._exchange(request, body, bytes(response.body)))
@@ -240,7 +242,7 @@ class RestActivator:
         try:
             message = to_protobuf(body, int(header) if header else None, forward.revision)
         except (BadBodyError, ValueError) as error:
-            raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+            raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, str(error), of_request=True) from error
         response = await _grpc(link, forward, "ModelInfer", message, timeout)
         content, header_length = from_protobuf(response, binary_outputs(message))
         if header_length is None:
@@ -286,7 +288,8 @@ async def _grpc(link: PodLink, forward: Forward, method: str, request: Any, time
         return await call(request, timeout=timeout)
     except grpc.aio.AioRpcError as error:
         problem = translated(error, forward)
-        raise problem or RequestError(error.code(), error.details() or "") from error
+        of_request = is_of_request(error.trailing_metadata() or ())
+        raise problem or RequestError(error.code(), error.details() or "", of_request=of_request) from error
 
 
 def _deadline(request: Request) -> float | None:
@@ -305,7 +308,8 @@ def _safely(endpoint: Endpoint) -> Endpoint:
             status = HTTP_STATUS.get(error.code, 500)
             if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than the limit" in error.message:
                 status = 413
-            return JSONResponse({"error": error.message}, status, dict(SERVED_COLD))
+            fault = {FAULT_HEADER: OF_THE_REQUEST} if error.of_request else {}
+            return JSONResponse({"error": error.message}, status, {**dict(SERVED_COLD), **fault})
         except TimeoutError:
             return JSONResponse({"error": "not done in time"}, 504, dict(SERVED_COLD))
 

@@ -11,9 +11,11 @@ class RequestError(Exception):
     Attributes:
         code: gRPC status; REST derives its own from it.
         message: what is wrong, for the client.
+        of_request: no model could have taken the request, so it says nothing of this one.
     """
 
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+    def __init__(self, code: grpc.StatusCode, message: str, *, of_request: bool = False) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.of_request = of_request

@@ -8,7 +8,8 @@ local prepare = envoy_on_request
 local NOTES = "shoal.attempts"
 local AGAIN = { ["404"] = true, ["503"] = true }
 -- UNKNOWN, INVALID_ARGUMENT, FAILED_PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS. Whether
--- a request is at fault or the new model is, only the active revision's answer can tell.
+-- a request is at fault or the new model is, only the active revision's answer can tell, unless the server knows that no
+-- model could take the request.
 local ERRORS = {
   ["2"] = true, ["3"] = true, ["9"] = true, ["11"] = true, ["12"] = true, ["13"] = true, ["14"] = true, ["15"] = true,
 }
@@ -54,7 +55,8 @@ function envoy_on_response(handle)
   local shielded = take(headers, "x-shoal-shielded")
   local status, grpc_status = headers:get(":status"), headers:get("grpc-status")
   local again = AGAIN[status] and not headers:get("x-shoal-served")
-  if shielded and (ERRORS[grpc_status] or REFUSALS[status] or string.sub(status, 1, 1) == "5") then again = true end
+  local of_request = headers:get("x-shoal-fault") == "request"
+  if shielded and not of_request and (ERRORS[grpc_status] or REFUSALS[status] or string.sub(status, 1, 1) == "5") then again = true end
   if again then headers:replace("x-shoal-again", "1") end
   if again or ALWAYS_AGAIN[grpc_status] then note_failure(handle, grpc_status or status) end
 end

@@ -12,7 +12,7 @@ import grpc.aio
 
 from shoal.core.actions import Forward
 from shoal.core.types import RouteKey
-from shoal.gateway.names import ATTEMPT_HEADER
+from shoal.gateway.names import ATTEMPT_HEADER, FAULT_HEADER, OF_THE_REQUEST
 from shoal.gateway.watching import ERRORS
 from shoal.mesh.errors import RequestError
 from shoal.mesh.forwarding import PodUnreachableError
@@ -42,15 +42,17 @@ class Attempt:
 
     Attributes:
         status: of an HTTP answer; set it where errors are not raised.
+        of_request: whether that answer says that no model could have taken the request.
     """
 
-    __slots__ = ("_count", "_forward", "_key", "_started", "status")
+    __slots__ = ("_count", "_forward", "_key", "_started", "of_request", "status")
 
     def __init__(self, count: Count, key: RouteKey, forward: Forward) -> None:
         self._count = count
         self._key = key
         self._forward = forward
         self.status = 200
+        self.of_request = False
 
     def __enter__(self) -> Self:
         self._started = time.perf_counter()
@@ -59,7 +61,8 @@ class Attempt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        failed = _fault(error) if error else self.status >= 500 or self.status in _REFUSALS
+        refused = self.status in _REFUSALS and not self.of_request
+        failed = _fault(error) if error else self.status >= 500 or refused
         if failed is not None:
             self._count(self._key, self._forward.revision, time.perf_counter() - self._started, error=failed)
 
@@ -70,7 +73,12 @@ def _fault(error: BaseException) -> bool | None:
         case PodUnreachableError() | TimeoutError():
             return True
         case RequestError():
-            return error.code in _ERRORS
+            return error.code in _ERRORS and not error.of_request
         case grpc.aio.AioRpcError():
-            return error.code() in _ERRORS
+            return error.code() in _ERRORS and not is_of_request(error.trailing_metadata() or ())
     return None
+
+
+def is_of_request(metadata: Iterable[tuple[str, str | bytes]]) -> bool:
+    """Whether a model server says with its error that no model could have taken the request."""
+    return any(name == FAULT_HEADER and value == OF_THE_REQUEST for name, value in metadata)
