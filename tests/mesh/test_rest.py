@@ -1,6 +1,7 @@
 """Standard V2 bodies to protobuf and back, for model servers that only speak gRPC."""
 
 import json
+import math
 import struct
 
 import pytest
@@ -64,6 +65,21 @@ def test_typed_and_raw_answers_are_the_same(values):
     assert from_protobuf(typed, None) == from_protobuf(raw, None)
 
 
+@pytest.mark.parametrize(("datatype", "code"), [("FP16", "e"), ("FP32", "f"), ("FP64", "d")])
+def test_null_is_nan_and_what_json_lacks_is_null(datatype, code):
+    message = to_protobuf(body(datatype=datatype, data=[None, 1, 2.5, -1]), None, "m")
+    sent = struct.unpack(f"<4{code}", message.raw_input_contents[0])
+    assert math.isnan(sent[0])
+    assert sent[1:] == (1, 2.5, -1)
+    response = oip.ModelInferResponse(model_name="m")
+    response.outputs.add(name="y", datatype=datatype, shape=[4])
+    response.raw_output_contents.append(struct.pack(f"<4{code}", math.nan, math.inf, -math.inf, 0.5))
+    answer, _ = from_protobuf(response, frozenset())
+    assert json.loads(answer, parse_constant=pytest.fail)["outputs"][0]["data"] == [None, None, None, 0.5]
+    binary, length = from_protobuf(response, None)
+    assert binary[length:] == response.raw_output_contents[0]
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -75,7 +91,15 @@ def test_typed_and_raw_answers_are_the_same(values):
         (body(datatype="FP99"), r"inputs\[0\].datatype: 'FP99' is unknown"),
         (body(shape=[2, -1]), r"inputs\[0\].shape: must be"),
         (body(shape=[True, 4]), r"inputs\[0\].shape: must be"),
-        (body(data=["a", "b", "c", "d"]), r"inputs\[0\].data: a value is no FP32"),
+        (body(data=["a", "b", "c", "d"]), r"inputs\[0\].data: \"a\" is no FP32; values are not"),
+        (body(data=[True] * 4), r"inputs\[0\].data: true is no FP32"),
+        (body(data=[1e39] * 4), r"inputs\[0\].data: a value is no FP32"),
+        (body(datatype="BOOL", data=[1] * 4), r"inputs\[0\].data: 1 is no BOOL"),
+        (body(datatype="INT64", data=[1.5] * 4), r"inputs\[0\].data: 1.5 is no INT64"),
+        (body(datatype="INT64", data=[None] * 4), r"inputs\[0\].data: null is no INT64"),
+        (body(datatype="INT8", data=[300] * 4), r"inputs\[0\].data: a value is no INT8"),
+        (body(datatype="BYTES", data=[1] * 4), r"inputs\[0\].data: 1 is no BYTES"),
+        (body(data=[float("nan")] * 4), "NaN is no JSON; write null for NaN, and send infinities as binary tensors"),
         (body(contents={"fp32_contents": []}), r"inputs\[0\].contents: unknown field"),
         (body(parameters={"binary_data_size": 4}), "needs either data or"),
         (body(parameters={"k": [1]}), r"inputs\[0\].parameters.k: must be"),

@@ -24,6 +24,14 @@ _CONTENTS: Final = {
     "UINT64": "uint64_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
     "INT64": "int64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
 }  # fmt: skip
+_FLOATING: Final = frozenset({"FP16", "FP32", "FP64"})
+"""In their tensors `null` is NaN, and NaN and infinities are answered as `null`, as JSON has none of them."""
+_WHOLE: Final = frozenset({int})
+_KINDS: Final = {
+    "BOOL": frozenset({bool}),
+    "BYTES": frozenset({str}),
+    **dict.fromkeys(_FLOATING, frozenset({int, float})),
+}
 _TOP_LEVEL: Final = frozenset({"id", "parameters", "inputs", "outputs"})
 _TENSOR: Final = frozenset({"name", "datatype", "shape", "parameters", "data"})
 
@@ -65,13 +73,17 @@ def to_protobuf(body: bytes, header_length: int | None, model: str) -> Any:
 
 def _document(text: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(text)
+        document = json.loads(text, parse_constant=_no_constant)
     except ValueError as error:
         raise BadBodyError(f"the body is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise BadBodyError("the body must be a JSON object")
     _known(document, _TOP_LEVEL, "")
     return document
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON; write null for NaN, and send infinities as binary tensors")
 
 
 def _known(document: Mapping[str, Any], known: frozenset[str], where: str) -> None:
@@ -119,6 +131,11 @@ def _encode(data: Any, datatype: str, count: int, where: str) -> bytes:
     values = list(_flat(data, where))
     if len(values) != count:
         raise BadBodyError(f"{where}: {len(values)} values, the shape needs {count}")
+    if datatype in _FLOATING:
+        values = [math.nan if value is None else value for value in values]
+    kinds = _KINDS.get(datatype, _WHOLE)
+    if wrong := [value for value in values if type(value) not in kinds]:
+        raise BadBodyError(f"{where}: {json.dumps(wrong[0])[:40]} is no {datatype}; values are not converted")
     try:
         if datatype == "BYTES":
             return b"".join(struct.pack("<I", len(item)) + item for item in (value.encode() for value in values))
@@ -174,7 +191,8 @@ def from_protobuf(response: Any, binary: frozenset[str] | None) -> tuple[bytes, 
             parameters["binary_data_size"] = len(blob)
             blobs.append(blob)
         else:
-            document["data"] = _decode(raw, output.datatype) if raw is not None else _values(output)
+            values = _decode(raw, output.datatype) if raw is not None else _values(output)
+            document["data"] = _as_json(values) if output.datatype in _FLOATING else values
         if parameters:
             document["parameters"] = parameters
         outputs.append(document)
@@ -203,6 +221,10 @@ def parameters_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in parameters.items()
         if (choice := value.WhichOneof("parameter_choice"))
     }
+
+
+def _as_json(values: list[Any]) -> list[Any]:
+    return [value if math.isfinite(value) else None for value in values]
 
 
 def _values(output: Any) -> list[Any]:
