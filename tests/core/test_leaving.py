@@ -224,7 +224,7 @@ def test_no_copy_goes_soon_after_load_asked_for_more() -> None:
         world.settle()
     assert len([name for name, _ in states(world) if name == "a"]) == 3
     world.wait(590.0)
-    assert len([name for name, _ in states(world) if name == "a"]) == 3
+    assert [state for (name, _), state in states(world).items() if name == "a"] == [CopyState.LOADED] * 3
     world.wait(30.0)
     world.settle()
     assert len([name for name, _ in states(world) if name == "a"]) == 1
