@@ -82,7 +82,7 @@ class Change:
         in_words = self.before.lower() == self.after.lower().replace("xx", "")
         return (
             (in_words and any(" " in part for part in self.before.split('"')[1::2]))
-            or (self.before.endswith("] = None") and self.after == f'{self.before[:-4]}""')
+            or ("] = None" in self.before and self.after == self.before.replace("] = None", '] = ""'))
             or (self.before.endswith(" = False") and self.after == f"{self.before[:-5]}None")
         )
 
