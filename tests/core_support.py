@@ -409,6 +409,9 @@ class World:
         if self.undelivered:
             self.acknowledge()
             return True
+        if self.emptied_to_restart():
+            self.restart(self.emptied_to_restart()[0])
+            return True
         if self.warming:
             self.warmed()
             return True

@@ -35,7 +35,7 @@ def test_every_command_teaches_with_an_example(path: tuple[str, ...], command: A
 def test_all_verbs_are_there():
     verbs = {path[0] for path, _ in COMMANDS}
     wanted = "up down status kubeconfig version apply get describe delete wait infer logs top why pvc runtime"
-    wanted += " rollout package"
+    wanted += " rollout package release"
     assert verbs == set(wanted.split())
 
 

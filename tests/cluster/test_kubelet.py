@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from cluster_support import (
     python,
 )
 from shoal.cluster.api import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, EVENTS, PODS, SECRETS, Object
+from shoal.cluster.kubelet.podstatus import seconds_of
 from shoal.cluster.network import Subnet
 
 pytestmark = pytest.mark.server
@@ -364,3 +366,63 @@ async def test_a_new_kubelet_takes_over_what_was_declared(api: tuple[Path, Subne
         assert after["metadata"]["uid"] == before["metadata"]["uid"]
         assert after["status"]["podIP"] == before["status"]["podIP"]
         assert not gone(pid_of(after))
+
+
+async def test_the_same_cause_is_one_event_and_counted(node: Cluster):
+    await node.deploy("again", python("print('no such model'); raise SystemExit(3)"))
+    pod = await node.settled("again", lambda pod: container_of(pod)["restartCount"] >= 3, "three restarts")
+
+    async def counted() -> bool:
+        events, _ = await node.client.list(EVENTS, NAMESPACE)
+        name = pod["metadata"]["name"]
+        mine = [e for e in events if e["involvedObject"]["name"] == name and e["reason"] == "BackOff"]
+        assert len(mine) <= 1
+        return bool(mine) and mine[0]["count"] >= 3
+
+    await eventually(counted, "one event that counts")
+
+
+async def test_the_end_of_the_log_is_kept_of_a_container_that_ended(node: Cluster):
+    code = "import sys; print('first'); print('ValueError: no weights'); print('bye'); sys.exit(3)"
+    await node.deploy("last-words", python(code))
+    pod = await node.settled("last-words", lambda pod: container_of(pod)["restartCount"] >= 1, "a restart")
+    assert container_of(pod)["lastState"]["terminated"]["message"] == "first\nValueError: no weights\nbye"
+
+    async def told() -> bool:
+        events, _ = await node.client.list(EVENTS, NAMESPACE)
+        return any(
+            e["message"] == "main ended with exit code 3: ValueError: no weights; it will be started again"
+            for e in events
+        )
+
+    await eventually(told, "an event with the line that matters")
+
+
+async def test_a_container_that_eats_memory_is_killed_and_says_so(node: Cluster):
+    code = "import time; kept = [bytearray(32 << 20) for _ in range(24)]; time.sleep(1000)"
+    container = python(code, resources={"limits": {"memory": "64Mi"}})
+    await node.deploy("eats", container)
+    pod = await node.settled("eats", lambda pod: container_of(pod)["restartCount"] >= 1, "a restart")
+    last = container_of(pod)["lastState"]["terminated"]
+    assert (last["reason"], last["exitCode"]) == ("OOMKilled", 137)
+
+    async def told() -> bool:
+        events, _ = await node.client.list(EVENTS, NAMESPACE)
+        return any(e["reason"] == "OOMKilled" and "its limit is 64Mi; it was killed" in e["message"] for e in events)
+
+    await eventually(told, "an event")
+
+
+async def test_a_container_within_its_memory_is_left_alone(node: Cluster):
+    code = "import time; kept = bytearray(200 << 20); time.sleep(1000)"
+    await node.deploy("modest", python(code, resources={"limits": {"memory": "64Mi"}}))
+    [pod] = await node.ready("modest")
+    started = container_of(pod)["state"]["running"]["startedAt"]
+
+    async def looked_at() -> bool:
+        """Several looks later."""
+        return time.time() > seconds_of(started) + 3
+
+    await eventually(looked_at, "a few looks")
+    [pod] = await node.ready("modest")
+    assert container_of(pod)["restartCount"] == 0

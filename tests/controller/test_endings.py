@@ -8,8 +8,9 @@ import pytest
 
 from controller_support import RecordingMesh
 from shoal.controller.discovery import PodDiscovery
-from shoal.controller.endings import cause_of, telling_line, words_of
+from shoal.controller.endings import cause_of, words_of
 from shoal.core.suspicion import Cause
+from shoal.resources.lastwords import telling_line
 
 SEGFAULT = """INFO:     server started
 Fatal Python error: Segmentation fault
@@ -51,6 +52,8 @@ def test_cause_and_words(terminated: dict[str, object], cause: Cause, words: str
 def test_without_an_error_the_last_line_tells_most() -> None:
     assert telling_line("one\ntwo\n\n") == "two"
     assert telling_line("") == ""
+    assert telling_line("cannot open the licence\nINFO: request answered\n") == "cannot open the licence"
+    assert telling_line("INFO: loaded\n") == ""
 
 
 def test_words_are_bounded() -> None:

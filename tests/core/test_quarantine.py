@@ -80,7 +80,7 @@ def test_a_model_is_quarantined_when_a_second_server_died_of_its_requests() -> N
     assert failure.reason is FailureReason.QUARANTINED
     assert failure.message == (
         "bad is quarantined: model servers were lost 2 times while they were busy with it. the model server of pod "
-        f"{failure.pod} crashed while it was answering requests for bad: it died; exit code 139 (segmentation fault) "
+        f"{failure.pod} crashed while it was answering requests for bad: exit code 139 (segmentation fault). "
         "It is not loaded until it changes or is released (shoal release)"
     )
     ask(world)
@@ -481,3 +481,12 @@ def test_a_model_is_charged_once_with_one_loss() -> None:
     (at,) = pods_of(world, "bad")
     world.lose_server(at, "bad", "bad", loading=("bad",))
     assert view(world).state is not ModelState.FAILED_TO_LOAD
+
+
+def test_how_a_hung_server_was_ended_says_nothing_about_the_model() -> None:
+    world = world_with("p1", "p2")
+    ask(world)
+    (at,) = pods_of(world, "bad")
+    world.send(ev.ServerLost(at, world.servers[at].spec.runtime, (Suspect(BAD, Doing.LOADING),), "no end", True))
+    world.send(ev.ServerExited(at, Cause.KILLED, "exit code 137 (SIGKILL)"))
+    assert view(world).failures[0].message.endswith("hung while it was loading bad: no end")

@@ -13,7 +13,7 @@ _PANEL = "Traffic and decisions"
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
-    for verb in (infer, logs, top, why):
+    for verb in (infer, logs, top, why, release):
         app.command(rich_help_panel=_PANEL)(verb)
 
 
@@ -102,3 +102,23 @@ def why(
     from shoal.cli.whyview import show_why
 
     show_why(target(state_dir, namespace, kubeconfig, context), name)
+
+
+def release(
+    name: Annotated[str, typer.Argument(metavar="REVISION|ISVC")],
+    namespace: Namespace = NAMESPACE,
+    state_dir: StateDir = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Let a quarantined model be loaded again.
+
+    A model is quarantined when model servers died or hung twice while they were busy with it: nothing loads it until it
+    changes, or is released. It is loaded on one pod first; if that goes wrong again, it is quarantined once more.
+
+    Example: `shoal release sklearn-mnist`
+    """
+    from shoal.cli.releasing import release_model
+    from shoal.cli.session import target
+
+    release_model(target(state_dir, namespace, kubeconfig, context), name)

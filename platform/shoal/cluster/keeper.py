@@ -14,9 +14,10 @@ from pathlib import Path
 from shoal.cluster import process
 from shoal.cluster.backoff import Backoff, BackoffPolicy
 from shoal.cluster.errors import ClusterError
-from shoal.cluster.kubelet.runner import tail
+from shoal.cluster.kubelet.runner import log_end
 from shoal.cluster.parts import Part
 from shoal.cluster.report import PartReport, PartState
+from shoal.resources.lastwords import telling_line
 
 log = logging.getLogger(__name__)
 _PROBE_SECONDS = 0.1
@@ -70,7 +71,9 @@ class Keeper:
                 self._why_renewed = ""
                 continue
             self._backoff = self._backoff.ended(ran_for)
-            why = self._why_killed or f"ended with {_how(code)}: {tail(self._log) or 'its log is empty'}"
+            why = (
+                self._why_killed or f"ended with {_how(code)}: {telling_line(log_end(self._log)) or 'its log is empty'}"
+            )
             self._why_killed = ""
             log.warning("%s %s; next start in %g s", self.part.name, why, self._backoff.delay)
             self._set(PartState.BACKING_OFF, why, None)
@@ -146,7 +149,7 @@ class Keeper:
                 raise ClusterError(f"the {self.part.title} is not ready after {timeout:g} s: {words}; see {self._log}")
 
     def _last_words(self) -> str:
-        return self.report.message or f"ended; last line of its log: {tail(self._log)}"
+        return self.report.message or f"ended; last line of its log: {telling_line(log_end(self._log))}"
 
     async def renew(self, grace: float, why: str) -> None:
         """Start it anew at once with what its command is now: SIGTERM, SIGKILL after `grace` seconds."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 from shoal.core.suspicion import Cause
 from shoal.core.types import PodId
 from shoal.mesh.api import MeshApi
+from shoal.resources.lastwords import telling_line
 
 MAX_WORDS: Final = 300
 _SIGNALS: Final = 128
@@ -19,7 +20,6 @@ _FROM_OUTSIDE: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT,
 _OUT_OF_MEMORY: Final = "OOMKilled"
 _HELPERS: Final = re.compile(r"(-adapter|^puller)$")
 """Containers beside the model server."""
-_ERROR: Final = re.compile(r"Fatal Python error: |[\w.]*(Error|Exception|Exit|Interrupt)\b|.*\b(panic|FATAL)\b")
 
 
 class Endings:
@@ -62,13 +62,6 @@ def words_of(terminated: Mapping[str, Any]) -> str:
         how = f"exit code {code}"
     line = telling_line(str(terminated.get("message") or ""))
     return f"{how}: {line}"[:MAX_WORDS] if line else how
-
-
-def telling_line(log: str) -> str:
-    """The line of a log's end that most likely says why its program ended: the last error in it, else the last line."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [line for line in lines if _ERROR.match(line)]
-    return (errors or lines or [""])[-1]
 
 
 def _terminations(pod: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

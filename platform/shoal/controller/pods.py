@@ -71,6 +71,8 @@ def pod_spec(
     }
     return {
         "terminationGracePeriodSeconds": STOP_SECONDS,
+        # The adapter weighs the model server's processes, and ends them where nothing else helps.
+        "shareProcessNamespace": True,
         "containers": [
             *(_server(runtime, container, claims, ports) for container in spec.containers),
             *_helpers(runtime, config, claims, ports),
@@ -96,6 +98,8 @@ def _server(runtime: ServingRuntime, container: Container, claims: tuple[str, ..
     if adapter is not None and container.name == adapter.server_type:
         document["readinessProbe"] = _listens(ports_of(runtime).grpc)
     document.setdefault("securityContext", {"capabilities": {"drop": ["ALL"]}})
+    # So that the status of a server that ended has its last words.
+    document.setdefault("terminationMessagePolicy", "FallbackToLogsOnError")
     return document
 
 

@@ -51,7 +51,7 @@ def lost(state: State, event: ServerLost) -> None:
     if event.hung:
         _decide(state, incident, Cause.HUNG)
     elif told is not None and told[0] >= state.now - state.settings.cause_timeout:
-        incident.message = _joined(incident.message, told[2])
+        incident.words = told[2]
         _decide(state, incident, told[1])
     else:
         due = state.now + state.settings.cause_timeout
@@ -61,8 +61,10 @@ def lost(state: State, event: ServerLost) -> None:
 def exited(state: State, event: ServerExited) -> None:
     """Whoever runs the containers says how a pod's model server ended."""
     incident = state.suspicions.incidents.get(event.pod)
+    if incident is not None and incident.cause is Cause.HUNG:
+        return  # it was ended because it hung, and there is nothing more to be said
     if incident is not None and state.now - incident.at <= 2 * state.settings.cause_timeout:
-        incident.message = _joined(incident.message, event.words)
+        incident.words = event.words
         if incident.cause is None:
             _decide(state, incident, event.cause)
         else:
@@ -297,7 +299,3 @@ def _remind(state: State, revision: RevisionId, suspicion: Suspicion) -> None:
         after = settings.charge_expiry
         state.timers.set(suspicion.since + settings.suspect_patience, Reminder(Due.SUSPECT, revision))
     state.timers.set(suspicion.since + after, Reminder(Due.SENTENCE, revision, mark=suspicion.since))
-
-
-def _joined(message: str, words: str) -> str:
-    return "; ".join(part for part in (message, words) if part)

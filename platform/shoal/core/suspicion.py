@@ -48,6 +48,9 @@ class Incident:
     at: float
     suspects: tuple[Suspect, ...]
     message: str
+    """What the adapter tells of it."""
+    words: str = ""
+    """What the kubelet tells: exit code and last words. It knows better."""
     cause: Cause | None = None
     """None until it is known: meanwhile the suspects are neither loaded nor charged."""
 
@@ -115,7 +118,7 @@ def quarantine_message(revision: RevisionId, suspicion: Suspicion) -> str:
     last = suspicion.failure.message if suspicion.failure is not None else ""
     return (
         f"{revision} is quarantined: model servers were lost {suspicion.charges} times while they were busy with it. "
-        f"{last} It is not loaded until it changes or is released (shoal release)"
+        f"{last}. It is not loaded until it changes or is released (shoal release)"
     )
 
 
@@ -124,7 +127,8 @@ def charge_message(incident: Incident, suspect: Suspect) -> str:
     others = len(incident.suspects) - 1
     beside = f" (and {others} other model{'s' if others > 1 else ''})" if others else ""
     how = incident.cause.value if incident.cause is not None else "ended"
-    said = f": {incident.message}" if incident.message else ""
+    words = incident.words or incident.message
+    said = f": {words}" if words else ""
     return (
         f"the model server of pod {incident.pod} {how} while it was {suspect.doing.value} {suspect.revision}"
         f"{beside}{said}"

@@ -52,6 +52,8 @@ SIZING_TIMEOUT: Final = 30.0
 SETTLED_AFTER: Final = 5.0
 """A copy loaded longer ago than this, and absent from an adapter's report, is gone: reports do not lag more."""
 PROBE_TIMEOUT: Final = 1.0
+ANSWER_TIMEOUT: Final = 15.0
+"""How much longer than a load may take its answer is waited for: the adapter gives it up itself, and says why."""
 WORD_TIMEOUT: Final = 1.0
 """How long an adapter that is there has to say why its model server does not answer."""
 
@@ -289,7 +291,7 @@ class PodLink:
             modelId=revision, modelType=info.type, modelPath=info.path, modelKey=info.key
         )
         try:
-            response = await self._runtime.loadModel(request, timeout=self._load_timeout)
+            response = await self._runtime.loadModel(request, timeout=self._load_timeout + ANSWER_TIMEOUT)
             size = response.sizeInBytes or await self._measure(revision)
         except grpc.aio.AioRpcError as error:
             self._metrics.load_failed(self.pod)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import sys
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,14 +110,27 @@ class Host:
             return None
         return Image(document.command, document.env, document.workdir)
 
+    async def _create_or_count(self, name: str, body: Object) -> None:
+        try:
+            await self.client.create(EVENTS, self.namespace, body)
+        except ApiError as error:
+            if error.code != 409:
+                raise
+            before = await self.client.get(EVENTS, self.namespace, name)
+            if before is not None:
+                again = {"count": int(before.get("count") or 1) + 1, "lastTimestamp": body["lastTimestamp"]}
+                await self.client.merge(EVENTS, self.namespace, name, again)
+
     async def event(self, pod: Object, kind: str, reason: str, message: str) -> None:
-        """Write an Event about a pod; one that cannot be written is only logged."""
+        """Write an Event about a pod, or count the one that says the same. Without the API it is only logged."""
         metadata = pod["metadata"]
         now = timestamp(time.time())
+        identity = "\n".join((str(metadata.get("uid", "")), kind, reason, message))
+        name = f"{metadata['name']}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
         body: Object = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{metadata['name']}.{uuid.uuid4().hex[:16]}", "namespace": self.namespace},
+            "metadata": {"name": name, "namespace": self.namespace},
             "involvedObject": {
                 "apiVersion": "v1",
                 "kind": "Pod",
@@ -134,6 +147,6 @@ class Host:
             "count": 1,
         }
         try:
-            await self.client.create(EVENTS, self.namespace, body)
+            await self._create_or_count(name, body)
         except (ApiError, ApiUnreachableError) as error:
             log.debug("event %s %s: %s", reason, metadata["name"], error)

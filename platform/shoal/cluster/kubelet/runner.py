@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any
 
 from shoal.cluster import process
 from shoal.cluster.backoff import Backoff, BackoffPolicy
-from shoal.cluster.kubelet import probes
+from shoal.cluster.kubelet import memory, probes
 from shoal.cluster.kubelet.containers import CannotStart, LocalCommand
 from shoal.cluster.kubelet.podstatus import ContainerFact, Running, Terminated, Waiting
+from shoal.resources.lastwords import telling_line
 
 log = logging.getLogger(__name__)
 _TAIL_BYTES = 2048
+_TAIL_LINES = 80
 _MESSAGE_CHARACTERS = 300
 
 Report = Callable[[str, str, str], Awaitable[None]]
@@ -59,6 +62,7 @@ class Runner:
         self._stopping = False
         self._retry = asyncio.Event()
         self._why_killed = ""
+        self._log_start = 0
 
     def retry_now(self) -> None:
         """Something a waiting container may have waited for has changed."""
@@ -86,6 +90,7 @@ class Runner:
             command: LocalCommand | None = None
             try:
                 command = self._resolve()
+                log_start = self._log.stat().st_size if self._log.exists() else 0
                 child = await process.start(process.Command(command.argv, command.env, Path(command.cwd), self._log))
             except CannotStart as error:
                 await self._cannot(error.reason, str(error))
@@ -93,6 +98,7 @@ class Runner:
             except OSError as error:
                 await self._cannot("RunContainerError", _cannot_run(error, command))
                 return None
+            self._log_start = log_start
             self._child, self._target = child, probes.Target(self._ip, self.spec, command)
             self.fact.state = Running(child.started, child.pid)
             self.fact.ready = not (self.spec.get("readinessProbe") or self.spec.get("startupProbe"))
@@ -116,14 +122,18 @@ class Runner:
 
     async def _attend(self, child: process.Child) -> bool:
         """Probe a running container until it ends. True if it shall be started again."""
-        watching = asyncio.create_task(self._probe())
+        before = memory.kernel_kills()
+        watching = [asyncio.create_task(self._probe()), asyncio.create_task(self._limit_memory(child))]
         try:
             code = await child.wait()
         finally:
-            watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
-        ended = Terminated(code, child.started, time.time(), "" if code == 0 else tail(self._log), self._why_killed)
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
+        if code == -signal.SIGKILL and memory.kernel_kills() > before:
+            self._why_killed = self._why_killed or memory.OUT_OF_MEMORY
+        message = "" if code == 0 else log_end(self._log, self._log_start)
+        ended = Terminated(code, child.started, time.time(), message, self._why_killed)
         self._why_killed = ""
         self._child = None
         self.fact.ready = False
@@ -140,12 +150,14 @@ class Runner:
         self._backoff = self._backoff.ended(ended.finished - ended.started)
         self.fact.last = ended
         self.fact.restarts += 1
-        how = f"exit code {ended.exit_code}" + (f": {ended.message}" if ended.message else "")
+        line = telling_line(ended.message)[:_MESSAGE_CHARACTERS]
+        how = f"exit code {ended.exit_code}" + (f": {line}" if line else "")
         delay = self._backoff.delay
         self.fact.state = Waiting("CrashLoopBackOff", f"{ended.reason} with {how}; next start in {delay:g} s")
         self._changed()
         log.warning("container %s ended with %s; next start in %g s", self.fact.name, how, delay)
-        await self._report("Warning", "BackOff", f"{self.fact.name} ended with {how}; next start in {delay:g} s")
+        # Without the delay, which grows: the same cause is one event, and counted.
+        await self._report("Warning", "BackOff", f"{self.fact.name} ended with {how}; it will be started again")
         self._retry.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._retry.wait(), delay)
@@ -168,6 +180,18 @@ class Runner:
             if liveness:
                 settings = probes.ProbeSettings.of(liveness)
                 group.create_task(probes.watch(settings, target, self._set_alive, quick_start=False))
+
+    async def _limit_memory(self, child: process.Child) -> None:
+        """Kill the container once it takes far more memory than it may."""
+        most = memory.most_bytes(self.spec)
+        if most is None:
+            return
+        taken = await memory.exceeded(child.pid, most)
+        self._why_killed = memory.OUT_OF_MEMORY
+        process.signal_group(child.pid, signal.SIGKILL)
+        limit = self.spec["resources"]["limits"]["memory"]
+        message = f"{self.fact.name} took {taken / (1 << 20):.0f} MiB of memory, its limit is {limit}; it was killed"
+        await asyncio.shield(asyncio.ensure_future(self._report("Warning", memory.OUT_OF_MEMORY, message)))
 
     async def _passes_startup(self, spec: dict[str, Any], target: probes.Target) -> bool:
         settings = probes.ProbeSettings.of(spec)
@@ -235,12 +259,16 @@ def _cannot_run(error: OSError, command: LocalCommand | None) -> str:
     return f"cannot run {program!r} in {command.cwd}: {error.strerror or error}"
 
 
-def tail(path: Path) -> str:
-    """The last line of a log, for why a container ended."""
+def log_end(path: Path, start: int = 0) -> str:
+    """The end of a log, for why a container ended: as much as Kubernetes keeps (`FallbackToLogsOnError`).
+
+    `start`: where the log of this run begins; what is before is not looked at, unless the log is another file by now.
+    """
     try:
         with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
+            size = file.seek(0, 2)
+            file.seek(max(0 if size < start else start, size - _TAIL_BYTES))
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    return next((line.strip()[:_MESSAGE_CHARACTERS] for line in reversed(lines) if line.strip()), "")
+    return "\n".join(lines[-_TAIL_LINES:]).strip()
