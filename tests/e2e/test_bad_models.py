@@ -163,7 +163,7 @@ async def test_a_bad_model_is_quarantined_and_nobody_else_notices(shared: Cluste
     assert "is quarantined: model servers were lost 2 times while they were busy with it" in message
     words = {
         "eats memory": "it was killed because it took more memory than it may",
-        "hangs as it loads": f"was not loaded within {LOAD_SECONDS} s",
+        "hangs as it loads": "hung while it was loading",
     }
     assert words.get(kind, f"exit code {EXIT_CODE}") in message
     assert restarts(shared) - before == 2
