@@ -274,7 +274,7 @@ def test_a_request_that_was_under_way_when_the_server_crashed_is_not_tried_on_an
     assert Ticket(1) not in world.answers
     world.send(ev.ServerExited(P1, Cause.CRASHED))
     assert rejection(world, 1).code is RejectCode.LOST
-    assert "is not tried on another server" in rejection(world, 1).message
+    assert "The request was under way there and is not tried on another server" in rejection(world, 1).message
     world.request(by_revision("bad"), tried=True)
     assert rejection(world, 2).code is RejectCode.LOST
     ask(world)
