@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from shoal.cli.statusview import judged, problem_of
+from shoal.cli.statusview import faults_of, judged, problem_of
 from shoal.cluster import process
 from shoal.cluster.report import STALE_SECONDS, Addresses, PartReport, PartState, Phase, Report
 from shoal.disk import FULL_BYTES, LOW_BYTES, Disk
@@ -58,3 +62,42 @@ def test_a_full_disk_comes_first():
     assert problem_of(report(100), full, READY, 7).startswith("the disk of /state is full: 64.0 MiB are free.")
     without_inodes = Disk(Path("/state"), LOW_BYTES, out_of_files=True)
     assert "no further file fits" in problem_of(report(), without_inodes, READY, 7)
+
+
+class _Faults(BaseHTTPRequestHandler):
+    document: ClassVar[bytes] = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/faults" else 404)
+        self.end_headers()
+        self.wfile.write(self.document)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on the terminal."""
+
+
+@pytest.mark.parametrize(
+    ("document", "warning"),
+    [
+        ({"count": 0, "last": None}, ""),
+        ("no object", ""),
+        (
+            {"count": 2, "last": {"at": 0.0, "message": "Tick broke the core: KeyError: 'x'"}},
+            "warning: the mesh met a defect of its own 2 times, the last time ",
+        ),
+    ],
+)
+def test_defects_of_the_mesh_are_a_warning(document: object, warning: str) -> None:
+    handler = type("Handler", (_Faults,), {"document": json.dumps(document).encode()})
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        said = faults_of(f"http://127.0.0.1:{server.server_port}")
+        thread.join(10)
+    assert said.startswith(warning)
+    assert bool(said) == bool(warning)
+    assert not warning or "ago: Tick broke the core: KeyError: 'x'. It goes on; `shoal logs mesh`" in said
+
+
+def test_a_mesh_that_does_not_answer_is_no_defect() -> None:
+    assert faults_of("http://127.0.0.1:9") == ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shoal import statedir
 from shoal.cli.errors import CliError
-from shoal.cli.output import age, note, show, size, table
+from shoal.cli.output import age, age_of, note, show, size, table
 from shoal.cluster import lock, process
 from shoal.cluster.layout import Layout
 from shoal.cluster.report import STALE_SECONDS, PartReport, PartState, Phase, Report, read_report
@@ -18,6 +18,7 @@ from shoal.disk import FULL_BYTES, Disk, disk_of, full_message
 
 DEAD = "Dead"
 UNKNOWN = "Unknown"
+_ADMIN_TIMEOUT = 2.0
 _PROCESSES = ("apiserver", "mesh", "gateway")
 
 
@@ -50,6 +51,8 @@ def show_status(state_dir: Path | None) -> None:
             f"warning: the disk of {root} is nearly full: {size(disk.free_bytes)} are free; "
             f"with less than {size(FULL_BYTES)} nothing is started and no model may fit"
         )
+    if warning := faults_of(report.addresses.admin):
+        note(warning)
     if problem := problem_of(report, disk, {name: state for name, (state, _) in seen.items()}, supervisor):
         raise CliError(problem)
 
@@ -83,6 +86,24 @@ def problem_of(report: Report, disk: Disk, states: dict[str, str], supervisor: i
         return f"the cluster is {report.phase.value.lower()}"
     behind = [f"{name} is {states[name]}" for name in _PROCESSES if states.get(name) != PartState.READY]
     return f"the cluster is not ready: {', '.join(behind)}" if behind else ""
+
+
+def faults_of(admin: str) -> str:
+    """A warning if the mesh met defects of its own since it started; empty if it did not, or does not answer."""
+    import httpx
+
+    try:
+        document = httpx.get(f"{admin}/faults", timeout=_ADMIN_TIMEOUT, trust_env=False).json()
+        count, last = int(document["count"]), document["last"]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return ""
+    if not count:
+        return ""
+    times = "once" if count == 1 else f"{count} times"
+    return (
+        f"warning: the mesh met a defect of its own {times}, the last time {age_of(last['at'])} ago: {last['message']}"
+        ". It goes on; `shoal logs mesh` has the details: please report them"
+    )
 
 
 def disk_problem(disk: Disk) -> str:
