@@ -34,7 +34,7 @@ def free_subnet() -> str:
 
 @dataclass
 class PlainRuntime(model_runtime_pb2_grpc.ModelRuntimeServicer):
-    """One runtime pod. `path` of a model may be JSON: {"answer", "bytes", "seconds", "fail", "error"}."""
+    """One runtime pod. `path` of a model may be JSON: {"answer", "bytes", "seconds", "fail", "error", "versions"}."""
 
     host: str
     capacity: int = 100 * MIB
@@ -111,6 +111,7 @@ class PlainRuntime(model_runtime_pb2_grpc.ModelRuntimeServicer):
         spec = self.loaded.get(request.model_name)
         if spec is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.model_name}")
+        await self.check_version(request.model_name, request.model_version, context)
         if "missing" in spec:
             await context.abort(grpc.StatusCode.NOT_FOUND, spec["missing"])
         if "error" in spec:
@@ -119,6 +120,10 @@ class PlainRuntime(model_runtime_pb2_grpc.ModelRuntimeServicer):
         output = response.outputs.add(name="answer", datatype="BYTES", shape=[1])
         output.contents.bytes_contents.append(spec["answer"].encode())
         return response
+
+    async def check_version(self, name, version, context):
+        if version and version not in self.loaded[name].get("versions", ()):
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"{name} has no version {version}")
 
     async def ready(self, request, context):
         return oip.ModelReadyResponse(ready=request.name in self.loaded)
@@ -130,6 +135,7 @@ class PlainRuntime(model_runtime_pb2_grpc.ModelRuntimeServicer):
     async def metadata(self, request, context):
         if request.name not in self.loaded:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.name}")
+        await self.check_version(request.name, request.version, context)
         return oip.ModelMetadataResponse(name=request.name, platform="test")
 
     async def ask(self, request, context):

@@ -127,3 +127,31 @@ def test_binary_sizes_must_fit(size, tail, problem):
         head = head.replace(b"[2]", b"[1]")
     with pytest.raises(BadBodyError, match=problem):
         to_protobuf(head + tail, len(head), "m")
+
+
+def repeating(**named):
+    return json.dumps(json.loads(body()) | named).encode()
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_a_body_may_repeat_name_and_version_of_the_path(nothing):
+    text = repeating(model_name="digits", model_version="3")
+    message = to_protobuf(text, None, "digits__isvc-1", name="digits", version="3")
+    assert (message.model_name, message.model_version) == ("digits__isvc-1", "3")
+    assert to_protobuf(text, None, "digits__isvc-1", version="3").model_name == "digits__isvc-1"
+    empty = repeating(model_name=nothing, model_version=nothing)
+    assert to_protobuf(empty, None, "m", name="digits", version="3").model_version == "3"
+
+
+@pytest.mark.parametrize(
+    ("named", "version", "problem"),
+    [
+        ({"model_name": "other"}, "", "model_name: other, but the path names digits; leave it out"),
+        ({"model_name": 1}, "", "model_name: must be a string"),
+        ({"model_version": "3"}, "", "model_version: 3, but the path has none; leave it out"),
+        ({"model_version": "3"}, "2", "model_version: 3, but the path names 2; leave it out"),
+    ],
+)
+def test_a_body_that_contradicts_its_path_is_refused(named, version, problem):
+    with pytest.raises(BadBodyError, match=problem):
+        to_protobuf(repeating(**named), None, "digits__isvc-1", name="digits", version=version)

@@ -51,10 +51,17 @@ CANARY_HEADER = "x-shoal-canary"
 STICKY_HEADER = "x-shoal-sticky"
 """Requests with the same value go to the same copy, on routes that are sticky."""
 
+OWN = "shoal:"
+"""Before the names of clusters that are parts of the mesh."""
 ACTIVATOR_GRPC = "shoal:activator-grpc"
 ACTIVATOR_HTTP = "shoal:activator-http"
 MANAGEMENT = "shoal:management"
+HEALTH = "shoal:health"
+"""The activator's HTTP server, for questions after its health: the answer that it is down is not tried again."""
 XDS = "shoal:xds"
+
+HEALTH_SERVICE = "grpc.health.v1.Health"
+WATCH_HEALTH = f"/{HEALTH_SERVICE}/Watch"
 
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._~-]")
 

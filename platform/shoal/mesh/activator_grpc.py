@@ -19,11 +19,12 @@ from shoal.mesh.forwarding import CopyGoneError, Forwarder, PodUnreachableError
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.naming import ID_PATHS, forwarded_headers, key_from_headers, key_from_message, steered
 from shoal.mesh.pods import PodLink
-from shoal.mesh.rollout.attempts import first_attempt
+from shoal.mesh.rollout.attempts import first_attempt, is_of_request
 from shoal.mesh.rollout.compare import outputs_of_message
 from shoal.mesh.rollout.shadow import Exchange, Shadower
 from shoal.mesh.wire import write_string
-from shoal_protos.inference import SERVICE
+from shoal_protos import inference as oip
+from shoal_protos.inference import SERVICE, method_path
 
 log = logging.getLogger(__name__)
 
@@ -206,6 +207,27 @@ def translated(error: grpc.aio.AioRpcError, forward: Forward) -> Exception | Non
     if code is grpc.StatusCode.UNAVAILABLE:
         return PodUnreachableError(f"pod {forward.pod}: {details or 'unavailable'}")
     return None
+
+
+async def ask(link: PodLink, forward: Forward, method: str, request: Any, timeout: float) -> Any:
+    """Ask a copy by a method of the inference protocol on behalf of a request that did not come so.
+
+    Raises:
+        RequestError: what the model server answers.
+        CopyGoneError: it does not have the model.
+        PodUnreachableError: it cannot be reached.
+    """
+    call = link.inference.unary_unary(
+        method_path(method),
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=getattr(oip, f"{method}Response").FromString,
+    )
+    try:
+        return await call(request, timeout=timeout)
+    except grpc.aio.AioRpcError as error:
+        of_request = is_of_request(error.trailing_metadata() or ())
+        problem = translated(error, forward)
+        raise problem or RequestError(error.code(), error.details() or "", of_request=of_request) from error
 
 
 async def serve(

@@ -18,8 +18,8 @@ from starlette.routing import Route
 from shoal.core.actions import Forward
 from shoal.core.types import RouteKey
 from shoal.gateway.counting import http_code
-from shoal.gateway.names import FAULT_HEADER, OF_THE_REQUEST
-from shoal.mesh.activator_grpc import SERVED_COLD, translated
+from shoal.gateway.names import FAULT_HEADER, OF_THE_REQUEST, REVISION_HEADER
+from shoal.mesh.activator_grpc import SERVED_COLD, ask
 from shoal.mesh.errors import RequestError
 from shoal.mesh.forwarding import CopyGoneError, Forwarder, PodUnreachableError
 from shoal.mesh.metrics import Metrics
@@ -48,6 +48,8 @@ HTTP_STATUS: Final = {
 
 _TO_SERVER: Final = frozenset({"content-type", "content-encoding", BINARY_HEADER, "accept", "accept-encoding"})
 _TO_CLIENT: Final = frozenset({"content-type", "content-encoding", BINARY_HEADER, FAULT_HEADER})
+_FORWARDED: Final = ("infer", "generate", "infer_stream", "generate_stream")
+"""What is asked of a model by POST. The gateway sends the same to copies it has routes for."""
 _TIMEOUT_HEADER: Final = "x-request-timeout-seconds"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -100,8 +102,7 @@ class RestActivator:
             routes += [
                 Route(f"{prefix}/ready", _safely(self._model_ready), methods=["GET"]),
                 Route(prefix, _safely(self._forward), methods=["GET"]),
-                Route(f"{prefix}/infer", _safely(self._forward), methods=["POST"]),
-                Route(f"{prefix}/generate", _safely(self._forward), methods=["POST"]),
+                *(Route(f"{prefix}/{verb}", _safely(self._forward), methods=["POST"]) for verb in _FORWARDED),
             ]
         return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
 
@@ -119,7 +120,7 @@ class RestActivator:
 
     async def _model_ready(self, request: Request) -> Response:
         name = request.path_params["name"]
-        ready = self._server.model_ready(name)
+        ready = await self._server.model_ready(name, request.path_params.get("version", ""))
         return JSONResponse({"name": name, "ready": ready}, 200 if ready else 503)
 
     async def _index(self, request: Request) -> Response:
@@ -202,7 +203,9 @@ class RestActivator:
             return bytes(response.body)
 
         def message() -> bytes:
-            encoded: bytes = to_protobuf(body, int(header) if header else None, "").SerializeToString()
+            version = request.path_params.get("version", "")
+            found = to_protobuf(body, int(header) if header else None, "", version=version)
+            encoded: bytes = found.SerializeToString()
             return encoded
 
         return Exchange(len(body), answer, again, outputs_of_json, message)
@@ -237,21 +240,28 @@ class RestActivator:
         self, request: Request, body: bytes, link: PodLink, forward: Forward, timeout: float
     ) -> Response:
         if request.method == "GET":
-            return await self._metadata_by_grpc(link, forward, timeout)
+            return await self._metadata_by_grpc(request, link, forward, timeout)
+        if request.url.path.endswith("_stream"):
+            message = "this model's server has no REST port, so ModelStreamInfer over gRPC is the only way to stream"
+            raise RequestError(grpc.StatusCode.UNIMPLEMENTED, message)
         header = request.headers.get(BINARY_HEADER)
         try:
-            message = to_protobuf(body, int(header) if header else None, forward.revision)
+            message = to_protobuf(
+                body, int(header) if header else None, forward.revision,
+                name=None if REVISION_HEADER in request.headers else request.path_params["name"],
+                version=request.path_params.get("version", ""),
+            )  # fmt: skip
         except (BadBodyError, ValueError) as error:
             raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, str(error), of_request=True) from error
-        response = await _grpc(link, forward, "ModelInfer", message, timeout)
+        response = await ask(link, forward, "ModelInfer", message, timeout)
         content, header_length = from_protobuf(response, binary_outputs(message))
         if header_length is None:
             return Response(content, media_type="application/json")
         return Response(content, media_type="application/octet-stream", headers={BINARY_HEADER: str(header_length)})
 
-    async def _metadata_by_grpc(self, link: PodLink, forward: Forward, timeout: float) -> Response:
-        request = oip.ModelMetadataRequest(name=forward.revision)
-        found = await _grpc(link, forward, "ModelMetadata", request, timeout)
+    async def _metadata_by_grpc(self, request: Request, link: PodLink, forward: Forward, timeout: float) -> Response:
+        message = oip.ModelMetadataRequest(name=forward.revision, version=request.path_params.get("version", ""))
+        found = await ask(link, forward, "ModelMetadata", message, timeout)
         return JSONResponse(
             {
                 "name": found.name,
@@ -276,20 +286,6 @@ def _said(answer: httpx.Response) -> str:
     except (ValueError, LookupError, TypeError):
         error = None
     return (error if isinstance(error, str) else answer.text)[:1000]
-
-
-async def _grpc(link: PodLink, forward: Forward, method: str, request: Any, timeout: float) -> Any:
-    call = link.inference.unary_unary(
-        oip.method_path(method),
-        request_serializer=lambda message: message.SerializeToString(),
-        response_deserializer=getattr(oip, f"{method}Response").FromString,
-    )
-    try:
-        return await call(request, timeout=timeout)
-    except grpc.aio.AioRpcError as error:
-        problem = translated(error, forward)
-        of_request = is_of_request(error.trailing_metadata() or ())
-        raise problem or RequestError(error.code(), error.details() or "", of_request=of_request) from error
 
 
 def _deadline(request: Request) -> float | None:
@@ -319,5 +315,6 @@ def _safely(endpoint: Endpoint) -> Endpoint:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return JSONResponse({"error": f"no such route: {request.method} {request.url.path}"}, 404)
-    return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+        message = f"no such route: {request.method} {request.url.path}"
+        return JSONResponse({"error": message}, 404, dict(SERVED_COLD))
+    return JSONResponse({"error": str(error.detail)}, error.status_code, {**(error.headers or {}), **dict(SERVED_COLD)})

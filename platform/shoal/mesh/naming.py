@@ -92,6 +92,12 @@ def key_from_message(method: str, message: bytes) -> RouteKey:
         RequestError: the method carries no name, or the message none, or it is malformed.
     """
     path = ID_PATHS.get(method)
+    if path is None and method.startswith(f"/{SERVICE}/"):
+        raise RequestError(
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"no {method.rpartition('/')[2]} here; a model's server may have it: "
+            "name the model in a header mm-vmodel-id",
+        )
     if path is None:
         raise RequestError(
             grpc.StatusCode.INVALID_ARGUMENT, f"{method[1:]}: must include the header mm-vmodel-id or mm-model-id"

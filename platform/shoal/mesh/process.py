@@ -21,7 +21,7 @@ from shoal.gateway.api import GatewayCallbacks, Gateways, Upstream
 from shoal.gateway.control import GatewayControl
 from shoal.gateway.settings import Address, GatewaySettings
 from shoal.listening import by, port_owner, require_bindable
-from shoal.mesh import activator_grpc
+from shoal.mesh import activator_grpc, reflection
 from shoal.mesh.activator_grpc import Activator
 from shoal.mesh.activator_http import RestActivator
 from shoal.mesh.admin import Admin
@@ -32,6 +32,7 @@ from shoal.mesh.engine import Engine
 from shoal.mesh.faults import Fault
 from shoal.mesh.forwarding import Forwarder, InFlight
 from shoal.mesh.hands import Hands
+from shoal.mesh.health import Health
 from shoal.mesh.http_server import serving
 from shoal.mesh.management import Management
 from shoal.mesh.metrics import Metrics
@@ -81,6 +82,7 @@ class MeshProcess:
         self._usage = UsageMeter(self._engine.submit, self._in_flight, self._metrics, self._engine.now)
         self._synced = asyncio.Event()
         self._serving = False
+        self._health = Health()
         self._stack = contextlib.AsyncExitStack()
 
     # --- life --------------------------------------------------------------------------------------------------------
@@ -98,6 +100,7 @@ class MeshProcess:
     async def __aexit__(self, *_: object) -> None:
         """Stop in order: take no new requests, let those under way end, write down usage, let go of pods."""
         self._serving = False
+        await self._health.close()
         try:
             await self._collect_usage()
         finally:
@@ -149,12 +152,19 @@ class MeshProcess:
             self._engine, self._links.get, self._in_flight, self._metrics,
             max_wait=settings.max_wait, attempts=settings.forward_attempts,
         )  # fmt: skip
-        api = ServerApi(self._models, lambda: not self._not_ready())
+        await self._health.says(serving=False)
+        api = ServerApi(self._models, lambda: not self._not_ready(), forwarder)
         shadower = self._rollouts.shadower
         activator = Activator(forwarder, self._metrics, self._gateways.want_revision, shadower)
         addresses = [f"{settings.host}:{port}" for port in (settings.activator_grpc_port, settings.management_port)]
         server = await activator_grpc.serve(
-            [*Management(self._models).handlers(), api.handler(), activator],
+            [
+                *Management(self._models).handlers(),
+                api.handler(),
+                self._health.handler(),
+                *reflection.handlers(),
+                activator,
+            ],
             addresses,
             max_message=settings.max_message_bytes,
             limit=settings.max_concurrent_requests,
@@ -228,6 +238,7 @@ class MeshProcess:
         await self._gateways.start()
         self._stack.push_async_callback(self._gateways.stop)
         self._serving = True
+        await self._health.says(serving=True)
         log.info("serving")
 
     async def _silent_pods(self) -> list[PodLink]:

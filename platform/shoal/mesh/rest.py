@@ -32,7 +32,7 @@ _KINDS: Final = {
     "BYTES": frozenset({str}),
     **dict.fromkeys(_FLOATING, frozenset({int, float})),
 }
-_TOP_LEVEL: Final = frozenset({"id", "parameters", "inputs", "outputs"})
+_TOP_LEVEL: Final = frozenset({"id", "model_name", "model_version", "parameters", "inputs", "outputs"})
 _TENSOR: Final = frozenset({"name", "datatype", "shape", "parameters", "data"})
 
 
@@ -40,12 +40,17 @@ class BadBodyError(ValueError):
     """The body is not a V2 inference request; the message names the field."""
 
 
-def to_protobuf(body: bytes, header_length: int | None, model: str) -> Any:
+def to_protobuf(
+    body: bytes, header_length: int | None, model: str, *, name: str | None = None, version: str = ""
+) -> Any:
     """A `ModelInferRequest` for `model` from a V2 body.
 
     Args:
         body: JSON, followed by binary tensors if there are any.
         header_length: size of the JSON in bytes when binary tensors follow (`Inference-Header-Content-Length`).
+        model: the name the model server knows.
+        name: that in the path, which the body may repeat; None: any name may be there.
+        version: that in the path, which the body may repeat.
 
     Raises:
         BadBodyError: the body is malformed, or holds something that would be ignored.
@@ -54,7 +59,9 @@ def to_protobuf(body: bytes, header_length: int | None, model: str) -> Any:
         raise BadBodyError(f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes")
     document = _document(body[:header_length])
     tail = memoryview(body)[header_length:] if header_length is not None else memoryview(b"")
-    request = oip.ModelInferRequest(model_name=model, id=str(document.get("id", "")))
+    _check_repeated(document, "model_name", name)
+    _check_repeated(document, "model_version", version)
+    request = oip.ModelInferRequest(model_name=model, model_version=version, id=str(document.get("id", "")))
     _set_parameters(request.parameters, document.get("parameters", {}), "parameters")
     inputs = document.get("inputs")
     if not isinstance(inputs, list) or not inputs:
@@ -84,6 +91,15 @@ def _document(text: bytes) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON; write null for NaN, and send infinities as binary tensors")
+
+
+def _check_repeated(document: dict[str, Any], field: str, in_path: str | None) -> None:
+    given = document.get(field)
+    if not isinstance(given, str | None):
+        raise BadBodyError(f"{field}: must be a string")
+    if given and in_path is not None and given != in_path:
+        path = f"names {in_path[:60]}" if in_path else "has none"
+        raise BadBodyError(f"{field}: {given[:60]}, but the path {path}; leave it out or make them agree")
 
 
 def _known(document: Mapping[str, Any], known: frozenset[str], where: str) -> None:

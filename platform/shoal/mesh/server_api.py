@@ -11,9 +11,13 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from shoal.core.types import EndpointView, ModelState, RevisionId
+from shoal.core.actions import Forward
+from shoal.core.types import EndpointView, ModelState, RevisionId, RouteKey
+from shoal.mesh.activator_grpc import ask
 from shoal.mesh.errors import RequestError
+from shoal.mesh.forwarding import Forwarder
 from shoal.mesh.models import Models
+from shoal.mesh.pods import PodLink
 from shoal_protos import inference as oip
 
 NAME: Final = "shoal"
@@ -43,11 +47,13 @@ class ServerApi:
 
     Args:
         ready: whether the mesh serves.
+        forwarder: finds copies; only model servers know versions.
     """
 
-    def __init__(self, models: Models, ready: Callable[[], bool]) -> None:
+    def __init__(self, models: Models, ready: Callable[[], bool], forwarder: Forwarder) -> None:
         self._models = models
         self._ready = ready
+        self._forwarder = forwarder
 
     def ready(self) -> bool:
         """Whether requests can be served."""
@@ -57,9 +63,24 @@ class ServerApi:
         """Server metadata of the V2 protocol."""
         return {"name": NAME, "version": version("shoal"), "extensions": list(EXTENSIONS[:2])}
 
-    def model_ready(self, name: str) -> bool:
-        """Whether a request to this model would be answered now: it is loaded, or can be. Raises RequestError."""
-        return self._endpoint(name).active_model.state in (ModelState.LOADED, ModelState.STANDBY)
+    async def model_ready(self, name: str, version: str = "") -> bool:
+        """Whether a request to this model would be answered now: it is loaded, or can be.
+
+        With a version, it is ready if the model server has metadata of it. So the model is loaded, as by any request.
+
+        Raises:
+            RequestError: there is no such model, or no such version of it.
+        """
+        ready = self._endpoint(name).active_model.state in (ModelState.LOADED, ModelState.STANDBY)
+        if not ready or not version:
+            return ready
+
+        async def asked(link: PodLink, forward: Forward, timeout: float) -> bool:
+            request = oip.ModelMetadataRequest(name=forward.revision, version=version)
+            await ask(link, forward, "ModelMetadata", request, timeout)
+            return True
+
+        return await self._forwarder.run(RouteKey(name), asked, None)
 
     def index(self, *, ready_only: bool) -> Iterator[IndexEntry]:
         """All endpoints and how they stand."""
@@ -103,7 +124,7 @@ class ServerApi:
             "ServerLive": lambda _: oip.ServerLiveResponse(live=True),
             "ServerReady": lambda _: oip.ServerReadyResponse(ready=self.ready()),
             "ServerMetadata": lambda _: oip.ServerMetadataResponse(**self.metadata()),
-            "ModelReady": lambda request: oip.ModelReadyResponse(ready=self.model_ready(request.name)),
+            "ModelReady": self._grpc_model_ready,
             "RepositoryIndex": self._grpc_index,
             "RepositoryModelLoad": self._grpc_load,
             "RepositoryModelUnload": self._grpc_unload,
@@ -117,6 +138,15 @@ class ServerApi:
             for name, method in methods.items()
         }
         return _Only(oip.SERVICE, rpcs)
+
+    async def _grpc_model_ready(self, request: Any) -> Any:
+        """Of a model or version that is not there: not ready, as Triton says. REST tells that apart."""
+        try:
+            return oip.ModelReadyResponse(ready=await self.model_ready(request.name, request.version))
+        except RequestError as error:
+            if error.code is not grpc.StatusCode.NOT_FOUND:
+                raise
+            return oip.ModelReadyResponse(ready=False)
 
     def _grpc_index(self, request: Any) -> Any:
         entries = [vars_of(entry) for entry in self.index(ready_only=request.ready)]
