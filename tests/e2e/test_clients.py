@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 
 from e2e_models import PIXELS, seed_form, v2_form
 from e2e_support import DATA, Cluster
@@ -24,12 +28,14 @@ def tensor():
     return [found]
 with triton.InferenceServerClient(sys.argv[1]) as client:
     assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("digits")
-    try:
-        client.is_model_ready("nobody")
-    except triton_errors.InferenceServerException as error:
-        assert error.status() == "StatusCode.NOT_FOUND", error
-    else:
-        raise AssertionError("nobody is ready")
+    assert not client.is_model_ready("nobody") and not client.is_model_ready("digits", "7")
+    for ask in (client.get_model_config, client.get_inference_statistics):
+        try:
+            ask("digits", client_timeout=5)
+        except triton_errors.InferenceServerException as error:
+            assert error.status() == "StatusCode.UNIMPLEMENTED", error
+        else:
+            raise AssertionError("only Triton has that")
     metadata = client.get_model_metadata("digits")
     assert metadata.inputs is not None
     assert client.get_server_metadata().name
@@ -59,7 +65,7 @@ TRITON_HTTP = """
 import tritonclient.http as triton
 with triton.InferenceServerClient(sys.argv[1], concurrency=4) as client:
     assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("digits")
-    assert not client.is_model_ready("nobody")
+    assert not client.is_model_ready("nobody") and not client.is_model_ready("digits", "7")
     assert client.get_model_metadata("digits")["name"]
     assert client.get_server_metadata()["name"]
     client.get_model_repository_index()
@@ -168,6 +174,80 @@ def test_over_grpc(cluster: Cluster, digits: str, script: str):
 )
 def test_over_rest(cluster: Cluster, digits: str, script: str, count: int):
     assert run(script, cluster.rest.removeprefix("http://")) == [[[8]]] * count
+
+
+def test_health_and_reflection_at_the_gateway(cluster: Cluster):
+    """As a load balancer asks, and a client without protocol files."""
+    request = health_pb2.HealthCheckRequest()
+    with grpc.insecure_channel(cluster.grpc) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        assert health.Check(request, timeout=10).status == health_pb2.HealthCheckResponse.SERVING
+        watch = health.Watch(request, timeout=10)
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        watch.cancel()
+        for version in ("v1", "v1alpha"):
+            ask = channel.stream_stream(
+                f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+                reflection_pb2.ServerReflectionRequest.SerializeToString,
+                reflection_pb2.ServerReflectionResponse.FromString,
+            )
+            answer = next(ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=10))
+            services = [service.name for service in answer.list_services_response.service]
+            assert "inference.GRPCInferenceService" in services
+
+
+def status_of(cluster: Cluster, method: str, path: str, body: str | None = None) -> tuple[int, str]:
+    data = body.encode() if body else None
+    request = urllib.request.Request(cluster.rest + path, data, {"content-type": "application/json"}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_a_version_means_the_same_on_every_route(cluster: Cluster, digits: str):
+    """It is the model server's to know: on the route of a loaded model as by the activator, before and after a load."""
+    versioned = f"/v2/models/{digits}/versions/7"
+    routes = [
+        ("GET", "", None),
+        ("GET", "/ready", None),
+        ("POST", "/infer", v2_form(PIXELS)),
+        ("POST", "/infer", seed_form(PIXELS)),
+        ("POST", "/generate", v2_form(PIXELS)),
+    ]
+    for state in ("hot", "cold"):
+        if state == "cold":
+            assert status_of(cluster, "POST", f"/v2/repository/models/{digits}/unload", "{}")[0] == 200
+        for closing in ("", "/"):
+            for method, what, body in routes:
+                status, text = status_of(cluster, method, versioned + what + closing, body)
+                assert (status, "with version 7 not found" in text) == (404, True), (state, method, what, text)
+                assert status_of(cluster, method, f"/v2/models/{digits}{what}{closing}", body)[0] == 200
+
+
+@pytest.mark.parametrize("verb", ["infer", "generate", "infer_stream", "generate_stream"])
+def test_what_a_loaded_model_answers_it_answers_unloaded_too(cluster: Cluster, digits: str, verb: str):
+    path, answers = f"/v2/models/{digits}/{verb}", []
+    for _ in range(2):
+        assert status_of(cluster, "POST", f"/v2/repository/models/{digits}/unload", "{}")[0] == 200
+        answers.append(status_of(cluster, "POST", path, v2_form(PIXELS)))
+        answers.append(status_of(cluster, "POST", path, v2_form(PIXELS)))
+    assert {status for status, _ in answers} == {200}
+    assert all('"data":[8]' in text.replace(" ", "") for _, text in answers)
+
+
+def test_a_body_may_repeat_the_models_name(cluster: Cluster, digits: str):
+    """As kserve's REST client always does."""
+    body = json.loads(v2_form(PIXELS))
+    for _ in range(2):
+        assert status_of(cluster, "POST", f"/v2/repository/models/{digits}/unload", "{}")[0] == 200
+        for _ in range(2):
+            named = json.dumps(body | {"model_name": digits})
+            assert status_of(cluster, "POST", f"/v2/models/{digits}/infer", named)[0] == 200
+            named = json.dumps(body | {"model_name": "other"})
+            status, text = status_of(cluster, "POST", f"/v2/models/{digits}/infer", named)
+            assert (status, "model_name is other but the path names digits" in text) == (400, True)
 
 
 def test_mlservers_streaming_method_with_a_class_that_travels_with_its_model(cluster: Cluster):

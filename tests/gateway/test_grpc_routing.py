@@ -8,8 +8,9 @@ import contextlib
 import grpc
 import httpx
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gateway_support import Gateway, ModelServer, Stub, running_gateway, until
+from gateway_support import Gateway, ModelServer, Stub, free_address, running_gateway, until
 from shoal.core.types import RouteKey
 from shoal_protos import inference as oip
 
@@ -301,6 +302,34 @@ async def test_usage_says_how_many_failed(gateway, server, stub):
 
 async def test_the_mesh_answers_for_itself(gateway, stub):
     assert (await stub.ServerLive(oip.ServerLiveRequest())).live
+
+
+@pytest.mark.parametrize("method", ["ModelConfig", "ModelStatistics", "LogSettings"])
+async def test_what_only_triton_has_is_unimplemented(gateway, method):
+    """Such calls name their model in a field that nobody here knows; a header sends them to its server."""
+    path = oip.method_path(method)
+    async with grpc.aio.insecure_channel(gateway.target) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary(path)(oip.ModelReadyRequest(name="digits").SerializeToString())
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    says = " here; a model's server may have it: name the model in a header mm-vmodel-id"
+    assert caught.value.details() == f"no {method}{says}"
+    assert not gateway.activator.metadata
+
+
+@pytest.mark.parametrize("method", ["Check", "Watch"])
+async def test_health_is_told_at_once_when_the_mesh_is_down(server, method):
+    request = health_pb2.HealthCheckRequest()
+    async with running_gateway(management=free_address()) as gateway:
+        await gateway.route({"digits": (server.upstream(REVISION),)})
+        async with grpc.aio.insecure_channel(gateway.target) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            call = getattr(health, method)(request, timeout=3)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await (call if method == "Check" else call.read())
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert caught.value.details().startswith("the mesh does not answer: requests to models that are loaded")
+            assert (await Stub(channel).ModelInfer(oip.ModelInferRequest(model_name="digits"))).model_name == REVISION
 
 
 RAW = "/inference.GRPCInferenceService/ModelInfer"

@@ -14,8 +14,9 @@ from lua_support import require
 lua = require("json")
 
 
-def form(body: str | bytes, model: str = "m", binary: bool = False) -> tuple[str | None, str | None]:
-    result = lua.form(body.encode() if isinstance(body, str) else body, model.encode(), binary)
+def form(body: str | bytes, model: str = "m", version: str = "", binary: bool = False) -> tuple[str | None, str | None]:
+    given = body.encode() if isinstance(body, str) else body
+    result = lua.form(given, model.encode() or False, version.encode(), binary)
     if isinstance(result, tuple):
         return result[0], result[1].decode(errors="replace")
     return result.decode(), None
@@ -117,7 +118,6 @@ INPUT = {"name": "a", "shape": [1], "datatype": "FP32"}
         ({"inputs": [1]}, "inputs[0] must be an object"),
         ({"inputs": [INPUT], "raw_input_contents": [""], "outputs": [{"data": 1}]}, "outputs[0] has the unknown"),
         ({"inputs": [INPUT | {"data": [1]}], "raw_input_contents": []}, "use one form"),
-        ({"inputs": [INPUT | {"data": [1]}], "model_name": "m"}, "model_name"),
         ({"inputs": [INPUT], "raw_input_contents": ["AA=="], "parameters": {"a": {"b": 1}}}, "unknown field b"),
         ({"inputs": [INPUT], "raw_input_contents": ["AA=="], "parameters": {"a": 1}}, "must be an object"),
     ],
@@ -131,6 +131,49 @@ def test_what_would_be_ignored_is_refused(body, says):
 @pytest.mark.parametrize("text", ['{"inputs":[],"inputs":[]}', '{"rawInputContents":[],"raw_input_contents":[]}'])
 def test_twice_is_refused(text):
     assert "twice" in form(text)[1]
+
+
+STANDARD, PROTOBUF = INPUT | {"data": [1]}, INPUT | {"contents": {"fp32_contents": [1]}}
+
+
+@pytest.mark.parametrize("tensor", [STANDARD, PROTOBUF])
+@pytest.mark.parametrize("escaped", [True, False])
+@given(name=st.text(min_size=1), version=st.text(min_size=1))
+def test_a_body_may_repeat_name_and_version_of_the_path(tensor, escaped, name, version):
+    expected = "standard" if tensor is STANDARD else "protobuf"
+    text = json.dumps({"model_name": name, "model_version": version, "inputs": [tensor]}, ensure_ascii=escaped)
+    assert form(text, name, version) == (expected, None)
+    decided, error = form(text, name + "x", version)
+    assert decided is None
+    assert error.startswith("model_name is ")
+    decided, error = form(text, name, version + "x")
+    assert decided is None
+    assert error.startswith("model_version is ")
+
+
+@pytest.mark.parametrize("tensor", [STANDARD, PROTOBUF])
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_an_empty_name_or_version_says_nothing(tensor, nothing):
+    text = json.dumps({"model_name": nothing, "model_version": nothing, "inputs": [tensor]})
+    assert form(text)[1] is None
+    assert form(text, version="3")[1] is None
+
+
+def test_any_name_goes_where_a_header_names_the_revision():
+    assert form(json.dumps({"model_name": "other", "inputs": [STANDARD]}), model="") == ("standard", None)
+
+
+@pytest.mark.parametrize("field", ["model_name", "modelVersion"])
+@pytest.mark.parametrize("value", [1, True, ["m"], {}])
+def test_a_name_or_version_that_is_no_string_is_refused(field, value):
+    error = form(json.dumps({field: value, "inputs": [STANDARD]}), version="1")[1]
+    assert error in ("model_name must be a string", "model_version must be a string")
+
+
+def test_a_version_that_nobody_would_read_is_refused():
+    body = {"model_version": "3", "inputs": [STANDARD]}
+    assert "/v2/models/NAME/versions/VERSION/infer" in form(json.dumps(body))[1]
+    assert form(json.dumps(body | {"inputs": [PROTOBUF]})) == ("protobuf", None)  # the model server reads it there
 
 
 def test_raw_contents_are_of_the_protobuf_form():

@@ -138,6 +138,120 @@ async def test_the_standard_form_goes_to_the_model_servers_own_endpoint(client, 
         assert headers["content-type"] == "application/json"
 
 
+def as_kserve_sends_it(version: str | None = None) -> dict:
+    """As `InferenceRESTClient` of kserve 0.21 writes a request: always with the model's name."""
+    named = {"id": "5a1ec7d8", "model_name": NAME} | ({"model_version": version} if version else {})
+    return named | standard_body()
+
+
+async def test_kserves_client_repeats_the_name_in_the_body(client, pod, gateway, pod_http, activator_http):
+    answer = await client.post(INFER, json=as_kserve_sends_it())
+    assert answer.json() == {"server": "activator", "path": INFER}
+    await route_http(gateway, pod, pod_http)
+    answer = await client.post(INFER, json=as_kserve_sends_it())
+    assert answer.json() == {"server": "pod", "path": f"/v2/models/{REVISION}/infer"}
+    head = json.dumps({"model_name": NAME, "inputs": [{"name": "a", "shape": [1], "datatype": "BOOL"}]}).encode()
+    answer = await client.post(INFER, content=head + b"1", headers={"inference-header-content-length": str(len(head))})
+    assert answer.json()["server"] == "pod"
+    answer = await client.post(f"/v2/models/{NAME}/versions/3/infer", json=as_kserve_sends_it("3"))
+    assert answer.json() == {"server": "pod", "path": f"/v2/models/{REVISION}/versions/3/infer"}
+    elsewhere = {"mm-revision": REVISION}
+    answer = await client.post("/v2/models/any/infer", json=as_kserve_sends_it(), headers=elsewhere)
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "changes", "says"),
+    [
+        (
+            INFER,
+            {"model_name": "other"},
+            "model_name is other but the path names sklearn-mnist; leave it out or make them agree",
+        ),
+        (INFER, {"model_name": 1}, "model_name must be a string"),
+        (INFER, {"model_version": "3"}, "model_version is 3 but the path names no version"),
+        (f"/v2/models/{NAME}/versions/2/infer", {"model_version": "3"}, "model_version is 3 but the path names 2"),
+    ],
+)
+@pytest.mark.parametrize("cold", [True, False], ids=["cold", "hot"])
+async def test_a_body_that_contradicts_its_path_is_refused(
+    client, pod, gateway, pod_http, activator_http, cold, path, changes, says
+):
+    if not cold:
+        await route_http(gateway, pod, pod_http)
+    answer = await client.post(path, json=standard_body() | changes)
+    assert answer.status_code == 400
+    assert says in answer.json()["error"]
+    assert not pod_http.requests
+    assert not activator_http.requests
+
+
+@pytest.mark.parametrize("extension", ["config", "stats"])
+@pytest.mark.parametrize("version", ["", "/versions/1"])
+async def test_what_only_triton_has_is_said_not_to_be_there(client, pod, gateway, pod_http, extension, version):
+    path = f"/v2/models/{NAME}{version}/{extension}"
+    for path_of in (path, path.replace(NAME, "nobody")):
+        answer = await client.get(path_of)
+        assert answer.status_code == 404
+        assert answer.json()["error"].startswith(f"there is no {path_of} here; there are GET /v2,")
+    await route_http(gateway, pod, pod_http)
+    assert (await client.get(path)).status_code == 404
+    assert not pod_http.requests
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v2"),
+        ("GET", "/v2/health/live"),
+        ("GET", "/v2/health/ready"),
+        ("GET", f"/v2/models/{NAME}"),
+        ("GET", f"/v2/models/{NAME}/ready"),
+        ("GET", f"/v2/models/{NAME}/versions/1"),
+        ("GET", f"/v2/models/{NAME}/versions/1/ready"),
+        ("POST", INFER),
+        ("POST", f"/v2/models/{NAME}/versions/1/infer"),
+        ("POST", f"/v2/models/{NAME}/generate"),
+        ("POST", "/v2/repository/index"),
+        ("POST", f"/v2/repository/models/{NAME}/load"),
+    ],
+)
+@pytest.mark.parametrize("query", ["", "?a=/b/"])
+async def test_a_closing_slash_means_nothing(client, pod, gateway, pod_http, activator_http, method, path, query):
+    """Not even to the server behind, which would redirect: on the route of a loaded model, and to the activator."""
+    for _ in ("cold", "hot"):
+        bodies = {"json": standard_body()} if method == "POST" else {}
+        without = await client.request(method, path + query, **bodies)
+        closed = await client.request(method, path + "/" + query, **bodies)
+        assert (closed.status_code, closed.json()) == (without.status_code, without.json())
+        assert closed.status_code == 200
+        assert "/?" not in closed.json()["path"]
+        await route_http(gateway, pod, pod_http)
+
+
+async def test_a_closing_slash_in_the_protobuf_form(client, pod):
+    for path in (INFER + "/", f"/v2/models/{NAME}/versions/3/infer/"):
+        assert (await client.post(path, json=protobuf_body())).json()["modelName"] == REVISION
+    assert pod.requests[-1].model_version == "3"
+
+
+async def test_head_is_for_what_the_mesh_answers(client, pod, gateway, pod_http):
+    """Model servers have no HEAD, so it would mean one thing on a copy's route and another before there is one."""
+    for _ in ("cold", "hot"):
+        answer = await client.head(f"/v2/models/{NAME}")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+        await route_http(gateway, pod, pod_http)
+
+
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready", "/v2/health/ready/"])
+async def test_health_is_told_at_once_when_the_mesh_is_down(path):
+    async with running_gateway() as gateway, httpx.AsyncClient(base_url=gateway.rest, timeout=3) as client:
+        answer = await client.get(path)
+    assert answer.status_code == 503
+    says = "the mesh does not answer: requests to models that are loaded are served, others wait until it is back"
+    assert answer.json() == {"error": says}
+
+
 async def test_the_standard_form_goes_to_the_activator_until_it_is_wanted(client, pod, activator_http):
     answer = await client.post(INFER, json=standard_body())
     assert answer.json() == {"server": "activator", "path": INFER}
@@ -287,7 +401,7 @@ async def test_wrong_routes_are_told_what_is_wrong(client, pod, method, path, st
         (json.dumps(protobuf_body(datatype="INT64")), "int64_contents"),
         (json.dumps({"inputs": [{"name": "a", "shape": [1], "datatype": "FP32"}]}), "inputs[0] has neither data"),
         (json.dumps({"inputs": protobuf_body()["inputs"] + standard_body()["inputs"]}), "inputs[1] has data"),
-        (json.dumps(protobuf_body() | {"model_name": "other"}), "model_name"),
+        (json.dumps(protobuf_body() | {"model_name": "other"}), "model_name is other but the path names"),
         (json.dumps(protobuf_body(contents={"fp32_contents": ["x"]})), "x"),
     ],
 )

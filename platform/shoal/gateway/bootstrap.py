@@ -112,21 +112,29 @@ def _clusters(settings: GatewaySettings) -> list[dict[str, Any]]:
     return [
         _cluster(names.XDS, settings.xds, settings, http2=True, keepalive=True),
         _cluster(names.MANAGEMENT, settings.management, settings, http2=True),
-        _cluster(names.ACTIVATOR_GRPC, settings.activator_grpc, settings, http2=True, retry=True),
-        _cluster(names.ACTIVATOR_HTTP, settings.activator_http, settings, http2=False, retry=True),
+        _cluster(names.ACTIVATOR_GRPC, settings.activator_grpc, settings, http2=True, retry=retry_policy(settings)),
+        _cluster(names.ACTIVATOR_HTTP, settings.activator_http, settings, http2=False, retry=retry_policy(settings)),
+        _cluster(names.HEALTH, settings.activator_http, settings, http2=False, retry={"num_retries": 0}),
     ]
 
 
 def _cluster(
-    name: str, address: Address, settings: GatewaySettings, *, http2: bool, keepalive: bool = False, retry: bool = False
+    name: str,
+    address: Address,
+    settings: GatewaySettings,
+    *,
+    http2: bool,
+    keepalive: bool = False,
+    retry: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
+    """A part of the mesh. `retry`: instead of what the route says; what the activator answers is final."""
     http2_options: dict[str, Any] = {}
     if keepalive:
         http2_options["connection_keepalive"] = {"interval": "5s", "timeout": "5s"}
     protocol = {"http2_protocol_options": http2_options} if http2 else {"http_protocol_options": {}}
     options = {"@type": f"type.googleapis.com/{_OPTIONS}", "explicit_http_config": protocol}
-    if retry:  # instead of the route's: what the activator answers is final
-        options["retry_policy"] = retry_policy(settings)
+    if retry is not None:
+        options["retry_policy"] = retry
     limit = settings.max_requests_per_model
     return {
         "name": name,

@@ -9,6 +9,7 @@ from typing import Any
 from shoal.gateway import names
 from shoal.gateway.counting import counted_logs
 from shoal.gateway.filters import lua_filter, noted_encoding, upstream_filters
+from shoal.gateway.replies import grpc_replies, rest_replies
 from shoal.gateway.retries import retry_elsewhere
 from shoal.gateway.scripts import script
 from shoal.gateway.settings import Address, GatewaySettings
@@ -28,7 +29,7 @@ _MESH_METHODS = (
 _MESH_SERVICES = (
     "mmesh.ModelMesh",
     "com.ibm.watson.tas.proto.TasRuntime",
-    "grpc.health.v1.Health",
+    names.HEALTH_SERVICE,
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 )
@@ -45,7 +46,7 @@ _TRANSCODER_TYPE = "filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder"
 
 def grpc_listener(settings: GatewaySettings) -> dict[str, Any]:
     """The port for gRPC: inference by name, and the mesh's management API."""
-    own = [{"match": {"prefix": f"/{service}/", "grpc": {}}} for service in _MESH_SERVICES]
+    own: list[dict[str, Any]] = [{"match": {"prefix": f"/{service}/", "grpc": {}}} for service in _MESH_SERVICES]
     own += [{"match": {"path": f"/{SERVICE}/{method}", "grpc": {}}} for method in _MESH_METHODS]
     to_mesh = {"route": {"cluster": names.MANAGEMENT, **_route_limits(settings)}, **_lua_per_route({"disabled": True})}
     retries = retry_elsewhere(settings)
@@ -63,6 +64,7 @@ def grpc_listener(settings: GatewaySettings) -> dict[str, Any]:
         {"name": _OTHER, "match": {"prefix": "/", "grpc": {}} | has_route, "route": by_name},
         # ... and where requests are before it, or when only the activator can tell where they belong.
         {"name": _INFER, "match": _plain_inference(), **to_activator, **_lua_per_route({"name": _PLAIN})},
+        _watch_health(to_mesh),
         *({**match, **to_mesh} for match in own),
         {"name": _INFER, "match": infer, **to_activator},
         {"name": _OTHER, "match": {"prefix": "/", "grpc": {}}, **to_activator},
@@ -76,8 +78,7 @@ def grpc_listener(settings: GatewaySettings) -> dict[str, Any]:
         },
     ]
     filters = [lua_filter(LUA, "grpc", _PLAIN), _router("upstream", forget=["content-length"], charge_codes=False)]
-    replies = _grpc_replies(settings)
-    return _listener("grpc", settings.grpc, settings, routes, filters, replies)
+    return _listener("grpc", settings.grpc, settings, routes, filters, grpc_replies(settings))
 
 
 def rest_listener(settings: GatewaySettings) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def rest_listener(settings: GatewaySettings) -> dict[str, Any]:
     nothing = {"@type": f"{_TYPE}.{_TRANSCODER_TYPE}", "proto_descriptor_bin": ""}
     transcoder_off = {"typed_per_filter_config": {_TRANSCODER: nothing}}
     is_get = {"name": ":method", "string_match": {"exact": "GET"}}
-    mesh = {"name": names.ROUTE_HEADER, "string_match": {"exact": names.ACTIVATOR_HTTP}}
+    mesh = {"name": names.ROUTE_HEADER, "string_match": {"prefix": names.OWN}}
     metadata = f"/{SERVICE}/{_METADATA}"
     routes: list[dict[str, Any]] = [
         {"match": {"prefix": "/", "headers": [mesh]}, "route": by_name, **transcoder_off},
@@ -104,7 +105,7 @@ def rest_listener(settings: GatewaySettings) -> dict[str, Any]:
         {"name": _OTHER, "match": {"prefix": "/"}, "direct_response": {"status": 404}, **transcoder_off},
     ]
     filters = [noted_encoding(), _gunzip(), lua_filter(LUA, "rest"), _transcoder(settings), _router("upstream_rest")]
-    return _listener("rest", settings.rest, settings, routes, filters, _rest_replies(settings))
+    return _listener("rest", settings.rest, settings, routes, filters, rest_replies(settings))
 
 
 def _listener(
@@ -126,6 +127,8 @@ def _listener(
         "stream_idle_timeout": "0s",
         "request_headers_timeout": "30s",
         "common_http_protocol_options": {"idle_timeout": "3600s"},
+        # Old proxies and health checks speak HTTP/1.0, where a request need not say for which host it is.
+        "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "shoal"},
         "http2_protocol_options": {
             "max_concurrent_streams": settings.max_streams,
             # Envoy holds back no more of a request than its stream's window.
@@ -157,6 +160,16 @@ def _listener(
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],
+    }
+
+
+def _watch_health(to_mesh: dict[str, Any]) -> dict[str, Any]:
+    """Whoever follows the mesh's health does so for as long as it likes."""
+    unlimited = {"max_stream_duration": "0s", "grpc_timeout_header_max": "0s"}
+    return {
+        **to_mesh,
+        "match": {"path": names.WATCH_HEALTH, "grpc": {}},
+        "route": {**to_mesh["route"], "max_stream_duration": unlimited},
     }
 
 
@@ -250,46 +263,6 @@ def _transcoder(settings: GatewaySettings) -> dict[str, Any]:
             "max_request_body_size": settings.max_message_bytes,
             "max_response_body_size": settings.max_message_bytes,
         },
-    }
-
-
-def _rest_replies(settings: GatewaySettings) -> dict[str, Any]:
-    """What the gateway itself refuses, as the V2 protocol words errors: `{"error": "..."}`."""
-    limit = f"the body is larger than {settings.max_message_bytes} bytes, the limit of this gateway"
-    return {
-        "mappers": [
-            {"filter": _status_is(413), "body": {"inline_string": limit}},
-            {"filter": _status_is(504), "body": {"inline_string": "the request took too long"}},
-        ],
-        "body_format": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}},
-    }
-
-
-def _status_is(code: int) -> dict[str, Any]:
-    value = {"default_value": code, "runtime_key": f"shoal.status_{code}"}
-    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
-
-
-def _grpc_replies(settings: GatewaySettings) -> dict[str, Any]:
-    """What Envoy itself refuses, in the words of gRPC."""
-
-    def mapper(code: int, grpc_status: int, text: str) -> dict[str, Any]:
-        return {
-            "filter": _status_is(code),
-            "headers_to_add": [
-                {
-                    "header": {"key": "grpc-status", "value": str(grpc_status)},
-                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-                }
-            ],
-            "body": {"inline_string": text},
-        }
-
-    return {
-        "mappers": [
-            mapper(413, 8, f"the message is larger than {settings.max_message_bytes} bytes, the limit of this gateway"),
-            mapper(504, 4, "the deadline passed"),
-        ]
     }
 
 

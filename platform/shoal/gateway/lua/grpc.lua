@@ -41,6 +41,10 @@ function envoy_on_request(handle)
     if not name or name == "" then return inference.refuse(handle, inference.NAMELESS) end
   elseif not name then
     if path == STREAM then return end -- its first message names the model; the activator reads it
+    if string.find(path, SERVICE, 1, true) == 1 then -- such as Triton's ModelConfig
+      local message = "no " .. string.sub(path, #SERVICE + 1) .. " here; a model's server may have it: name the model in a header mm-vmodel-id"
+      return inference.refuse(handle, message, inference.UNIMPLEMENTED)
+    end
     return inference.refuse(handle, "must include mm-vmodel-id or mm-model-id header")
   end
   inference.route(handle, headers, kind, name)

@@ -6,11 +6,13 @@ local M = {}
 
 M.NAMELESS = "the message names no model: set model_name, or the header mm-vmodel-id"
 
-function M.refuse(handle, message)
+M.INVALID_ARGUMENT, M.UNIMPLEMENTED = "3", "12"
+
+function M.refuse(handle, message, status)
   handle:respond({
     [":status"] = "200",
     ["content-type"] = "application/grpc",
-    ["grpc-status"] = "3", -- INVALID_ARGUMENT
+    ["grpc-status"] = status or M.INVALID_ARGUMENT,
     ["grpc-message"] = names.escape_message(message),
   })
 end

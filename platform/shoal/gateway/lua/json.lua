@@ -3,6 +3,8 @@
 -- The protobuf form has `contents` with a typed list in each input; Envoy's transcoder converts it, and silently drops
 -- what it does not know. The standard V2 form has `data`; the model server reads it. So every object of the protocol is
 -- walked here and an unknown field is an error; tensors are only skipped over, their reader checks them.
+local strings = require("shoal.strings")
+
 local M = {}
 
 local byte, find, sub, match = string.byte, string.find, string.sub, string.match
@@ -256,9 +258,36 @@ local function check_parameters(s, found)
   end
 end
 
+-- What the body repeats of the path; empty and null say nothing.
+local function repeated(s, seen, field)
+  local at = seen[field]
+  if not at or find(s, "^null", at) then return nil end
+  local text = text_at(s, at)
+  if not text then fail(field .. " must be a string") end
+  if text ~= "" then return strings.unescape(text) end
+end
+
+local function check_repeated(s, seen, model, version, form)
+  local name = repeated(s, seen, "model_name")
+  if name and model and name ~= model then
+    fail("model_name is " .. sub(name, 1, 60) .. " but the path names " .. sub(model, 1, 60)
+      .. "; leave it out or make them agree")
+  end
+  local given = repeated(s, seen, "model_version")
+  if not given or given == version then return end
+  if version ~= "" then
+    fail("model_version is " .. sub(given, 1, 60) .. " but the path names " .. sub(version, 1, 60)
+      .. "; leave it out or make them agree")
+  end
+  if form == "standard" then
+    fail("model_version is " .. sub(given, 1, 60) .. " but the path names no version; there is "
+      .. "/v2/models/NAME/versions/VERSION/infer")
+  end
+end
+
 local NEITHER = " has neither data (the standard form) nor contents (the protobuf form)"
 
-local function decide(s, model, binary)
+local function decide(s, model, version, binary)
   local found = walk(s)
   local seen = found.seen
   if not seen.inputs then fail("the body has no inputs") end
@@ -272,24 +301,17 @@ local function decide(s, model, binary)
   if not protobuf and not found.data and not found.neither then fail("inputs is empty") end
   if protobuf and binary then fail("contents and the binary tensor extension do not go together") end
   if found.neither and not protobuf and not binary then fail(found.neither .. NEITHER) end
-  if protobuf then
-    check_parameters(s, found)
-    if seen.model_name and model and text_at(s, seen.model_name) ~= model then
-      fail("model_name in the body differs from the name in the path; leave it out")
-    end
-    return "protobuf"
-  end
-  for _, field in ipairs({ "model_name", "model_version", "raw_input_contents" }) do
-    if seen[field] then fail("the body has " .. field .. ", which the standard form does not know; leave it out") end
-  end
-  return "standard"
+  if protobuf then check_parameters(s, found) end
+  local form = protobuf and "protobuf" or "standard"
+  if seen.model_name or seen.model_version then check_repeated(s, seen, model, version, form) end
+  return form
 end
 
--- The form of a request body for `model` (false: whatever model it names): "protobuf" or "standard", or nil and what is
--- wrong with it.
+-- The form of a request body for `model` (false: whatever model it names) and `version` ("": the path has none):
+-- "protobuf" or "standard", or nil and what is wrong with it.
 -- `binary`: tensors follow the JSON, so that inputs need no data.
-function M.form(s, model, binary)
-  local ok, result = pcall(decide, s, model, binary)
+function M.form(s, model, version, binary)
+  local ok, result = pcall(decide, s, model, version, binary)
   if ok then return result end
   if type(result) ~= "table" then error(result, 0) end
   return nil, result.message

@@ -7,24 +7,23 @@ local names = require("shoal.names")
 local json = require("shoal.json")
 
 local UNPACKED = "x-shoal-encoding" -- what content-encoding was before Envoy unpacked the body
-local MESH = "shoal:activator-http"
+local SLASH = 47
+local MESH, HEALTH = "shoal:activator-http", "shoal:health"
 local ROUTES = "GET /v2, /v2/health/live, /v2/health/ready, /v2/models/NAME, /v2/models/NAME/ready; "
   .. "POST /v2/models/NAME/infer, /v2/repository/index, /v2/repository/models/NAME/load, "
   .. "/v2/repository/models/NAME/unload; models also as /v2/models/NAME/versions/VERSION"
 
 local OF_SERVER = {
-  ["/v2"] = "GET",
-  ["/v2/health/live"] = "GET",
-  ["/v2/health/ready"] = "GET",
-  ["/v2/repository/index"] = "POST",
+  ["/v2"] = { "GET", MESH },
+  ["/v2/health/live"] = { "GET", HEALTH },
+  ["/v2/health/ready"] = { "GET", HEALTH },
+  ["/v2/repository/index"] = { "POST", MESH },
 }
 -- What may follow /v2/models/NAME: the method, and who answers.
 local OF_MODEL = {
   [""] = { "GET", "server" },
-  ["/ready"] = { "GET", "mesh" },
+  ["/ready"] = { "GET", MESH },
   ["/infer"] = { "POST", "infer" },
-  ["/config"] = { "GET", "server" },
-  ["/stats"] = { "GET", "server" },
   ["/generate"] = { "POST", "server" },
   ["/generate_stream"] = { "POST", "server" },
   ["/infer_stream"] = { "POST", "server" },
@@ -34,18 +33,30 @@ local function respond(handle, status, message, allow)
   handle:respond({ [":status"] = status, ["allow"] = allow }, message)
 end
 
+-- The route of a path: method, who answers, the name and the version in the path as they are there.
 local function find_route(path)
-  local method = OF_SERVER[path]
-  if method then return method, "mesh" end
+  local route = OF_SERVER[path]
+  if route then return route[1], route[2] end
   if string.find(path, "^/v2/repository/models/[^/]+/load$") or string.find(path, "^/v2/repository/models/[^/]+/unload$") then
-    return "POST", "mesh"
+    return "POST", MESH
   end
   local name, rest = string.match(path, "^/v2/models/([^/]+)(.*)$")
   if not name then return nil end
-  rest = string.match(rest, "^/versions/[^/]+(.*)$") or rest
-  local route = OF_MODEL[rest]
+  route = OF_MODEL[rest]
+  local version
+  if not route then
+    version, rest = string.match(rest, "^/versions/([^/]+)(.*)$")
+    route = version and OF_MODEL[rest]
+  end
   if not route then return nil end
-  return route[1], route[2], names.unescape(name)
+  return route[1], route[2], name, version or ""
+end
+
+-- The published protocol writes some paths with a closing slash. It means nothing, but servers would redirect.
+local function without_slash(headers, path, query)
+  path = string.sub(path, 1, -2)
+  headers:replace(":path", query == "" and path or path .. "?" .. query)
+  return path, query
 end
 
 local function send(handle, headers, cluster)
@@ -96,8 +107,8 @@ local function of_gzip(bad, length)
   return bad .. "; the body was unpacked, as content-encoding says: it may have been cut off"
 end
 
--- `in_path`: the name the body may repeat; false when no name but that of the header counts.
-local function infer(handle, in_path, kind, name, query)
+-- `in_path`: the name the body may repeat; false when no name but that of the header counts. `version`: that in the path.
+local function infer(handle, in_path, version, kind, name, query)
   local unpacked = handle:headers():get(UNPACKED)
   handle:headers():remove(UNPACKED)
   local encoding = handle:headers():get("content-encoding")
@@ -110,7 +121,7 @@ local function infer(handle, in_path, kind, name, query)
   local text, binary, bad = json_part(headers, body)
   local form
   if text then
-    form, bad = json.form(text, in_path, binary)
+    form, bad = json.form(text, in_path, version, binary)
   end
   if not form then return respond(handle, "400", unpacked and of_gzip(bad, body:length()) or bad) end
   if form == "protobuf" then
@@ -129,17 +140,22 @@ function envoy_on_request(handle)
   headers:remove("x-shoal-form")
   headers:remove("x-shoal-path")
   local path, query = string.match(headers:get(":path"), "^([^?]*)%??(.*)$")
-  local method, who, name = find_route(path)
+  if string.byte(path, -1) == SLASH and path ~= "/" then path, query = without_slash(headers, path, query) end
+  local method, who, name, version = find_route(path)
   if not method then return respond(handle, "404", "there is no " .. string.sub(path, 1, 200) .. " here; there are " .. ROUTES) end
   local given = headers:get(":method")
-  if given ~= method and not (method == "GET" and given == "HEAD") then
+  local by_mesh = who == MESH or who == HEALTH
+  if given ~= method and not (method == "GET" and given == "HEAD" and by_mesh) then
     return respond(handle, "405", path .. " is for " .. method .. ", not " .. given, method)
   end
-  if who == "mesh" then return send(handle, headers, MESH) end
-  if not name then return respond(handle, "400", "the name in the path is not percent-encoded properly") end
+  if by_mesh then return send(handle, headers, who) end
+  name, version = names.unescape(name), version == "" and "" or names.unescape(version)
+  if not name or not version then
+    return respond(handle, "400", "the name or version in the path is not percent-encoded properly")
+  end
   local asked, kind = wanted(headers, name)
   if not asked then return respond(handle, "400", kind) end
-  if who == "infer" then return infer(handle, asked == name and name, kind, asked, query) end
+  if who == "infer" then return infer(handle, asked == name and name, version, kind, asked, query) end
   by_name_http(handle, headers, kind, asked)
 end
 
