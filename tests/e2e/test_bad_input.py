@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import re
 import socket
 import struct
 from collections.abc import Iterator
@@ -148,6 +149,8 @@ def test_a_load_by_name_tries_again_what_failed(cluster: Cluster, svm: Path, tmp
     load = f"{cluster.rest}/v2/repository/models/mended/load"
     try:
         assert post(cluster, "mended", seed_form(PIXELS).encode()).status_code == 500
+        told = cluster.status("mended")["modelStatus"]["lastFailureInfo"]["message"]
+        assert re.search(rf"'{svm.name}' does not load: \w+Error: .*; it is no file of joblib or pickle", told), told
         assert httpx.post(load, timeout=30).status_code == 500
         cluster.must("pvc", "create", "mended", "--from", str(svm), "--replace")
         assert post(cluster, "mended", seed_form(PIXELS).encode()).status_code == 500
