@@ -26,7 +26,7 @@ def test_a_second_up_names_the_first(running: Path):
     pid = (running / "lock").read_text().strip()
     done = shoal("up", "--detach", state_dir=running)
     assert done.code == 1
-    assert f"already runs on {running} as pid {pid}" in done.err
+    assert f"Shoal already runs on {running} as pid {pid}; see `shoal status`, stop it with `shoal down`" in done.err
 
 
 def test_the_built_in_runtime_is_listed(running: Path):

@@ -214,9 +214,14 @@ def test_args_replace_what_the_image_runs():
 
 
 def test_an_image_that_is_not_here_says_what_to_do():
-    with pytest.raises(CannotStart, match="shoal runtime build --tag tritonserver") as caught:
+    with pytest.raises(CannotStart) as caught:
         run({"image": "nvcr.io/nvidia/tritonserver:23.04-py3"})
     assert caught.value.reason == "ErrImageNeverPull"
+    assert str(caught.value) == (
+        "image 'nvcr.io/nvidia/tritonserver:23.04-py3' is not on this machine and the embedded cluster cannot pull "
+        "images: build it with `shoal runtime build --tag tritonserver`, "
+        "or set the container's command to a program of this machine"
+    )
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,12 @@ def test_a_state_directory_keeps_its_subnet_unless_it_clashes():
     other = choose_subnet(Path("/a"), [1], lambda host, port: host != first.control_plane)
     assert other != first
     assert 64 <= other.a <= 127
-    with pytest.raises(ClusterError, match="loopback subnets"):
+    with pytest.raises(ClusterError) as none:
         choose_subnet(Path("/a"), [1], lambda host, port: False)
+    assert str(none.value) == (
+        "none of 64 loopback subnets (127.64.0.0 to 127.127.255.0) is free on ports 1; "
+        "stop other instances of Shoal first"
+    )
 
 
 def test_pod_addresses_are_unique_and_not_reused_at_once():

@@ -274,7 +274,10 @@ async def test_the_missing_annotation_and_the_wrong_namespace_are_told(bench):
     del plain["metadata"]["annotations"]
     await bench.apply(ISVC, plain)
     status = await eventually(_status(bench, "plain", _ready("False", "NotServed")))
-    assert "serving.kserve.io/deploymentMode" in condition(status, "Ready")["message"]
+    assert condition(status, "Ready")["message"] == (
+        'metadata.annotations["serving.kserve.io/deploymentMode"]: is not set; '
+        "set it to 'ModelMesh' to have Shoal serve this model"
+    )
     assert "plain" not in bench.mesh.declarations
 
     elsewhere = isvc("m")

@@ -23,6 +23,7 @@ def test_idle_models_are_told_of_the_first_pod_and_of_the_last_but_not_of_others
     assert view is not None
     assert view.failure is not None
     assert (view.active_model.state, view.failure.reason) == (ModelState.STANDBY, FailureReason.RUNTIME_UNHEALTHY)
+    assert view.failure.message == "Waiting for supporting runtime Pod to become available"
     assert told(world, ev.PodReported(pod("p1"), (), "0")) == {NAME}
     view = world.core.endpoint(NAME)
     assert view is not None

@@ -162,6 +162,21 @@ def test_a_load_by_name_tries_again_what_failed(cluster: Cluster, svm: Path, tmp
         cluster.must("delete", "isvc", "mended")
 
 
+def test_a_file_that_is_overwritten_is_not_served_under_its_old_path(cluster: Cluster, svm: Path, tmp_path: Path):
+    """A revision is its spec: nobody loads it anew because of its files."""
+    (tmp_path / svm.name).write_bytes(b"not a model")
+    cluster.must("pvc", "create", "overwritten", "--from", str(svm))
+    cluster.must("apply", "-f", "-", stdin=service("overwritten", svm.name, claim="overwritten"))
+    try:
+        before = post(cluster, "overwritten", seed_form(PIXELS).encode())
+        assert before.status_code == 200, before.text
+        cluster.must("pvc", "create", "overwritten", "--from", str(tmp_path), "--replace")
+        cluster.must("apply", "-f", "-", stdin=service("overwritten", svm.name, claim="overwritten"))
+        assert post(cluster, "overwritten", seed_form(PIXELS).encode()).json() == before.json()
+    finally:
+        cluster.must("delete", "isvc", "overwritten")
+
+
 # --- REST ---
 
 

@@ -182,6 +182,19 @@ async def test_deadlines_and_limits_of_waiting_are_kept(world):
     assert {error.code() for error in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
+async def test_a_client_that_waits_less_than_the_load_takes_is_told_that_the_load_goes_on(world):
+    await world.start_pod("pod-1")
+    await world.start_mesh()
+    await register(world, "slow", seconds=1.0)
+    await set_alias(world, "alias", "slow")
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1.0]}]}
+    async with httpx.AsyncClient(base_url=f"http://{world.subnet}.1:18008", trust_env=False) as http:
+        answer = await http.post("/v2/models/alias/infer", json=body, headers={"x-request-timeout-seconds": "0.3"})
+        assert answer.status_code == 504
+        assert answer.json() == {"error": "alias was not loaded within 0.3s; the load goes on"}
+        assert (await http.post("/v2/models/alias/infer", json=body)).status_code == 200
+
+
 async def test_declared_models_and_aliases_survive_a_restart(world):
     await world.start_pod("pod-1")
     await world.start_mesh()

@@ -61,14 +61,18 @@ def test_resolution(config_dir, key, values):
 @pytest.mark.parametrize(
     ("key", "error", "message"),
     [
-        (ModelKey(storage_key="absent"), ArtifactNotFoundError, "storage-config entry 'absent' does not exist"),
+        (
+            ModelKey(storage_key="absent"),
+            ArtifactNotFoundError,
+            "storage-config entry 'absent' does not exist; add it to the Secret, or correct storage.key",
+        ),
         (ModelKey(storage_key="../etc/passwd"), InvalidStorageError, "is not the name of an entry"),
         (ModelKey(storage_key="broken"), InvalidStorageError, "not valid JSON"),
         (ModelKey(storage_key="list"), InvalidStorageError, "must be a JSON object"),
         (
             ModelKey(storage_params={"type": "gcs"}),
             InvalidStorageError,
-            "gcs is not supported yet: use one of s3",
+            "gcs is not supported yet: use one of s3, http, pvc, local",
         ),
         (ModelKey(storage_params={"type": "azure"}), InvalidStorageError, "azure is not supported yet"),
         (ModelKey(storage_params={"type": "ftp"}), InvalidStorageError, "'type' is 'ftp'; supported are"),

@@ -298,7 +298,7 @@ async def test_a_custom_authority(store, settings, pki, tmp_path):
 @pytest.mark.parametrize(
     ("entry", "problem"),
     [
-        ({"endpoint_url": None}, "'endpoint_url' is missing"),
+        ({"endpoint_url": None}, "field 'endpoint_url' is missing; a store of type s3 needs it"),
         ({"endpoint_url": "minio:9000"}, "'endpoint_url' must be like"),
         ({"endpoint_url": "http://h:9/path"}, "'endpoint_url' must be like"),
         ({"bucket": None}, "'bucket' is missing"),
