@@ -52,6 +52,8 @@ SIZING_TIMEOUT: Final = 30.0
 SETTLED_AFTER: Final = 5.0
 """A copy loaded longer ago than this, and absent from an adapter's report, is gone: reports do not lag more."""
 PROBE_TIMEOUT: Final = 1.0
+DYING_TIMEOUT: Final = 0.3
+"""How long after a request failed its server may take to be gone."""
 ANSWER_TIMEOUT: Final = 15.0
 """How much longer than a load may take its answer is waited for: the adapter gives it up itself, and says why."""
 WORD_TIMEOUT: Final = 1.0
@@ -229,10 +231,15 @@ class PodLink:
     async def check(self) -> bool:
         """Look again, because a request failed to reach this pod. False: it is gone, and the core knows.
 
-        Its adapter is asked first, by waiting for it: it tells what the server was busy with when it died.
+        A server that is just being killed goes on accepting connections for a moment, so it is looked at twice. Its
+        adapter is asked first, by waiting for it: it tells what the server was busy with when it died.
         """
         if await self.serving():
-            return True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DYING_TIMEOUT):
+                    await self._absent.wait()
+            if self._present and await self.serving():
+                return True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WORD_TIMEOUT):
                 if self._present and not self._lost_timer:
