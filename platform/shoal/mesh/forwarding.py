@@ -162,8 +162,13 @@ class Forwarder:
 
     async def _look_for_lost(self, key: RouteKey) -> None:
         """Have the core know whether a server with the model is gone before it decides about a request that failed."""
+
+        async def look(link: PodLink) -> None:
+            if not await link.serving():  # most requests that failed failed for other reasons, and need not wait
+                await link.check()
+
         links = [link for pod in self._engine.core.pods_with(key) if (link := self._link(pod))]
-        await asyncio.gather(*(link.check() for link in links))
+        await asyncio.gather(*(look(link) for link in links))
 
     async def _copy(self, key: RouteKey, exclude: frozenset[PodId], ends: float, *, tried: bool) -> Forward:
         started = time.monotonic()
