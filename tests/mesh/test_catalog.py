@@ -6,6 +6,7 @@ import pytest
 
 from shoal.core.rollout.plan import Plan
 from shoal.core.rollout.record import Phase, Rollout
+from shoal.core.suspicion import Suspicion
 from shoal.core.types import FailureReason, Unplaceable
 from shoal.mesh.api import ModelInfo
 from shoal.mesh.catalog import Catalog
@@ -77,6 +78,18 @@ async def test_models_without_any_endpoint_are_cleaned_up_at_the_next_start(regi
     await catalog.put_model(model("registered"))
     assert set((await reloaded(registry)).models) == {"registered"}
     assert set((await reloaded(registry)).models) == {"registered"}
+
+
+async def test_a_charge_outlasts_a_restart_and_goes_with_its_model(registry):
+    catalog = await reloaded(registry)
+    await catalog.put_model(model("bad"))
+    charge = Suspicion(2, None, 5.0, "mlserver-1.x", quarantined=True)
+    await catalog.set_suspicion("bad", charge)
+    await catalog.set_suspicion("gone", charge)
+    assert (await reloaded(registry)).suspicions == {"bad": charge}
+    assert not (await registry.list("suspicions/gone")).records
+    await catalog.set_suspicion("bad", None)
+    assert (await reloaded(registry)).suspicions == {}
 
 
 async def test_a_smaller_usage_summary_replaces_a_larger_one(registry):

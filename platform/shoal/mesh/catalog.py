@@ -76,6 +76,8 @@ class Catalog:
         await self._write([Delete(MODELS + name) for name in orphans])
         for name in orphans:
             del self.models[name]
+        for name in self.suspicions.keys() - self.models.keys():
+            await self.set_suspicion(name, None)
 
     async def _load_rollouts(self) -> None:
         for record in (await self._registry.list(rollout_records.CURRENT)).records:
