@@ -31,7 +31,7 @@ def test_a_second_up_names_the_first(running: Path):
 
 def test_the_built_in_runtime_is_listed(running: Path):
     lines = shoal("get", "servingruntimes", state_dir=running).out.splitlines()
-    assert lines[0].split() == ["NAME", "DISABLED", "MODELTYPE", "CONTAINERS", "AGE"]
+    assert lines[0].split() == ["NAME", "DISABLED", "MODELTYPE", "CONTAINERS", "READY", "REASON", "AGE"]
     assert lines[1].split()[:3] == ["mlserver-1.x", "sklearn", "mlserver"]
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from controller_support import endpoint_view, eventually, load_failure, model_view
 from resources_support import example, isvc, model, runtime
+from shoal.controller.conditions import condition
 from shoal.controller.kube import DEPLOYMENT, EVENT, ISVC, POD, RUNTIME, SECRET, SERVICE, Kube, KubeError
-from shoal.controller.status import condition
 from shoal.core.types import ModelState, Unplaceable
 from shoal.mesh.faults import Fault
 from shoal.resources.builtin import builtin_runtime

@@ -3,8 +3,9 @@
 import pytest
 
 from controller_support import endpoint_view, load_failure, model_view, rollout_status
+from shoal.controller.conditions import condition
 from shoal.controller.rolloutstatus import happenings, rollout_document
-from shoal.controller.status import Addresses, Declared, condition, status_of
+from shoal.controller.status import Addresses, Declared, status_of
 from shoal.core.rollout.plan import Plan
 from shoal.core.rollout.record import Entry, Phase
 from shoal.core.types import ModelState, RevisionId, Transition

@@ -1,5 +1,6 @@
 from controller_support import endpoint_view, load_failure, model_view
-from shoal.controller.status import Addresses, Declared, condition, merge_patch, status_of
+from shoal.controller.conditions import condition
+from shoal.controller.status import Addresses, Declared, merge_patch, status_of
 from shoal.core.types import ModelState, RevisionId, Transition
 from shoal.resources.choose import Chosen
 

@@ -53,7 +53,7 @@ def test_the_claim_is_bound(guide: Cluster):
 
 def test_the_runtimes_are_listed(guide: Cluster):
     text = bash(guide, "kubectl get servingruntimes -n modelmesh-serving")
-    assert text.splitlines()[0].split() == ["NAME", "DISABLED", "MODELTYPE", "CONTAINERS", "AGE"]
+    assert text.splitlines()[0].split() == ["NAME", "DISABLED", "MODELTYPE", "CONTAINERS", "READY", "REASON", "AGE"]
     row = next(row for row in table(text) if row["NAME"] == "mlserver-1.x")
     assert (row["DISABLED"], row["MODELTYPE"], row["CONTAINERS"]) == ("", "sklearn", "mlserver")
 

@@ -36,14 +36,21 @@ def test_fields_are_explained():
     assert properties["minReplicas"]["type"] == "integer"
 
 
-def test_columns_are_upstreams():
+def test_columns_are_upstreams_and_of_runtimes_how_they_stand():
     assert [column.name for column in printer_columns("InferenceService") if not column.priority] == [
         "URL",
         "Ready",
         "Age",
     ]
     for kind in ("ServingRuntime", "ClusterServingRuntime"):
-        assert [column.name for column in printer_columns(kind)] == ["Disabled", "ModelType", "Containers", "Age"]
+        assert [column.name for column in printer_columns(kind)] == [
+            "Disabled",
+            "ModelType",
+            "Containers",
+            "Ready",
+            "Reason",
+            "Age",
+        ]
 
 
 def test_names_and_scopes():

@@ -86,7 +86,8 @@ def _event_table(events: list[Object]) -> str:
 
 
 async def _events(client: KubeClient, namespace: str, resource: Resource, name: str) -> list[Object]:
-    events, _ = await client.list(EVENTS, namespace)
+    # Events about objects without a namespace are in the namespace `default`.
+    events, _ = await client.list(EVENTS, namespace if resource.namespaced else None)
     mine = [
         event
         for event in events

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from shoal.controller.conditions import condition
 from shoal.controller.evidence import RETRY_SECONDS, EvidenceGate
 from shoal.controller.handover import hand_over
 from shoal.controller.kube import ISVC, Document, KubeApi
@@ -14,12 +15,12 @@ from shoal.controller.pace import Pace
 from shoal.controller.reading import Reading, Wanted, read, refuse
 from shoal.controller.recorder import Recorder
 from shoal.controller.rolloutstatus import ROLLED_BACK, happenings
+from shoal.controller.runtimestatus import is_explained, with_causes
 from shoal.controller.settings import ControllerSettings
 from shoal.controller.status import (
     NOT_SERVED,
     Addresses,
     Declared,
-    condition,
     merge_patch,
     status_of,
     status_patch,
@@ -55,6 +56,7 @@ class IsvcReconciler:
         recorder: Recorder,
         clock: Callable[[], float],
         evidence: EvidenceGate,
+        causes: Mapping[str, str],
     ) -> None:
         self._settings = settings
         self._store = store
@@ -63,8 +65,10 @@ class IsvcReconciler:
         self._recorder = recorder
         self._clock = clock
         self._evidence = evidence
+        self._causes = causes
+        """Runtime to why no pod of it can take a model."""
         self._known: dict[str, _Known] = {}
-        self._uses: Counter[str] = Counter()
+        self._users: defaultdict[str, set[str]] = defaultdict(set)
         self._pace = Pace(_STATUSES_PER_SECOND, _STATUS_BURST)
         self.write_statuses = False
         """Off until the mesh has all declarations: right after a start it knows too little to say how models stand."""
@@ -76,7 +80,11 @@ class IsvcReconciler:
 
     def uses(self, runtime: str) -> bool:
         """Whether a runtime was chosen for any InferenceService."""
-        return self._uses[runtime] > 0
+        return runtime in self._users
+
+    def users_of(self, runtime: str) -> list[str]:
+        """The InferenceServices for whose models a runtime was chosen."""
+        return list(self._users.get(runtime, ()))
 
     async def reconcile(self, name: str) -> float | None:
         """Bring one in order. Returns the seconds after which it must be looked at again, if any.
@@ -96,12 +104,16 @@ class IsvcReconciler:
         return None if known is None or known.again is None else max(0.0, known.again - self._clock())
 
     def _remember(self, name: str, known: _Known | None) -> None:
-        self._uses.subtract(self.runtimes_of(name))
+        for runtime in self.runtimes_of(name):
+            self._users[runtime].discard(name)
+            if not self._users[runtime]:
+                del self._users[runtime]
         if known is None:
             self._known.pop(name, None)
             return
         self._known[name] = known
-        self._uses.update(known.reading.runtimes)
+        for runtime in known.reading.runtimes:
+            self._users[runtime].add(name)
 
     async def _declare(self, name: str, document: Document) -> Declared:
         metadata = document["metadata"]
@@ -172,6 +184,8 @@ class IsvcReconciler:
 
     async def _write_status(self, name: str, document: Document, declared: Declared) -> None:
         view = None if declared.not_ours else self._mesh.endpoint(name)
+        if view is not None:
+            view = with_causes(view, self._causes)
         old = document.get("status") or {}
         rollout = None if view is None else self._mesh.rollout(name)
         new = status_of(declared, view, self._addresses(), old, self._clock(), rollout)
@@ -199,8 +213,9 @@ class IsvcReconciler:
         """Events for what changed between two statuses."""
         failure = (new.get("modelStatus") or {}).get("lastFailureInfo")
         before = (old.get("modelStatus") or {}).get("lastFailureInfo") or {}
-        # The one passes by itself; the other is told with its rollout.
-        untold = failure and failure["reason"] in (FailureReason.RUNTIME_UNHEALTHY.value, ROLLED_BACK)
+        # The one passes by itself unless it has a cause; the other is told with its rollout.
+        passing = failure and failure["reason"] == FailureReason.RUNTIME_UNHEALTHY.value and not is_explained(failure)
+        untold = failure and (passing or failure["reason"] == ROLLED_BACK)
         if failure and not untold and any(failure.get(key) != before.get(key) for key in ("reason", "message")):
             self._recorder.tell(document, "Warning", _event_reason(failure["reason"]), failure["message"])
         ready = condition(new, "Ready")

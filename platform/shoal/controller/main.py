@@ -30,6 +30,7 @@ from shoal.controller.recorder import Recorder
 from shoal.controller.render import MANAGED_BY, SERVICE_LABEL
 from shoal.controller.runtimes import RuntimeReconciler
 from shoal.controller.settings import ControllerSettings
+from shoal.controller.standings import Standings
 from shoal.controller.store import Store
 from shoal.controller.strangers import Strangers
 from shoal.controller.watching import Watcher, quiet_informers
@@ -63,18 +64,24 @@ class Controller:
         self.recorder = Recorder(kube, clock)
         self.evidence = EvidenceGate(self.store, settings.claims, clock)
         mesh.set_samples(PackagedSamples(self.store.storage_entries, settings.claims))
-        self._isvcs = IsvcReconciler(settings, self.store, mesh, kube, self.recorder, clock, self.evidence)
-        self._runtimes = RuntimeReconciler(settings, self.store, kube, self.recorder, clock, self._isvcs.uses)
+        self._standings = Standings(self.store, kube, self.recorder, clock)
+        self._isvcs = IsvcReconciler(
+            settings, self.store, mesh, kube, self.recorder, clock, self.evidence, self._standings.causes
+        )
+        self._runtimes = RuntimeReconciler(settings, self.store, kube, clock, self._isvcs.uses)
         self.strangers = Strangers(settings, kube, clock, self._add_stranger)
         self._pods = PodDiscovery(mesh)
         self.queue: WorkQueue[_Key] = WorkQueue(self._work)
 
     def changed(self, resource: Resource, name: str, document: Document | None) -> None:
         """An object is as given, or gone (None)."""
+        epoch = self.store.epoch
         self.store.put(resource, name, document)
         if resource is ISVC:
             self.queue.add(("isvc", name))
         elif resource in (RUNTIME, CLUSTER_RUNTIME):
+            if self.store.epoch == epoch:
+                return  # only its status changed, which is ours
             self._mesh.set_runtimes(self._chooser())
             self.queue.add(("runtime", name))
             self._all_isvcs()
@@ -82,6 +89,8 @@ class Controller:
             self._all_runtimes()
         elif resource is POD:
             self._pods.changed(name, document)
+            if (runtime := self._standings.pod_changed(name, document)) is not None:
+                self.queue.add(("standing", runtime))
         elif resource is CONFIG_MAP and name == TRUSTED_KEYS:
             self._all_isvcs()
         elif resource is CONFIG_MAP and name in (USER_CONFIG, FACTORY_CONFIG):
@@ -148,15 +157,29 @@ class Controller:
             case ("orphans",):
                 await self._runtimes.remove_orphans()
             case ("runtime", name):
-                again = await self._runtimes.reconcile(name)
+                try:
+                    again = await self._runtimes.reconcile(name)
+                finally:
+                    self.queue.add(("standing", name))
                 if again is not None:
                     self.queue.add_after(key, again)
+            case ("standing", name):
+                await self._standing(name)
             case ("isvc", name):
                 await self._isvc(name)
             case ("stranger", namespace, name):
                 await self.strangers.reconcile(namespace, name)
             case _:
                 raise AssertionError(key)
+
+    async def _standing(self, runtime: str) -> None:
+        """Tell how a runtime stands, also to its models where that is why they wait."""
+        if self._standings.judge(runtime):
+            for name in self._isvcs.users_of(runtime):
+                self.queue.add(("isvc", name))
+        if (again := self._standings.due(runtime)) is not None:
+            self.queue.add_after(("standing", runtime), again)
+        await self._standings.write(runtime)
 
     async def _isvc(self, name: str) -> None:
         before = self._isvcs.runtimes_of(name)

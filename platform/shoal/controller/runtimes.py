@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from shoal.controller.kube import CLUSTER_RUNTIME, DEPLOYMENT, RUNTIME, SERVICE, Document, KubeApi
-from shoal.controller.recorder import Recorder
+from shoal.controller.kube import DEPLOYMENT, SERVICE, Document, KubeApi
 from shoal.controller.render import HASH_ANNOTATION, deployment, deployment_name, services
 from shoal.controller.settings import ControllerSettings
 from shoal.controller.store import Store
+from shoal.resources.adapters import missing_adapter
 from shoal.resources.servingruntime import ServingRuntime
+from shoal.resources.settings import ModelServingConfig
 
 _LOG = logging.getLogger(__name__)
 
@@ -23,14 +24,12 @@ class RuntimeReconciler:
         settings: ControllerSettings,
         store: Store,
         kube: KubeApi,
-        recorder: Recorder,
         clock: Callable[[], float],
         in_use: Callable[[str], bool],
     ) -> None:
         self._settings = settings
         self._store = store
         self._kube = kube
-        self._recorder = recorder
         self._clock = clock
         self._in_use = in_use
         self._unused_since: dict[str, float] = {}
@@ -46,10 +45,8 @@ class RuntimeReconciler:
         """
         runtime = self._store.runtimes.get(name)
         if runtime is None and name in self._store.broken_runtimes:
-            # Its pods go on with the last good spec.
-            self._tell_broken(name)
-            return None
-        if runtime is None or not runtime.multi_model or runtime.spec.disabled:
+            return None  # its pods go on with the last good spec
+        if runtime is None or not self._has_pods(runtime):
             self._unused_since.pop(name, None)
             await self.remove_orphans()
             return None
@@ -68,7 +65,7 @@ class RuntimeReconciler:
     async def remove_orphans(self) -> None:
         """Delete Deployments whose runtime is no more, such as one deleted while no controller ran."""
         names = {*self._store.broken_runtimes}
-        names |= {name for name, found in self._store.runtimes.items() if found.multi_model and not found.spec.disabled}
+        names |= {name for name, found in self._store.runtimes.items() if self._has_pods(found)}
         expected = {deployment_name(name, self._store.config) for name in names}
         for name in self._store.names(DEPLOYMENT):
             if name not in expected:
@@ -90,10 +87,15 @@ class RuntimeReconciler:
         self._settled[name] = digest, _generation(written)
         self._store.put(DEPLOYMENT, name, written)
 
+    def _has_pods(self, runtime: ServingRuntime) -> bool:
+        """Whether pods of it would be of any use."""
+        usable = runtime.multi_model and not runtime.spec.disabled
+        return usable and not missing_adapter(runtime, self._store.config)
+
     def _replicas(self, runtime: ServingRuntime) -> tuple[int, float | None]:
         """How many pods, and when to look again. Without models they go after the grace period, if so configured."""
         config = self._store.config
-        full = config.pods_per_runtime if runtime.spec.replicas is None else runtime.spec.replicas
+        full = configured_replicas(runtime, config)
         if not config.scale_to_zero.enabled or self._in_use(runtime.name):
             self._unused_since.pop(runtime.name, None)
             return full, None
@@ -104,10 +106,10 @@ class RuntimeReconciler:
         left = since + config.scale_to_zero.grace_period_seconds - self._clock()
         return (full, left + 0.05) if left > 0 else (0, None)
 
-    def _tell_broken(self, name: str) -> None:
-        document = self._store.get(RUNTIME, name) or self._store.get(CLUSTER_RUNTIME, name)
-        if document is not None:
-            self._recorder.tell(document, "Warning", "InvalidSpec", self._store.broken_runtimes[name])
+
+def configured_replicas(runtime: ServingRuntime, config: ModelServingConfig) -> int:
+    """How many pods a runtime has while models use it."""
+    return config.pods_per_runtime if runtime.spec.replicas is None else runtime.spec.replicas
 
 
 def _generation(document: Document) -> int:

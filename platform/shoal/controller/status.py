@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shoal.controller.conditions import Verdict, condition, conditions
 from shoal.controller.rolloutstatus import PROGRESSING, REFUSED, ROLLED_BACK, message_of, rollout_document
 from shoal.controller.times import seconds_of, timestamp
 from shoal.core.rollout.record import Phase
@@ -52,15 +53,6 @@ class Declared:
     """Why the rollout under way does not let this change begin yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """One condition before it is dated."""
-
-    status: bool
-    reason: str = ""
-    message: str = ""
-
-
 def status_of(
     declared: Declared,
     view: EndpointView | None,
@@ -74,7 +66,7 @@ def status_of(
         return foreign_status(declared, old, now)
     serves = _serves(view, old)
     status = _foreign(old) | {
-        "conditions": _conditions(_verdicts(declared, view, serves, rollout), old, now),
+        "conditions": conditions(_verdicts(declared, view, serves, rollout), _OURS, old, now),
         "modelStatus": _model_status(declared, view, old, now, rollout),
         "observedGeneration": declared.generation,
         "url": addresses.grpc,
@@ -92,9 +84,11 @@ def status_of(
 
 def foreign_status(declared: Declared, old: Mapping[str, Any], now: float) -> Document:
     """The status of an InferenceService that is left alone: one condition says why."""
-    verdict = _Verdict(status=False, reason=NOT_SERVED, message=declared.not_ours)
-    conditions = _conditions({"Ready": verdict}, old, now)
-    return _foreign(old) | {"conditions": conditions, "observedGeneration": declared.generation}
+    verdict = Verdict(status=False, reason=NOT_SERVED, message=declared.not_ours)
+    return _foreign(old) | {
+        "conditions": conditions({"Ready": verdict}, _OURS, old, now),
+        "observedGeneration": declared.generation,
+    }
 
 
 def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> Document:
@@ -113,11 +107,6 @@ def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> Document:
 def status_patch(document: Mapping[str, Any], patch: Document) -> Document:
     """The patch of an object's status, which only fits the object as it was when the status was computed."""
     return {"status": patch, "metadata": {"resourceVersion": document["metadata"]["resourceVersion"]}}
-
-
-def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    """A condition of a status; empty when there is none."""
-    return next((found for found in status.get("conditions") or () if found.get("type") == kind), {})
 
 
 _OWN_FIELDS = frozenset(
@@ -145,25 +134,25 @@ def _components(old: Mapping[str, Any], addresses: Addresses) -> Document:
     return others | {"predictor": mine}
 
 
-def _serves(view: EndpointView | None, old: Mapping[str, Any]) -> _Verdict:
+def _serves(view: EndpointView | None, old: Mapping[str, Any]) -> Verdict:
     """Whether a request would be answered by the active revision."""
     if view is None:
-        return _Verdict(status=False, reason="Pending", message="The mesh does not know this model yet")
+        return Verdict(status=False, reason="Pending", message="The mesh does not know this model yet")
     state = view.active_model.state
     failure = _active_failure(view)
     if state is ModelState.STANDBY and failure is None and (known := _unproven(view, old)):
-        return _Verdict(status=False, reason=known["reason"], message=known.get("message", ""))
+        return Verdict(status=False, reason=known["reason"], message=known.get("message", ""))
     # On standby a request loads it, unless there is no pod to load it on.
     if state is ModelState.LOADED or (state is ModelState.STANDBY and failure is None):
-        return _Verdict(status=True)
+        return Verdict(status=True)
     if state is ModelState.LOADING and failure is None:
         before = condition(old, "PredictorReady").get("status") == "True"
         same = old.get("modelRevisionName") == view.active
         # It loaded before, was evicted, and is loaded again for a request: nothing is wrong.
-        return _Verdict(status=before and same, reason="" if before and same else "Loading")
+        return Verdict(status=before and same, reason="" if before and same else "Loading")
     if failure is not None:
-        return _Verdict(status=False, reason=failure.reason.value, message=failure.message[:_MAX_MESSAGE])
-    return _Verdict(status=False, reason=state.value)
+        return Verdict(status=False, reason=failure.reason.value, message=failure.message[:_MAX_MESSAGE])
+    return Verdict(status=False, reason=state.value)
 
 
 def _unproven(view: EndpointView, old: Mapping[str, Any]) -> Document | None:
@@ -177,53 +166,36 @@ def _unproven(view: EndpointView, old: Mapping[str, Any]) -> Document | None:
 
 
 def _verdicts(
-    declared: Declared, view: EndpointView | None, serves: _Verdict, rollout: RolloutStatus | None
-) -> dict[str, _Verdict]:
+    declared: Declared, view: EndpointView | None, serves: Verdict, rollout: RolloutStatus | None
+) -> dict[str, Verdict]:
     found = _standing(declared, view, serves, rollout)
     if rollout is not None:
         current = rollout.current
         reason, message = current.phase.value, message_of(current)
         if declared.refused:
             reason, message = REFUSED, declared.refused
-        found[PROGRESSING] = _Verdict(current.live, reason, message[:_MAX_MESSAGE])
+        found[PROGRESSING] = Verdict(current.live, reason, message[:_MAX_MESSAGE])
     return found
 
 
 def _standing(
-    declared: Declared, view: EndpointView | None, serves: _Verdict, rollout: RolloutStatus | None
-) -> dict[str, _Verdict]:
+    declared: Declared, view: EndpointView | None, serves: Verdict, rollout: RolloutStatus | None
+) -> dict[str, Verdict]:
     if declared.invalid:
         message = declared.invalid[:_MAX_MESSAGE]
-        wrong = _Verdict(status=False, reason=INVALID_PREDICTOR_SPEC, message=message)
+        wrong = Verdict(status=False, reason=INVALID_PREDICTOR_SPEC, message=message)
         return {"PredictorReady": serves if view is not None else wrong, "Ready": wrong, "Loaded": wrong}
     current = view is not None and view.active == view.target == declared.revision
     loaded = current and view is not None and view.active_model.state is ModelState.LOADED
     if loaded:
-        return {"PredictorReady": serves, "Ready": serves, "Loaded": _Verdict(status=True)}
+        return {"PredictorReady": serves, "Ready": serves, "Loaded": Verdict(status=True)}
     why = serves.reason or (view.active_model.state.value if current and view else Transition.IN_PROGRESS.value)
     message = serves.message
     if _held(declared, view, rollout):
         why, message = Transition.BLOCKED_BY_FAILED_LOAD.value, _why_held(view, rollout)[:_MAX_MESSAGE]
     elif view is not None and view.transition is Transition.BLOCKED_BY_FAILED_LOAD:
         why, message = view.transition.value, view.failure.message[:_MAX_MESSAGE] if view.failure else ""
-    return {"PredictorReady": serves, "Ready": serves, "Loaded": _Verdict(False, why, message)}
-
-
-def _conditions(verdicts: Mapping[str, _Verdict], old: Mapping[str, Any], now: float) -> list[Document]:
-    others = [found for found in old.get("conditions") or () if found.get("type") not in _OURS]
-    return others + [_condition(kind, verdict, condition(old, kind), now) for kind, verdict in verdicts.items()]
-
-
-def _condition(kind: str, verdict: _Verdict, old: Mapping[str, Any], now: float) -> Document:
-    status = "True" if verdict.status else "False"
-    same = old.get("status") == status and old.get("lastTransitionTime")
-    found: Document = {"type": kind, "status": status}
-    if verdict.reason:
-        found["reason"] = verdict.reason
-    if verdict.message:
-        found["message"] = verdict.message
-    found["lastTransitionTime"] = old["lastTransitionTime"] if same else timestamp(now)
-    return found
+    return {"PredictorReady": serves, "Ready": serves, "Loaded": Verdict(False, why, message)}
 
 
 def _held(declared: Declared, view: EndpointView | None, rollout: RolloutStatus | None) -> bool:

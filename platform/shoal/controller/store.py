@@ -36,12 +36,14 @@ class Store:
     def put(self, resource: Resource, name: str, document: Document | None) -> None:
         """Remember an object, or that it is gone (None)."""
         documents = self._documents.setdefault(resource, {})
+        before = documents.get(name)
         if document is None:
             documents.pop(name, None)
         else:
             documents[name] = document
         if resource in (RUNTIME, CLUSTER_RUNTIME):
-            self._read_runtimes()
+            if _declared(before) != _declared(document):
+                self._read_runtimes()
         elif resource is CONFIG_MAP and name in (USER_CONFIG, FACTORY_CONFIG):
             self._read_config()
         elif resource is CONFIG_MAP and name == TRUSTED_KEYS:
@@ -105,3 +107,14 @@ class Store:
         except InvalidManifest as error:
             self.config_problem = str(error)
             _LOG.warning("The settings of before stay in force: %s", error)
+
+
+def _declared(document: Document | None) -> Document | None:
+    """An object without its status and what every write of that changes."""
+    if document is None:
+        return None
+    metadata = {key: value for key, value in document["metadata"].items() if key not in _WRITTEN}
+    return {key: value for key, value in document.items() if key != "status"} | {"metadata": metadata}
+
+
+_WRITTEN = frozenset({"resourceVersion", "managedFields"})

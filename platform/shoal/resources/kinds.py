@@ -68,6 +68,8 @@ _RUNTIME_COLUMNS = (
     Column("Disabled", "boolean", ".spec.disabled"),
     Column("ModelType", "string", ".spec.supportedModelFormats[*].name"),
     Column("Containers", "string", ".spec.containers[*].name"),
+    Column("Ready", "string", _READY),
+    Column("Reason", "string", ".status.conditions[?(@.type=='Ready')].reason"),
     _AGE,
 )
 

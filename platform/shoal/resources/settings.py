@@ -26,7 +26,7 @@ FACTORY_CONFIG = "model-serving-config-defaults"
 WITHOUT_EFFECT: Mapping[str, str] = {
     "modelMeshImage": "no pod has a ModelMesh container",
     "modelMeshResources": "no pod has a ModelMesh container",
-    "builtInServerTypes": "the adapter is started with whatever serverType a runtime's builtInAdapter names",
+    "builtInServerTypes": "runtimes whose builtInAdapter names another serverType than mlserver get no pods",
     "payloadProcessors": "payloads are sent nowhere; enableAccessLogging logs requests without them",
     "allowAnyPVC": "the embedded cluster shows every claim to every pod, so models may use any",
     "internalModelMeshEnvVars": "there is no ModelMesh process that would read them",
