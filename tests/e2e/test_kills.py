@@ -128,6 +128,47 @@ async def test_requests_go_on_while_it_is_killed(fragile: Cluster, subjects: lis
     eventually(lambda: replaced(fragile, pids, containers), f"the {victim} to be back")
 
 
+def every_container_of(kinds: tuple[str, ...]) -> Callable[[Cluster], list[int]]:
+    return lambda cluster: [pid for (_, kind), pid in cluster.containers().items() if kind in kinds]
+
+
+EVERY: dict[str, Callable[[Cluster], list[int]]] = {
+    "model servers": every_container_of(("server",)),
+    "pods": every_container_of(("server", "adapter")),
+}
+
+
+@pytest.mark.parametrize("victims", EVERY)
+async def test_requests_wait_while_every_server_of_the_runtime_is_gone(
+    fragile: Cluster, subjects: list[Subject], victims: str
+):
+    """Nothing is left to send a request to: each waits, within its deadline, until its model is loaded again. A second
+    kill hits the servers as soon as they are back, while they load."""
+    assert await all_answer(fragile, subjects) == []
+    busy = subjects[: MODELS // 2]
+    traffic = Traffic(fragile.grpc, fragile.rest, subjects)
+    playing = asyncio.create_task(traffic.play(itertools.cycle(busy).__next__, 30, 15))
+    try:
+        await asyncio.sleep(2)
+        containers = set(fragile.containers())
+        pids = await asyncio.to_thread(EVERY[victims], fragile)
+        assert len({ip for ip, _ in containers}) == 2
+        for pid in pids:
+            kill(pid)
+        asking = [asyncio.create_task(traffic.ask(subject, form)) for subject in subjects for form in FORMS]
+        await asyncio.to_thread(eventually, lambda: fragile.copies(), "a model to be loaded again")
+        pids += (second := await asyncio.to_thread(EVERY[victims], fragile))
+        for pid in second:
+            kill(pid)
+        await asyncio.gather(*asking, playing)
+    finally:
+        await traffic.close()
+    assert traffic.failures == []
+    assert traffic.answered >= 30 * 15 * 0.9
+    eventually(lambda: replaced(fragile, pids, containers), f"the {victims} to be back")
+    eventually(lambda: intact(fragile, subjects), "statuses as before")
+
+
 async def test_a_killed_supervisor_leaves_nothing_and_up_brings_all_back(fragile: Cluster, subjects: list[Subject]):
     kill(int((fragile.root / "lock").read_text()))
     eventually(lambda: not fragile.processes(), "every process to end with it")

@@ -134,6 +134,41 @@ async def test_a_request_at_a_pod_that_is_removed_goes_to_another(world):
     assert await request == "one"
 
 
+async def test_a_request_whose_only_pod_is_killed_again_and_again_waits_for_its_return(world):
+    pod = await world.start_pod("pod-1")
+    await world.start_mesh()
+    await register(world, "one")
+    pod.infer_seconds = 60
+    request = asyncio.create_task(world.client.infer("x", metadata=to_model("one"), timeout=60))
+    kills = world.settings.forward_attempts + 1
+    for left in reversed(range(kills)):
+        await until(lambda: pod.answering or request.done(), "the request arrives")
+        await pod.stop()
+        await until(lambda: world.mesh._engine.core.pod("pod-1") is None, "the mesh notices")
+        pod.infer_seconds = 60 if left else 0
+        await pod.start()
+    assert await request == "one"
+    assert pod.log.count("load one") == 1 + kills
+
+
+async def test_a_request_for_a_runtime_whose_pods_do_not_return_is_told_so_at_its_deadline(world):
+    pod = await world.start_pod("pod-1")
+    await world.start_mesh()
+    await register(world, "one")
+    await set_alias(world, "alias", "one")
+    pod.infer_seconds = 60
+    async with httpx.AsyncClient(base_url=f"http://{world.subnet}.1:18008", trust_env=False, timeout=20) as http:
+        body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1.0]}]}
+        deadline = {"x-request-timeout-seconds": "3"}
+        request = asyncio.create_task(http.post("/v2/models/alias/infer", content=json.dumps(body), headers=deadline))
+        await until(lambda: pod.answering, "the request arrives")
+        await pod.stop()
+        answer = await request
+    assert answer.status_code == 504
+    assert answer.json()["error"].startswith("alias was not loaded within ")
+    assert answer.json()["error"].endswith("s; no pod of its runtime is there")
+
+
 async def test_a_pod_that_lost_a_model_gets_it_again_unnoticed(world):
     pod = await world.start_pod("pod-1")
     await world.start_mesh()

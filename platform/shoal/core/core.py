@@ -133,6 +133,11 @@ class Core:
         revision = self._state.resolve(key)
         return tuple(self._state.copies(revision)) if revision is not None else ()
 
+    def lacks_pods(self, key: RouteKey) -> bool:
+        """Whether the runtime that shall answer requests for `key` has no pod at all."""
+        revision = self._state.resolve(key)
+        return revision is not None and not self._state.has_pods(self._state.models[revision].spec.runtime)
+
     def is_charged(self, revision: RevisionId) -> bool:
         """Whether a model server was lost while it was busy with a revision, and that still counts."""
         return revision in self._state.suspicions.of

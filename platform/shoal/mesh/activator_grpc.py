@@ -130,7 +130,10 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
                 link, forward = await self._forwarder.run(
                     key, _chosen, context.time_remaining(), tried=not first_attempt(headers)
                 )
-                with self._metrics.invocation(method, link.pod, forward.revision, key):
+                with (
+                    self._forwarder.under_way(forward),
+                    self._metrics.invocation(method, link.pod, forward.revision, key),
+                ):
                     call = link.inference.stream_stream(method)(
                         _rewritten(method, forward, first, requests),
                         metadata=forwarded_headers(headers, forward.revision),

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -77,6 +78,15 @@ class InFlight:
             self._idle.setdefault((pod, revision), []).append(future)
             await future
 
+    @contextmanager
+    def held(self, forward: Forward) -> Iterator[None]:
+        """Around what goes on at a copy after the request for it was counted: it is not idle meanwhile."""
+        self._open[forward.pod, forward.revision] += 1
+        try:
+            yield
+        finally:
+            self.leave(forward)
+
     def take(self) -> tuple[RevisionUsage, ...]:
         """What was forwarded since this was last called."""
         taken, self._forwarded = self._forwarded, Counter()
@@ -89,7 +99,7 @@ class Forwarder:
     Args:
         link: the connection to a pod, if there is one.
         max_wait: seconds a request without a deadline waits.
-        attempts: copies tried at most.
+        attempts: copies tried at most, those not counted whose pod is gone.
     """
 
     def __init__(
@@ -134,7 +144,8 @@ class Forwarder:
         trouble = "no copy could be reached"
         if tried:
             await self._look_for_lost(key)
-        for _ in range(self._attempts):
+        in_vain = 0  # where the pod itself is gone, there is another or its return to wait for: that counts as nothing
+        while in_vain < self._attempts:
             forward = await self._copy(key, exclude, ends, tried=tried)
             link = self._link(forward.pod)
             if link is None:
@@ -145,20 +156,24 @@ class Forwarder:
                 with pod_may_leave():
                     return await call(link, forward, max(0.001, ends - time.monotonic()))
             except PodLeftError:
-                trouble, tried = f"pod {forward.pod} left", True
+                tried = True
                 exclude |= {forward.pod}
             except CopyGoneError as error:
                 if error.answer and await link.holds(forward.revision):
                     raise error.answer from None  # the model is there, and this is what it has to say
-                trouble = str(error)
+                trouble, in_vain = str(error), in_vain + 1
                 self._engine.submit(CopyMissing(forward.pod, forward.revision))
             except PodUnreachableError as error:
                 trouble, tried = str(error), True
                 if await link.check():
-                    exclude |= {forward.pod}
+                    exclude, in_vain = exclude | {forward.pod}, in_vain + 1
             finally:
                 self._in_flight.leave(forward)
         raise RequestError(grpc.StatusCode.UNAVAILABLE, f"{key.name}: {trouble}")
+
+    def under_way(self, forward: Forward) -> AbstractContextManager[None]:
+        """Around what goes on at the copy that `run` chose: it is not unloaded meanwhile."""
+        return self._in_flight.held(forward)
 
     async def _look_for_lost(self, key: RouteKey) -> None:
         """Have the core know whether a server with the model is gone before it decides about a request that failed."""
@@ -175,7 +190,8 @@ class Forwarder:
         try:
             answer = await self._engine.copy_for(key, exclude, max(0.0, ends - started), tried=tried)
         except TimeoutError:
-            message = f"{key.name} was not loaded within {time.monotonic() - started:.1f}s; the load goes on"
+            because = "no pod of its runtime is there" if self._engine.core.lacks_pods(key) else "the load goes on"
+            message = f"{key.name} was not loaded within {time.monotonic() - started:.1f}s; {because}"
             raise RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, message) from None
         if isinstance(answer, Reject):
             if answer.code is RejectCode.LOST:

@@ -34,7 +34,7 @@ class MeshSettings:
     max_concurrent_requests: int = 4096
     """Cold requests and management calls at a time; more are refused with RESOURCE_EXHAUSTED."""
     forward_attempts: int = 4
-    """How many copies a cold request is tried on before its last error is returned."""
+    """How many copies a cold request is tried on before its last error is returned, pods that are gone not counted."""
     drain_quiet: float = 0.1
     """After every gateway acknowledged a withdrawal: how long a request that was on its way may still arrive."""
     pod_lost_after: float = 20.0
