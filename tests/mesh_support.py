@@ -101,8 +101,10 @@ class PlainRuntime(model_runtime_pb2_grpc.ModelRuntimeServicer):
 
     async def infer(self, request, context):
         self.answering += 1
+        spec = self.loaded.get(request.model_name)
         try:
             await asyncio.sleep(self.infer_seconds)
+            await self.still(request.model_name, spec, context)
             return await self.answer(request, context)
         finally:
             self.answering -= 1
@@ -128,8 +130,16 @@ class PlainRuntime(model_runtime_pb2_grpc.ModelRuntimeServicer):
     async def ready(self, request, context):
         return oip.ModelReadyResponse(ready=request.name in self.loaded)
 
+    async def still(self, name, spec, context):
+        """A server without a guard fails what is under way when its model is taken away."""
+        if spec is not None and self.loaded.get(name) is not spec:
+            await context.abort(grpc.StatusCode.INTERNAL, f"{name} was unloaded under its request")
+
     async def stream(self, requests, context):
+        spec = None
         async for request in requests:
+            await self.still(request.model_name, spec, context)
+            spec = self.loaded.get(request.model_name)
             yield await self.answer(request, context)
 
     async def metadata(self, request, context):

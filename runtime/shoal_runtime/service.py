@@ -192,6 +192,7 @@ class AdapterService(adapter_pb2_grpc.AdapterServicer):
             process_bytes=view.process_bytes,
             method_id_paths={m: adapter_pb2.IdPath(field_numbers=p) for m, p in limits.id_paths.items()},
             recycling=view.recycling,
+            drains=view.info.drains,
             incidents=[_told(incident) for incident in view.incidents],
         )
 

@@ -1,14 +1,19 @@
 """A mesh with real pods, and the clients to talk to it."""
 
+import asyncio
 import contextlib
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from mesh_support import MIB, Client, PlainRuntime, free_subnet
 from shoal.core.settings import CoreSettings
 from shoal.core.types import FailureReason, Unplaceable
+from shoal.gateway.bootstrap import command, write_bootstrap
+from shoal.gateway.settings import Address
 from shoal.mesh.api import PodEndpoint
-from shoal.mesh.process import MeshProcess
+from shoal.mesh.process import MeshProcess, gateway_settings
 from shoal.mesh.settings import MeshSettings
 from shoal_protos.mmesh import model_mesh_pb2_grpc
 
@@ -73,3 +78,37 @@ async def world(tmp_path):
     world = World(f"sqlite:{tmp_path / 'mesh.db'}")
     yield world
     await world.close()
+
+
+@contextlib.asynccontextmanager
+async def following(world):
+    """An Envoy that follows the mesh; a client of it."""
+    host = f"{world.subnet}.2"
+    settings = gateway_settings(world.settings).model_copy(
+        update={"grpc": Address(host=host, port=8033), "rest": Address(host=host, port=8008)}
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "envoy.json"
+        write_bootstrap(settings, config)
+        process = await asyncio.create_subprocess_exec(
+            *command(settings, config), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        )
+        client = Client(f"{host}:8033")
+        client.process = process
+        try:
+            await client.channel.channel_ready()
+            yield client
+        finally:
+            await client.close()
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+@pytest.fixture
+async def gateway(world):
+    """A mesh with one pod, and an Envoy that follows it."""
+    await world.start_pod("pod-1")
+    await world.start_mesh()
+    async with following(world) as client:
+        yield client

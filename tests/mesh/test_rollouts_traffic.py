@@ -1,22 +1,16 @@
 """Rollouts under traffic through a real gateway: what users see, and how fast a bad revision is gone."""
 
 import asyncio
-import tempfile
 import time
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import grpc
 import pytest
 
-from mesh_support import Client
 from rollouts_support import CANARY, declaration, reach, serving, until
 from shoal.core.rollout.plan import Pause, Plan, SetShadow, SetWeight, Strategy
 from shoal.core.rollout.record import Phase, Verb
-from shoal.gateway.bootstrap import command, write_bootstrap
-from shoal.gateway.settings import Address
-from shoal.mesh.process import gateway_settings
 
 pytestmark = pytest.mark.server
 CLIENTS = 8
@@ -44,31 +38,6 @@ class Traffic:
         await until(lambda: (self.answers - before).total() >= requests, 30)
         seen = self.answers - before
         return seen[revision] / seen.total()
-
-
-@pytest.fixture
-async def gateway(world):
-    """An Envoy that follows the mesh; its address."""
-    await world.start_pod("pod-1")
-    await world.start_mesh()
-    host = f"{world.subnet}.2"
-    settings = gateway_settings(world.settings).model_copy(
-        update={"grpc": Address(host=host, port=8033), "rest": Address(host=host, port=8008)}
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "envoy.json"
-        write_bootstrap(settings, config)
-        process = await asyncio.create_subprocess_exec(
-            *command(settings, config), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-        )
-        client = Client(f"{host}:8033")
-        try:
-            await client.channel.channel_ready()
-            yield client
-        finally:
-            await client.close()
-            process.kill()
-            await process.wait()
 
 
 @pytest.fixture

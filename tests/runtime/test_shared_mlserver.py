@@ -166,3 +166,10 @@ async def test_settings_that_cannot_be_used_are_named(pod: Pod) -> None:
     code, message = await refused(pod.load("wrong", "wrong-settings"))
     assert code is grpc.StatusCode.FAILED_PRECONDITION
     assert "max_batch_size" in message
+
+
+@pytest.mark.parametrize("stock", [False, True])
+async def test_the_adapter_says_whether_the_server_waits_for_requests_under_way(own_pod: Pod, stock: bool) -> None:
+    own_pod.start_server(stock=stock)
+    own_pod.start_adapter()
+    assert (await own_pod.ready()).drains is not stock

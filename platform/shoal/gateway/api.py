@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Protocol
 
 from shoal.core.events import RevisionUsage
-from shoal.core.types import RouteKey
+from shoal.core.types import PodId, RevisionId, RouteKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Upstream:
     pod: str = ""
     runtime: str = ""
     """Where it is, as metrics have it."""
+    drains: bool = True
+    """Its server waits for the requests under way before it unloads a model: nobody needs to ask `Gateways.idle`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,9 @@ class Gateways(Protocol):
 
     async def collect_usage(self, timeout: float) -> None:
         """Have every gateway report at once what it counted since its last report; wait at most `timeout` seconds."""
+
+    async def idle(self, pod: PodId, revision: RevisionId) -> None:
+        """Wait until no gateway has a request under way at a copy whose routes are withdrawn (`Upstream.drains`)."""
 
     @property
     def connected(self) -> int:

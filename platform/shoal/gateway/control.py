@@ -10,11 +10,12 @@ from typing import Any
 
 import grpc
 
-from shoal.core.types import RouteKey
+from shoal.core.types import PodId, RevisionId, RouteKey
 from shoal.gateway.api import GatewayCallbacks, Upstream
 from shoal.gateway.clusters import CLUSTER_TYPE
 from shoal.gateway.counting import counted
 from shoal.gateway.follower import Follower
+from shoal.gateway.occupied import Occupied
 from shoal.gateway.settings import MIB, GatewaySettings
 from shoal.gateway.table import RouteTable
 from shoal.gateway.usage import Usage, read_report
@@ -76,6 +77,7 @@ class GatewayControl(
         self._reported = -1
         self._streams: dict[Follower, asyncio.Event] = {}
         self._reporters: set[_Reporter] = set()
+        self._occupied = Occupied(lambda: len(self._streams))
         self._server: grpc.aio.Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self.refusals = 0
@@ -199,6 +201,7 @@ class GatewayControl(
         finally:
             reader.cancel()
             del self._streams[follower]
+            self._occupied.look_again()
             logger.info("gateway %s disconnected", hello.node.id)
             self._report_soon()
 
@@ -288,6 +291,10 @@ class GatewayControl(
                 self._callbacks.observed(seen)
         return access_log_service_pb2.StreamAccessLogsResponse()
 
+    async def idle(self, pod: PodId, revision: RevisionId) -> None:
+        """See `Gateways`."""
+        await self._occupied.idle(pod, revision)
+
     # --- metrics -----------------------------------------------------------------------------------------------------
 
     async def StreamMetrics(  # noqa: N802
@@ -296,7 +303,9 @@ class GatewayControl(
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> metrics_service_pb2.StreamMetricsResponse:
         """What one gateway measured, every few seconds."""
-        async for message in request_iterator:
-            if measured := tuple(counted(message)):
-                self._callbacks.counted(measured)
+        with self._occupied.reporting() as told:
+            async for message in request_iterator:
+                told(message)
+                if measured := tuple(counted(message)):
+                    self._callbacks.counted(measured)
         return metrics_service_pb2.StreamMetricsResponse()

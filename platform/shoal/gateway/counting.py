@@ -88,7 +88,7 @@ def counted_logs(settings: GatewaySettings, *, is_grpc: bool) -> list[dict[str, 
     tags = [("method", "%ROUTE_NAME%"), status, ("copy", "%UPSTREAM_HOST_NAME%")]
     if settings.per_model_metrics:
         tags += [("revision", f"%UPSTREAM_METADATA({names.METADATA}:{names.REVISION})%")]
-        tags += [("route", "%UPSTREAM_CLUSTER%")]
+        tags += [("route", "%UPSTREAM_CLUSTER_RAW%")]  # its name, whatever statistics call it by
     gone = {"response_flag_filter": {"flags": sorted(_GONE)}}
     return [_log(_HISTOGRAMS, tags), _log((_CANCELLED,), tags) | {"filter": gone}]
 

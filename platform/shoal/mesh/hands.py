@@ -96,8 +96,8 @@ class Hands:
             self._engine.submit(UnloadSucceeded(pod, revision))
 
     def drain(self, pod: PodId, revision: RevisionId) -> None:
-        """Wait until the mesh itself has no request at the copy. Requests that gateways sent are waited for by the
-        adapter, which unloads only what answers nothing."""
+        """Wait until no request is under way at the copy. A server that waits for them itself is told to unload as soon
+        as the mesh has none there."""
         if view := self._engine.core.model(revision):
             link, now = self._links.get(pod), self._engine.now()
             self._metrics.evicted(link.pod if link else None, revision, now - (view.last_used or now))
@@ -107,6 +107,8 @@ class Hands:
 
     async def _drain(self, pod: PodId, revision: RevisionId) -> None:
         await asyncio.sleep(self._drain_quiet)
+        if (link := self._links.get(pod)) and not link.drains:
+            await self._gateways.idle(pod, revision)
         await self._in_flight.idle(pod, revision)
         del self._drains[pod, revision]
         self._engine.submit(Drained(pod, revision))
@@ -129,6 +131,7 @@ class Hands:
         return Upstream(
             copy.revision, pod.host, pod.grpc_port, pod.http_port, copy.weight,
             watched=copy.watched, shielded=copy.shielded, sticky=copy.sticky, pod=pod.id, runtime=pod.runtime,
+            drains=link.drains,
         )  # fmt: skip
 
     def keep_suspicion(self, action: PersistSuspicion) -> None:

@@ -84,6 +84,8 @@ class PodLink:
     ) -> None:
         self.pod = pod
         self.reported = asyncio.Event()
+        self.drains = False
+        """Unloads there wait for the requests that are under way."""
         self.inference = grpc.aio.insecure_channel(f"{pod.host}:{pod.grpc_port}", options=CHANNEL_OPTIONS)
         self._management = grpc.aio.insecure_channel(f"{pod.host}:{pod.management_port}", options=CHANNEL_OPTIONS)
         self._adapter = adapter_pb2_grpc.AdapterStub(self._management)  # type: ignore[no-untyped-call]
@@ -149,6 +151,7 @@ class PodLink:
 
     def _ready(self, state: adapter.State) -> None:
         self._load_timeout = (state.model_loading_timeout_ms or 90_000) / 1000
+        self.drains = state.drains
         if not self._present or state.incarnation != self._incarnation:
             self._report(
                 state.incarnation,

@@ -28,7 +28,7 @@ from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb
 from shoal_protos.xds import endpoint_pb2 as shoal__protos_dot_xds_dot_endpoint__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eshoal_protos/xds/cluster.proto\x12\x17\x65nvoy.config.cluster.v3\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x1fshoal_protos/xds/endpoint.proto\"\xc3\x02\n\x0f\x43ircuitBreakers\x12G\n\nthresholds\x18\x01 \x03(\x0b\x32\x33.envoy.config.cluster.v3.CircuitBreakers.Thresholds\x1a\xe6\x01\n\nThresholds\x12\x35\n\x0fmax_connections\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12:\n\x14max_pending_requests\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x32\n\x0cmax_requests\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x31\n\x0bmax_retries\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\x8b\n\n\x07\x43luster\x12\x0c\n\x04name\x18\x01 \x01(\t\x12>\n\x04type\x18\x02 \x01(\x0e\x32..envoy.config.cluster.v3.Cluster.DiscoveryTypeH\x00\x12J\n\x0c\x63luster_type\x18& \x01(\x0b\x32\x32.envoy.config.cluster.v3.Cluster.CustomClusterTypeH\x00\x12\x32\n\x0f\x63onnect_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12G\n!per_connection_buffer_limit_bytes\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12<\n\tlb_policy\x18\x06 \x01(\x0e\x32).envoy.config.cluster.v3.Cluster.LbPolicy\x12\x42\n\x10\x63ircuit_breakers\x18\n \x01(\x0b\x32(.envoy.config.cluster.v3.CircuitBreakers\x12I\n\x10\x63ommon_lb_config\x18\x1b \x01(\x0b\x32/.envoy.config.cluster.v3.Cluster.CommonLbConfig\x12H\n\x0fload_assignment\x18! \x01(\x0b\x32/.envoy.config.endpoint.v3.ClusterLoadAssignment\x12m\n typed_extension_protocol_options\x18$ \x03(\x0b\x32\x43.envoy.config.cluster.v3.Cluster.TypedExtensionProtocolOptionsEntry\x1aM\n\x11\x43ustomClusterType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x1a\xae\x02\n\x0e\x43ommonLbConfig\x12X\n\x17healthy_panic_threshold\x18\x01 \x01(\x0b\x32\x37.envoy.config.cluster.v3.Cluster.CommonLbConfig.Percent\x12o\n\x1blocality_weighted_lb_config\x18\x03 \x01(\x0b\x32H.envoy.config.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfigH\x00\x1a\x1a\n\x18LocalityWeightedLbConfig\x1a\x18\n\x07Percent\x12\r\n\x05value\x18\x01 \x01(\x01\x42\x1b\n\x19locality_config_specifier\x1aZ\n\"TypedExtensionProtocolOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any:\x02\x38\x01\"\x1b\n\rDiscoveryType\x12\n\n\x06STATIC\x10\x00\"P\n\x08LbPolicy\x12\x0f\n\x0bROUND_ROBIN\x10\x00\x12\x11\n\rLEAST_REQUEST\x10\x01\x12\n\n\x06MAGLEV\x10\x05\x12\x14\n\x10\x43LUSTER_PROVIDED\x10\x06\x42\x18\n\x16\x63luster_discovery_typeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eshoal_protos/xds/cluster.proto\x12\x17\x65nvoy.config.cluster.v3\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x1fshoal_protos/xds/endpoint.proto\"\xc3\x02\n\x0f\x43ircuitBreakers\x12G\n\nthresholds\x18\x01 \x03(\x0b\x32\x33.envoy.config.cluster.v3.CircuitBreakers.Thresholds\x1a\xe6\x01\n\nThresholds\x12\x35\n\x0fmax_connections\x18\x02 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12:\n\x14max_pending_requests\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x32\n\x0cmax_requests\x18\x04 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12\x31\n\x0bmax_retries\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\"\xa2\n\n\x07\x43luster\x12\x0c\n\x04name\x18\x01 \x01(\t\x12>\n\x04type\x18\x02 \x01(\x0e\x32..envoy.config.cluster.v3.Cluster.DiscoveryTypeH\x00\x12J\n\x0c\x63luster_type\x18& \x01(\x0b\x32\x32.envoy.config.cluster.v3.Cluster.CustomClusterTypeH\x00\x12\x32\n\x0f\x63onnect_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12G\n!per_connection_buffer_limit_bytes\x18\x05 \x01(\x0b\x32\x1c.google.protobuf.UInt32Value\x12<\n\tlb_policy\x18\x06 \x01(\x0e\x32).envoy.config.cluster.v3.Cluster.LbPolicy\x12\x42\n\x10\x63ircuit_breakers\x18\n \x01(\x0b\x32(.envoy.config.cluster.v3.CircuitBreakers\x12I\n\x10\x63ommon_lb_config\x18\x1b \x01(\x0b\x32/.envoy.config.cluster.v3.Cluster.CommonLbConfig\x12\x15\n\ralt_stat_name\x18\x1c \x01(\t\x12H\n\x0fload_assignment\x18! \x01(\x0b\x32/.envoy.config.endpoint.v3.ClusterLoadAssignment\x12m\n typed_extension_protocol_options\x18$ \x03(\x0b\x32\x43.envoy.config.cluster.v3.Cluster.TypedExtensionProtocolOptionsEntry\x1aM\n\x11\x43ustomClusterType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x0ctyped_config\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any\x1a\xae\x02\n\x0e\x43ommonLbConfig\x12X\n\x17healthy_panic_threshold\x18\x01 \x01(\x0b\x32\x37.envoy.config.cluster.v3.Cluster.CommonLbConfig.Percent\x12o\n\x1blocality_weighted_lb_config\x18\x03 \x01(\x0b\x32H.envoy.config.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfigH\x00\x1a\x1a\n\x18LocalityWeightedLbConfig\x1a\x18\n\x07Percent\x12\r\n\x05value\x18\x01 \x01(\x01\x42\x1b\n\x19locality_config_specifier\x1aZ\n\"TypedExtensionProtocolOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.google.protobuf.Any:\x02\x38\x01\"\x1b\n\rDiscoveryType\x12\n\n\x06STATIC\x10\x00\"P\n\x08LbPolicy\x12\x0f\n\x0bROUND_ROBIN\x10\x00\x12\x11\n\rLEAST_REQUEST\x10\x01\x12\n\n\x06MAGLEV\x10\x05\x12\x14\n\x10\x43LUSTER_PROVIDED\x10\x06\x42\x18\n\x16\x63luster_discovery_typeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,19 +42,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CIRCUITBREAKERS_THRESHOLDS']._serialized_start=277
   _globals['_CIRCUITBREAKERS_THRESHOLDS']._serialized_end=507
   _globals['_CLUSTER']._serialized_start=510
-  _globals['_CLUSTER']._serialized_end=1801
-  _globals['_CLUSTER_CUSTOMCLUSTERTYPE']._serialized_start=1190
-  _globals['_CLUSTER_CUSTOMCLUSTERTYPE']._serialized_end=1267
-  _globals['_CLUSTER_COMMONLBCONFIG']._serialized_start=1270
-  _globals['_CLUSTER_COMMONLBCONFIG']._serialized_end=1572
-  _globals['_CLUSTER_COMMONLBCONFIG_LOCALITYWEIGHTEDLBCONFIG']._serialized_start=1491
-  _globals['_CLUSTER_COMMONLBCONFIG_LOCALITYWEIGHTEDLBCONFIG']._serialized_end=1517
-  _globals['_CLUSTER_COMMONLBCONFIG_PERCENT']._serialized_start=1519
-  _globals['_CLUSTER_COMMONLBCONFIG_PERCENT']._serialized_end=1543
-  _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._serialized_start=1574
-  _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._serialized_end=1664
-  _globals['_CLUSTER_DISCOVERYTYPE']._serialized_start=1666
-  _globals['_CLUSTER_DISCOVERYTYPE']._serialized_end=1693
-  _globals['_CLUSTER_LBPOLICY']._serialized_start=1695
-  _globals['_CLUSTER_LBPOLICY']._serialized_end=1775
+  _globals['_CLUSTER']._serialized_end=1824
+  _globals['_CLUSTER_CUSTOMCLUSTERTYPE']._serialized_start=1213
+  _globals['_CLUSTER_CUSTOMCLUSTERTYPE']._serialized_end=1290
+  _globals['_CLUSTER_COMMONLBCONFIG']._serialized_start=1293
+  _globals['_CLUSTER_COMMONLBCONFIG']._serialized_end=1595
+  _globals['_CLUSTER_COMMONLBCONFIG_LOCALITYWEIGHTEDLBCONFIG']._serialized_start=1514
+  _globals['_CLUSTER_COMMONLBCONFIG_LOCALITYWEIGHTEDLBCONFIG']._serialized_end=1540
+  _globals['_CLUSTER_COMMONLBCONFIG_PERCENT']._serialized_start=1542
+  _globals['_CLUSTER_COMMONLBCONFIG_PERCENT']._serialized_end=1566
+  _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._serialized_start=1597
+  _globals['_CLUSTER_TYPEDEXTENSIONPROTOCOLOPTIONSENTRY']._serialized_end=1687
+  _globals['_CLUSTER_DISCOVERYTYPE']._serialized_start=1689
+  _globals['_CLUSTER_DISCOVERYTYPE']._serialized_end=1716
+  _globals['_CLUSTER_LBPOLICY']._serialized_start=1718
+  _globals['_CLUSTER_LBPOLICY']._serialized_end=1798
 # @@protoc_insertion_point(module_scope)

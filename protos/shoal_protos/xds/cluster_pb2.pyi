@@ -31,7 +31,7 @@ class CircuitBreakers(_message.Message):
     def __init__(self, thresholds: _Optional[_Iterable[_Union[CircuitBreakers.Thresholds, _Mapping]]] = ...) -> None: ...
 
 class Cluster(_message.Message):
-    __slots__ = ("name", "type", "cluster_type", "connect_timeout", "per_connection_buffer_limit_bytes", "lb_policy", "circuit_breakers", "common_lb_config", "load_assignment", "typed_extension_protocol_options")
+    __slots__ = ("name", "type", "cluster_type", "connect_timeout", "per_connection_buffer_limit_bytes", "lb_policy", "circuit_breakers", "common_lb_config", "alt_stat_name", "load_assignment", "typed_extension_protocol_options")
     class DiscoveryType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATIC: _ClassVar[Cluster.DiscoveryType]
@@ -83,6 +83,7 @@ class Cluster(_message.Message):
     LB_POLICY_FIELD_NUMBER: _ClassVar[int]
     CIRCUIT_BREAKERS_FIELD_NUMBER: _ClassVar[int]
     COMMON_LB_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    ALT_STAT_NAME_FIELD_NUMBER: _ClassVar[int]
     LOAD_ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
     TYPED_EXTENSION_PROTOCOL_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     name: str
@@ -93,6 +94,7 @@ class Cluster(_message.Message):
     lb_policy: Cluster.LbPolicy
     circuit_breakers: CircuitBreakers
     common_lb_config: Cluster.CommonLbConfig
+    alt_stat_name: str
     load_assignment: _endpoint_pb2.ClusterLoadAssignment
     typed_extension_protocol_options: _containers.MessageMap[str, _any_pb2.Any]
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[Cluster.DiscoveryType, str]] = ..., cluster_type: _Optional[_Union[Cluster.CustomClusterType, _Mapping]] = ..., connect_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., per_connection_buffer_limit_bytes: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., lb_policy: _Optional[_Union[Cluster.LbPolicy, str]] = ..., circuit_breakers: _Optional[_Union[CircuitBreakers, _Mapping]] = ..., common_lb_config: _Optional[_Union[Cluster.CommonLbConfig, _Mapping]] = ..., load_assignment: _Optional[_Union[_endpoint_pb2.ClusterLoadAssignment, _Mapping]] = ..., typed_extension_protocol_options: _Optional[_Mapping[str, _any_pb2.Any]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[Cluster.DiscoveryType, str]] = ..., cluster_type: _Optional[_Union[Cluster.CustomClusterType, _Mapping]] = ..., connect_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., per_connection_buffer_limit_bytes: _Optional[_Union[_wrappers_pb2.UInt32Value, _Mapping]] = ..., lb_policy: _Optional[_Union[Cluster.LbPolicy, str]] = ..., circuit_breakers: _Optional[_Union[CircuitBreakers, _Mapping]] = ..., common_lb_config: _Optional[_Union[Cluster.CommonLbConfig, _Mapping]] = ..., alt_stat_name: _Optional[str] = ..., load_assignment: _Optional[_Union[_endpoint_pb2.ClusterLoadAssignment, _Mapping]] = ..., typed_extension_protocol_options: _Optional[_Mapping[str, _any_pb2.Any]] = ...) -> None: ...

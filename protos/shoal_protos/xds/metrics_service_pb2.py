@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&shoal_protos/xds/metrics_service.proto\x12\x18\x65nvoy.service.metrics.v3\"\xbd\x03\n\x0cMetricFamily\x12\x0c\n\x04name\x18\x01 \x01(\t\x12=\n\x06metric\x18\x04 \x03(\x0b\x32-.envoy.service.metrics.v3.MetricFamily.Metric\x1a$\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x1a\x37\n\x06\x42ucket\x12\x18\n\x10\x63umulative_count\x18\x01 \x01(\x04\x12\x13\n\x0bupper_bound\x18\x02 \x01(\x01\x1at\n\tHistogram\x12\x14\n\x0csample_count\x18\x01 \x01(\x04\x12\x12\n\nsample_sum\x18\x02 \x01(\x01\x12=\n\x06\x62ucket\x18\x03 \x03(\x0b\x32-.envoy.service.metrics.v3.MetricFamily.Bucket\x1a\x8a\x01\n\x06Metric\x12;\n\x05label\x18\x01 \x03(\x0b\x32,.envoy.service.metrics.v3.MetricFamily.Label\x12\x43\n\thistogram\x18\x07 \x01(\x0b\x32\x30.envoy.service.metrics.v3.MetricFamily.Histogram\"U\n\x14StreamMetricsMessage\x12=\n\renvoy_metrics\x18\x02 \x03(\x0b\x32&.envoy.service.metrics.v3.MetricFamily\"\x17\n\x15StreamMetricsResponse2\x86\x01\n\x0eMetricsService\x12t\n\rStreamMetrics\x12..envoy.service.metrics.v3.StreamMetricsMessage\x1a/.envoy.service.metrics.v3.StreamMetricsResponse\"\x00(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&shoal_protos/xds/metrics_service.proto\x12\x18\x65nvoy.service.metrics.v3\"\x92\x04\n\x0cMetricFamily\x12\x0c\n\x04name\x18\x01 \x01(\t\x12=\n\x06metric\x18\x04 \x03(\x0b\x32-.envoy.service.metrics.v3.MetricFamily.Metric\x1a$\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x1a\x37\n\x06\x42ucket\x12\x18\n\x10\x63umulative_count\x18\x01 \x01(\x04\x12\x13\n\x0bupper_bound\x18\x02 \x01(\x01\x1at\n\tHistogram\x12\x14\n\x0csample_count\x18\x01 \x01(\x04\x12\x12\n\nsample_sum\x18\x02 \x01(\x01\x12=\n\x06\x62ucket\x18\x03 \x03(\x0b\x32-.envoy.service.metrics.v3.MetricFamily.Bucket\x1a\x16\n\x05Gauge\x12\r\n\x05value\x18\x01 \x01(\x01\x1a\xc7\x01\n\x06Metric\x12;\n\x05label\x18\x01 \x03(\x0b\x32,.envoy.service.metrics.v3.MetricFamily.Label\x12;\n\x05gauge\x18\x02 \x01(\x0b\x32,.envoy.service.metrics.v3.MetricFamily.Gauge\x12\x43\n\thistogram\x18\x07 \x01(\x0b\x32\x30.envoy.service.metrics.v3.MetricFamily.Histogram\"U\n\x14StreamMetricsMessage\x12=\n\renvoy_metrics\x18\x02 \x03(\x0b\x32&.envoy.service.metrics.v3.MetricFamily\"\x17\n\x15StreamMetricsResponse2\x86\x01\n\x0eMetricsService\x12t\n\rStreamMetrics\x12..envoy.service.metrics.v3.StreamMetricsMessage\x1a/.envoy.service.metrics.v3.StreamMetricsResponse\"\x00(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,19 +32,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shoal_protos.xds.metrics_se
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_METRICFAMILY']._serialized_start=69
-  _globals['_METRICFAMILY']._serialized_end=514
+  _globals['_METRICFAMILY']._serialized_end=599
   _globals['_METRICFAMILY_LABEL']._serialized_start=162
   _globals['_METRICFAMILY_LABEL']._serialized_end=198
   _globals['_METRICFAMILY_BUCKET']._serialized_start=200
   _globals['_METRICFAMILY_BUCKET']._serialized_end=255
   _globals['_METRICFAMILY_HISTOGRAM']._serialized_start=257
   _globals['_METRICFAMILY_HISTOGRAM']._serialized_end=373
-  _globals['_METRICFAMILY_METRIC']._serialized_start=376
-  _globals['_METRICFAMILY_METRIC']._serialized_end=514
-  _globals['_STREAMMETRICSMESSAGE']._serialized_start=516
-  _globals['_STREAMMETRICSMESSAGE']._serialized_end=601
-  _globals['_STREAMMETRICSRESPONSE']._serialized_start=603
-  _globals['_STREAMMETRICSRESPONSE']._serialized_end=626
-  _globals['_METRICSSERVICE']._serialized_start=629
-  _globals['_METRICSSERVICE']._serialized_end=763
+  _globals['_METRICFAMILY_GAUGE']._serialized_start=375
+  _globals['_METRICFAMILY_GAUGE']._serialized_end=397
+  _globals['_METRICFAMILY_METRIC']._serialized_start=400
+  _globals['_METRICFAMILY_METRIC']._serialized_end=599
+  _globals['_STREAMMETRICSMESSAGE']._serialized_start=601
+  _globals['_STREAMMETRICSMESSAGE']._serialized_end=686
+  _globals['_STREAMMETRICSRESPONSE']._serialized_start=688
+  _globals['_STREAMMETRICSRESPONSE']._serialized_end=711
+  _globals['_METRICSSERVICE']._serialized_start=714
+  _globals['_METRICSSERVICE']._serialized_end=848
 # @@protoc_insertion_point(module_scope)

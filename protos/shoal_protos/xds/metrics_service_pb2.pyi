@@ -31,13 +31,20 @@ class MetricFamily(_message.Message):
         sample_sum: float
         bucket: _containers.RepeatedCompositeFieldContainer[MetricFamily.Bucket]
         def __init__(self, sample_count: _Optional[int] = ..., sample_sum: _Optional[float] = ..., bucket: _Optional[_Iterable[_Union[MetricFamily.Bucket, _Mapping]]] = ...) -> None: ...
+    class Gauge(_message.Message):
+        __slots__ = ("value",)
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        value: float
+        def __init__(self, value: _Optional[float] = ...) -> None: ...
     class Metric(_message.Message):
-        __slots__ = ("label", "histogram")
+        __slots__ = ("label", "gauge", "histogram")
         LABEL_FIELD_NUMBER: _ClassVar[int]
+        GAUGE_FIELD_NUMBER: _ClassVar[int]
         HISTOGRAM_FIELD_NUMBER: _ClassVar[int]
         label: _containers.RepeatedCompositeFieldContainer[MetricFamily.Label]
+        gauge: MetricFamily.Gauge
         histogram: MetricFamily.Histogram
-        def __init__(self, label: _Optional[_Iterable[_Union[MetricFamily.Label, _Mapping]]] = ..., histogram: _Optional[_Union[MetricFamily.Histogram, _Mapping]] = ...) -> None: ...
+        def __init__(self, label: _Optional[_Iterable[_Union[MetricFamily.Label, _Mapping]]] = ..., gauge: _Optional[_Union[MetricFamily.Gauge, _Mapping]] = ..., histogram: _Optional[_Union[MetricFamily.Histogram, _Mapping]] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     METRIC_FIELD_NUMBER: _ClassVar[int]
     name: str

@@ -22,6 +22,8 @@ class ServerInfo:
     limit_model_concurrency: bool = False
     warm_formats: frozenset[str] = frozenset()
     """Model formats whose libraries the server holds already, so that its growth is the models' own."""
+    drains: bool = False
+    """Its unloads wait for the requests that are under way."""
 
 
 @dataclass(frozen=True, slots=True)

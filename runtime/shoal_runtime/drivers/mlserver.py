@@ -19,6 +19,7 @@ from shoal_runtime.drivers.base import Artifact, Held, Loaded, Loss, ServerInfo
 from shoal_runtime.drivers.channel import ServerChannel
 from shoal_runtime.errors import InvalidModelError, NotReadyError, ServerError
 from shoal_runtime.layout.mlserver import MLServerLayout
+from shoal_runtime.mlserver.extensions import DRAINS
 from shoal_runtime.mlserver.warm import stated_formats
 
 MODELS_FOLDER: Final = "_mlserver_models"
@@ -60,7 +61,11 @@ class MLServerDriver:
         if not live.live:
             raise NotReadyError("MLServer says that it is not live")
         metadata = await self._server.call(self._method("ServerMetadata"), inference.ServerMetadataRequest())
-        return ServerInfo(version=metadata.version, warm_formats=stated_formats(metadata.extensions))
+        return ServerInfo(
+            version=metadata.version,
+            warm_formats=stated_formats(metadata.extensions),
+            drains=DRAINS in metadata.extensions,
+        )
 
     async def lost(self, hangs: Callable[[float], bool]) -> Loss:
         """Waits for the connection to break or the server to hang."""

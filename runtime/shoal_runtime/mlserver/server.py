@@ -16,6 +16,7 @@ from mlserver.model import MLModel
 from mlserver.registry import MultiModelRegistry
 from mlserver.settings import ModelSettings, Settings
 
+from shoal_runtime.mlserver.extensions import DRAINS
 from shoal_runtime.mlserver.grpc_server import CheckingGrpcServer
 from shoal_runtime.mlserver.memory import Tidier
 from shoal_runtime.mlserver.registry import SharedRegistry
@@ -42,6 +43,8 @@ class SharedServer(MLServer):  # type: ignore[misc]
         self._stopped = asyncio.Event()
         self._serving = False
         settings.extensions = [*settings.extensions, BINARY_TENSORS]
+        if not settings.parallel_workers:  # with them, models live where no guard is
+            settings.extensions = [*settings.extensions, DRAINS]
         super().__init__(settings)
 
     async def start(self, models_settings: list[ModelSettings] | None = None) -> None:
