@@ -142,3 +142,24 @@ def test_pods_are_counted_and_the_newest_pod_is_told_of():
     assert standing_of(
         "r", now=NOW, pods=[good, bad, newer], before=trouble_of("r", now=NOW, pod=bad)
     ).trouble.message.endswith("ErrImagePull: old")
+
+
+@pytest.mark.parametrize(
+    ("probe", "said"),
+    [
+        (
+            {"tcpSocket": {"port": 8001}},
+            "is not ready 5 minutes after its start: nothing listens on port 8001 of the pod's address",
+        ),
+        ({}, "is not ready 5 minutes after its start: its readiness probe fails"),
+    ],
+)
+def test_a_container_that_runs_and_never_becomes_ready_is_told_when_its_time_is_over(probe, said):
+    slow = pod(container(running=SINCE), container("other", running=SINCE, ready=True))
+    slow["spec"] = {"containers": [{"name": "server", "readinessProbe": probe}]}
+    early = standing_of("r", now=NOW, pods=[slow])
+    assert (early.trouble, early.until) == (None, NOW - 5 + 300)
+    late = standing_of("r", now=early.until, pods=[slow])
+    assert late.trouble.reason == "ContainersNotReady"
+    assert late.trouble.message == f"container server of runtime r {said}"
+    assert late.until is None

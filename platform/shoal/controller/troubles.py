@@ -28,6 +28,9 @@ _LONGER: Final = 1.5
 _STEADY: Final = 10.0
 """A container that ended again and again is trusted once it has run so many times as long as before, and so many
 seconds more."""
+_UNREADY: Final = "ContainersNotReady"
+_PATIENCE: Final = 300.0
+"""Seconds a container may take to become ready before that is told."""
 _STOPPED_WITH_NODE: Final = "NodeShutdown"
 _OVER: Final = ("Succeeded", "Failed")
 _NUMBER: Final = re.compile(r"\w*\d\w*")
@@ -70,7 +73,9 @@ def standing_of(runtime: str, pods: Iterable[Document], now: float, before: Trou
     if before is not None and any(_same(each, before) for each in found):
         trouble = before
     ready = sum(trouble is None and _is_ready(pod) for pod, trouble in zip(living, troubles, strict=True))
-    until = min((each.until for each in found if each.until is not None), default=None)
+    times = [each.until for each in found if each.until is not None]
+    times += [due for pod in living for container in _containers(pod) if (due := _due(container)) > now]
+    until = min(times, default=None)
     return PodsStanding(len(living), ready, trouble, until)
 
 
@@ -85,8 +90,9 @@ def trouble_of(runtime: str, pod: Document, now: float) -> Trouble | None:
         if placed.get("status") == "False" and placed.get("reason"):
             message = f"a pod of runtime {runtime} finds no node: {placed.get('message', '')}"
             return Trouble(str(placed["reason"]), message, template, message)
-    containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    for held in (*map(_waits, containers), *(_ends(container, now) for container in containers)):
+    containers = _containers(pod)
+    waiting, ending = map(_waits, containers), (_ends(container, now) for container in containers)
+    for held in (*waiting, *ending, *(_idles(container, pod, now) for container in containers)):
         if held is not None:
             message = f"container {held.container} of runtime {runtime} {held.what}"
             of = f"{template}/{held.container}"
@@ -114,6 +120,11 @@ def _lives(pod: Document) -> bool:
 
 def _age(pod: Document) -> tuple[str, str]:
     return str(pod["metadata"].get("creationTimestamp", "")), str(pod["metadata"]["name"])
+
+
+def _containers(pod: Document) -> list[Document]:
+    status = pod.get("status") or {}
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
 
 
 def _conditions(status: Document, kind: str) -> Iterator[Document]:
@@ -162,6 +173,23 @@ def _ends(container: Document, now: float) -> _Held | None:
     # The line of a log may begin with a time; the exit code is what counts of all numbers.
     pattern = f"{ended.get('exitCode')} {_NUMBER.sub('#', words)}"
     return _Held(container["name"], _CRASH_LOOP, f"ends again and again: {words}", pattern, until)
+
+
+def _idles(container: Document, pod: Document, now: float) -> _Held | None:
+    """A container that runs and runs, and does not become ready."""
+    if not 0 < _due(container) <= now:
+        return None
+    specs = (pod.get("spec") or {}).get("containers") or ()
+    probe = next((spec.get("readinessProbe") or {} for spec in specs if spec["name"] == container["name"]), {})
+    port = (probe.get("tcpSocket") or {}).get("port")
+    why = f": nothing listens on port {port} of the pod's address" if port else ": its readiness probe fails"
+    return _Held(container["name"], _UNREADY, f"is not ready {_PATIENCE / 60:.0f} minutes after its start{why}")
+
+
+def _due(container: Document) -> float:
+    """When a container that is not ready should be; 0 if it is, or does not run."""
+    running = (container.get("state") or {}).get("running")
+    return 0.0 if container.get("ready") or not running else _time(running, "startedAt") + _PATIENCE
 
 
 def _cannot_start(container: Document, reason: str, message: str) -> _Held:
