@@ -490,3 +490,17 @@ def test_how_a_hung_server_was_ended_says_nothing_about_the_model() -> None:
     world.send(ev.ServerLost(at, world.servers[at].spec.runtime, (Suspect(BAD, Doing.LOADING),), "no end", True))
     world.send(ev.ServerExited(at, Cause.KILLED, "exit code 137 (SIGKILL)"))
     assert view(world).failures[0].message.endswith("hung while it was loading bad: no end")
+
+
+def test_nothing_is_kept_of_pods_that_are_gone() -> None:
+    world = world_with("p1")
+    for number in range(3, 40):
+        name = PodId(f"p{number}")
+        world.join(pod(name, capacity=200))
+        world.lose_server(name, "bad" if number == 3 else "nobody", cause=Cause.KILLED if number % 2 else None)
+        del world.servers[name]
+        world.send(ev.ServerExited(PodId(f"q{number}"), Cause.CRASHED, "told of a pod that nobody knows"))
+        world.pass_time(20)
+    records = world.core._state.suspicions
+    assert len(records.incidents) <= 2
+    assert len(records.exits) <= 2

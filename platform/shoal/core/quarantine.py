@@ -42,6 +42,7 @@ def lost(state: State, event: ServerLost) -> None:
     known = {suspect.revision: suspect for suspect in event.suspects if suspect.revision in state.models}
     suspects = tuple(known.values())
     incident = Incident(event.pod, event.runtime, state.now, suspects, event.message)
+    _forget_gone_pods(state)
     state.suspicions.incidents[event.pod] = incident
     for suspect in suspects:
         state.suspicions.held[suspect.revision] = incident
@@ -70,6 +71,7 @@ def exited(state: State, event: ServerExited) -> None:
         else:
             _reword(state, incident)
     else:
+        _forget_gone_pods(state)
         state.suspicions.exits[event.pod] = (state.now, event.cause, event.words)
 
 
@@ -281,6 +283,17 @@ def _reword(state: State, incident: Incident) -> None:
             failure = replace(suspicion.failure, message=charge_message(incident, suspect))
             _set(state, suspect.revision, replace(suspicion, failure=failure))
             state.look_at(suspect.revision)
+
+
+def _forget_gone_pods(state: State) -> None:
+    """Pods come and go, each with a name of its own: what is settled of those that are gone is not kept."""
+    records, old = state.suspicions, state.now - 2 * state.settings.cause_timeout
+    for pod, incident in list(records.incidents.items()):
+        if pod not in state.pods and incident.cause is not None and incident.at < old:
+            del records.incidents[pod]
+    for pod, (at, _, _) in list(records.exits.items()):
+        if pod not in state.pods and at < old:
+            del records.exits[pod]
 
 
 def _set(state: State, revision: RevisionId, suspicion: Suspicion) -> None:
