@@ -119,3 +119,27 @@ def test_a_refused_manifest_leaves_who_manages_what(server: ApiServer, hands: Ha
     with pytest.raises(Exception, match="unknown field"):
         hands.apply("shoal", wrong)
     assert server.get(f"{CONFIG_MAPS}/m") == before
+
+
+@pytest.mark.parametrize("first", ["shoal", "kubectl"])
+def test_fields_that_exclude_each_other_are_replaced_in_one_go(server: ApiServer, hands: Hands, first: str):
+    """What the manifest takes away must be away before it is judged: the one has no effect beside the other."""
+    wanted = isvc()
+    wanted["spec"]["rollout"] = {"strategy": "shadow", "shadow": {"percent": 50}}
+    hands.apply(first, wanted)
+    wanted["spec"]["rollout"] = {"strategy": "blueGreen"}
+    hands.apply("shoal", wanted)
+    assert server.get(f"{SERVICES}/sklearn-mnist")["spec"]["rollout"] == {"strategy": "blueGreen"}
+
+
+def test_a_manifest_that_is_invalid_whatever_goes_leaves_who_manages_what(server: ApiServer, hands: Hands):
+    hands.apply("shoal", isvc())
+    before = server.get(f"{SERVICES}/sklearn-mnist")
+    wrong = isvc()
+    wrong["spec"]["rollout"] = {"strategy": "blueGreen", "shadow": {"percent": 50}}
+    with pytest.raises(Exception, match="has no effect with strategy blueGreen"):
+        hands.apply("shoal", wrong)
+    after = server.get(f"{SERVICES}/sklearn-mnist")
+    for found in (before, after):
+        del found["metadata"]["resourceVersion"]
+    assert after == before

@@ -19,6 +19,7 @@ from shoal.cluster.errors import ApiError
 _WRITER = {"fieldManager": MANAGER}
 _STRICT = {"fieldValidation": "Strict"}
 _TRIES = 5
+_INVALID = 422
 
 
 def apply_files(target: session.Target, files: Sequence[str]) -> None:
@@ -87,14 +88,25 @@ async def _create(client: KubeClient, resource: Resource, namespace: str, manife
 async def _change(client: KubeClient, resource: Resource, namespace: str, manifest: Object, before: Object) -> Object:
     """Apply a manifest to an object that exists: how it is afterwards."""
     path = resource.path(namespace, manifest["metadata"]["name"])
-    dry = await _server_apply(client, path, manifest, dry=True)
-    _tell_warnings(dry)
+    managed, entries = before["metadata"].get("managedFields") or [], taken_over(before)
+    try:
+        _tell_warnings(await _server_apply(client, path, manifest, dry=True))
+    except ApiError as error:
+        # What this apply is to take away is still there, and may be what is wrong beside what the manifest states.
+        if error.code != _INVALID or entries == managed:
+            raise
     if is_settled(before, manifest):
         return before
-    entries = taken_over(before)
-    if entries != before["metadata"].get("managedFields"):
+    # Only what `shoal apply` manages can go, so this comes first; a manifest that is refused leaves it as it was.
+    if entries != managed:
         await _manage(client, path, before, entries, {})
-    after: Object = (await _server_apply(client, path, manifest)).json()
+    try:
+        after: Object = (await _server_apply(client, path, manifest)).json()
+    except ApiError:
+        live = await client.get(resource, namespace, manifest["metadata"]["name"])
+        if live is not None and live["metadata"].get("managedFields") == entries != managed:
+            await _manage(client, path, live, managed, {})
+        raise
     return await _manage(client, path, after, recorded(after), memory_of(manifest))
 
 
