@@ -117,6 +117,8 @@ async def test_connections_beyond_the_limit_are_refused():
             await asyncio.sleep(0.01)  # the connection that found the gateway ready is still counted
         host, port = gateway.settings.grpc.host, gateway.settings.grpc.port
         kept = [await asyncio.open_connection(host, port) for _ in range(3)]
+        while ": 3" not in await gateway.admin("/stats?filter=http.grpc.downstream_cx_active"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # otherwise the next one may be accepted before one of these
         reader, writer = await asyncio.open_connection(host, port)
         try:
             assert await asyncio.wait_for(reader.read(), 5) == b""

@@ -72,9 +72,12 @@ async def test_a_failed_load_gives_the_models_own_message(pod: Pod, slow) -> Non
 async def test_memory_is_given_back_after_unload(pod: Pod, slow, tmp_path: Path) -> None:
     import joblib
     import numpy as np
+    from sklearn.dummy import DummyClassifier
 
     # Small objects: glibc keeps their pages unless it is told otherwise.
-    joblib.dump([np.full(20, float(number)) for number in range(60_000)], pod.claim / "crumbs.joblib")
+    crumbs = DummyClassifier().fit([[0], [1]], [0, 1])
+    crumbs.crumbs_ = [np.full(20, float(number)) for number in range(60_000)]
+    joblib.dump(crumbs, pod.claim / "crumbs.joblib")
     await pod.load("warm", "mnist-svm.joblib")
     assert pod.server is not None
     status = Path(f"/proc/{pod.server.pid}/status")
