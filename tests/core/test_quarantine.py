@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from core_support import World, by_endpoint, by_revision, model, pod
 from shoal.core import events as ev
 from shoal.core.actions import Forward, Reject, RejectCode
@@ -17,6 +19,7 @@ from shoal.core.types import (
     ModelView,
     PodId,
     RevisionId,
+    RuntimeName,
     Ticket,
     Transition,
 )
@@ -504,3 +507,79 @@ def test_nothing_is_kept_of_pods_that_are_gone() -> None:
     records = world.core._state.suspicions
     assert len(records.incidents) <= 2
     assert len(records.exits) <= 2
+
+
+# --- what is said, and when -------------------------------------------------------------------------------------------
+
+
+def test_a_charge_names_the_pod_and_how_many_others_were_there() -> None:
+    world = world_with("p1", models=("bad", "b", "c"))
+    for names, said in ((("bad",), ": exit code"), (("bad", "b"), " (and 1 other model): exit code")):
+        world.lose_server(P1, *names)
+        world.come_back(P1)
+        failure = view(world).failures[0]
+        assert failure.pod == P1
+        assert "the model server of pod p1 crashed while it was answering requests for bad" + said in failure.message
+    world.lose_server(P1, loading=("b", "c", "bad"), cause=None)
+    world.come_back(P1)
+    world.pass_time(5)
+    assert "crashed while it was loading c (and 2 other models): it died" in view(world, "c").failures[0].message
+
+
+def test_a_failure_says_when_the_model_was_charged_last() -> None:
+    world = world_with("p1")
+    for _ in range(2):
+        world.pass_time(100)
+        world.lose_server(P1, "bad")
+        world.come_back(P1)
+    assert view(world).failures[0].at == world.now
+    assert view(world).failures[0].pod == P1
+
+
+def test_required_copies_are_loaded_on_release_without_being_asked_for() -> None:
+    world = world_with("p1")
+    world.declare(model("bad", 10, least=1))
+    for _ in range(2):
+        world.settle()
+        crash(world)
+        world.pass_time(16)
+    assert view(world).state is ModelState.FAILED_TO_LOAD
+    assert pods_of(world, "bad") == []
+    world.send(ev.Released(BAD))
+    assert pods_of(world, "bad") == [P1]
+
+
+def test_a_model_let_out_after_its_time_has_one_charge_of_that_moment() -> None:
+    world = quarantined()
+    world.pass_time(1800)
+    kept = world.suspicions[BAD]
+    assert (kept.charges, kept.paroles, kept.quarantined, kept.since) == (1, 1, False, world.now)
+    world.pass_time(3600)
+    assert BAD not in world.suspicions
+
+
+def test_what_is_restored_for_another_runtime_or_no_model_at_all_is_not_believed() -> None:
+    world = quarantined()
+    charge = world.suspicions[BAD]
+    world.send(ev.Released(BAD))
+    world.send(ev.SuspicionRestored(RevisionId("nobody"), charge))
+    world.send(ev.SuspicionRestored(BAD, replace(charge, runtime=RuntimeName("other"))))
+    assert view(world).state is not ModelState.FAILED_TO_LOAD
+    world.send(ev.SuspicionRestored(BAD, charge))
+    assert view(world).state is ModelState.FAILED_TO_LOAD
+
+
+def test_clearing_one_suspect_lets_others_share_its_pod() -> None:
+    world = world_with("p1", models=("a", "b"))
+    for name in ("a", "b"):
+        world.lose_server(P1, name)
+        world.come_back(P1)
+    world.pass_time(16)
+    ask(world, "a")
+    world.settle()
+    ask(world, "b")  # there is no other pod, so it must be here
+    world.settle()
+    assert pods_of(world, "b") == [P1]
+    world.pass_time(60)
+    assert world.suspicions[RevisionId("a")].cleared
+    assert world.suspicions[RevisionId("b")].cleared

@@ -126,7 +126,7 @@ def charge_message(incident: Incident, suspect: Suspect) -> str:
     """One charge in words."""
     others = len(incident.suspects) - 1
     beside = f" (and {others} other model{'s' if others > 1 else ''})" if others else ""
-    how = incident.cause.value if incident.cause is not None else "ended"
+    how = (incident.cause or Cause.CRASHED).value
     words = incident.words or incident.message
     said = f": {words}" if words else ""
     return (
