@@ -163,7 +163,10 @@ async def test_requests_wait_while_every_server_of_the_runtime_is_gone(
         await asyncio.gather(*asking, playing)
     finally:
         await traffic.close()
-    assert traffic.failures == []
+    # An answer that has begun cannot be sent again: one may be cut off by each kill, if it hits between head and body.
+    begun = [failure for failure in traffic.failures if "Response payload is not completed" in failure]
+    assert [failure for failure in traffic.failures if failure not in begun] == []
+    assert len(begun) <= 2
     assert traffic.answered >= 30 * 15 * 0.9
     eventually(lambda: replaced(fragile, pids, containers), f"the {victims} to be back")
     eventually(lambda: intact(fragile, subjects), "statuses as before")

@@ -200,7 +200,9 @@ class PodLink:
             self._lost_timer = asyncio.get_running_loop().call_later(self._lost_after, self._leave)
 
     def _leave(self) -> None:
-        self._lost_timer = None
+        if self._lost_timer:  # it would make the pod leave again once it is back
+            self._lost_timer.cancel()
+            self._lost_timer = None
         if self._present:
             self._present = False
             self._absent.set()
