@@ -26,7 +26,6 @@ from shoal.core.suspicion import (
 )
 from shoal.core.timers import Due, Reminder
 from shoal.core.types import CopyState, Failure, FailureReason, PodId, RevisionId, RuntimeName
-from shoal.core.waiting import Waiter
 
 _LIVE = frozenset({*IN_FLIGHT, CopyState.LOADED})
 
@@ -92,20 +91,17 @@ def restored(state: State, event: SuspicionRestored) -> None:
     state.look_at(event.revision)
 
 
-def release(state: State, revision: RevisionId, because: str = "somebody released it") -> None:
+def release(state: State, revision: RevisionId) -> None:
     """Somebody has reason to think that a model does no harm any more."""
-    if state.suspicions.of.pop(revision, None) is None:
-        return
-    state.out.commands.append(PersistSuspicion(revision, None))
-    state.decide("release", revision, because)
-    state.look_at(revision)
+    if _drop(state, revision):
+        state.decide("release", revision, "somebody released it")
+        state.look_at(revision)
 
 
 def forget(state: State, revision: RevisionId) -> None:
     """A model is no more, or is another: so its charge means nothing."""
     state.suspicions.held.pop(revision, None)
-    if state.suspicions.of.pop(revision, None) is not None:
-        state.out.commands.append(PersistSuspicion(revision, None))
+    _drop(state, revision)
 
 
 def time_served(state: State, revision: RevisionId, since: float) -> None:
@@ -117,10 +113,9 @@ def time_served(state: State, revision: RevisionId, since: float) -> None:
         paroled = replace(suspicion, quarantined=False, charges=1, paroles=suspicion.paroles + 1, since=state.now)
         _set(state, revision, paroled)
         state.decide("parole", revision, "its quarantine is over: it may be tried again, on one pod")
-        state.look_at(revision)
     else:
         forget(state, revision)
-        state.look_at(revision)
+    state.look_at(revision)
 
 
 def loaded(state: State, copy: Copy) -> None:
@@ -182,19 +177,17 @@ def why_not_rolled_out(state: State, revision: RevisionId, started: float) -> st
     return suspicion.failure.message if suspicion.quarantined or suspicion.since >= started else None
 
 
-def is_lost_request(state: State, revision: RevisionId, waiter: Waiter) -> bool:
-    """Whether a request may be why a server was lost: it was tried before, and its model was charged just then."""
-    suspicion = state.suspicions.of.get(revision)
-    recent = suspicion is not None and state.now - suspicion.since < state.settings.cause_timeout
-    return waiter.tried and recent
-
-
 def reject_lost(state: State, revision: RevisionId) -> None:
-    """Do not let requests that may have brought one server down go to another."""
+    """Do not let requests go to another server that may have brought one down: they were tried, and just then their
+    model was charged."""
     suspicion = state.suspicions.of.get(revision)
+    if suspicion is None or suspicion.failure is None:
+        return
+    if state.now - suspicion.since >= state.settings.cause_timeout:
+        return
+    message = f"{suspicion.failure.message}. The request was under way there and is not tried on another server"
     for waiter in state.waiting.of(revision):
-        if is_lost_request(state, revision, waiter) and suspicion is not None and suspicion.failure is not None:
-            message = f"{suspicion.failure.message}. The request was under way there and is not tried on another server"
+        if waiter.tried:
             state.reject(waiter.ticket, RejectCode.LOST, message)
 
 
@@ -294,6 +287,14 @@ def _forget_gone_pods(state: State) -> None:
     for pod, (at, _, _) in list(records.exits.items()):
         if pod not in state.pods and at < old:
             del records.exits[pod]
+
+
+def _drop(state: State, revision: RevisionId) -> bool:
+    """Strike a charge. Whether there was one."""
+    if state.suspicions.of.pop(revision, None) is None:
+        return False
+    state.out.commands.append(PersistSuspicion(revision, None))
+    return True
 
 
 def _set(state: State, revision: RevisionId, suspicion: Suspicion) -> None:
