@@ -32,11 +32,17 @@ class World:
         self.registry = registry
         self.stack = contextlib.AsyncExitStack()
         self.pods = {}
+        self.options = {}
 
     @property
     def settings(self):
         return MeshSettings(
-            registry=self.registry, host=f"{self.subnet}.1", recovery_grace=3, shutdown_grace=1, max_wait=15
+            registry=self.registry,
+            host=f"{self.subnet}.1",
+            recovery_grace=3,
+            shutdown_grace=1,
+            max_wait=15,
+            **self.options,
         )
 
     async def start_mesh(self, **core):

@@ -90,6 +90,19 @@ async def test_a_server_that_drains_itself_is_told_to_unload_at_once(world, gate
         await request
 
 
+@pytest.fixture
+def patient(world):
+    """The mesh waits an hour for requests on their way, where it has to."""
+    world.options["drain_quiet"] = 3600.0
+
+
+async def test_nothing_is_waited_for_at_a_server_that_drains_itself(world, patient, gateway):
+    world.mesh._links["pod-1"].drains = True
+    for name in ("one", "two", "three"):
+        await make_hot(world, gateway, name)
+    assert world.pods["pod-1"].log.count("unload one__r") == 1
+
+
 async def test_a_gateway_that_is_gone_holds_up_no_eviction(world, gateway):
     await make_hot(world, gateway, "one")
     pod = world.pods["pod-1"]

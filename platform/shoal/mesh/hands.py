@@ -28,7 +28,8 @@ class Hands:
         activator: where gateways send what a route gives to the activator.
         warmer: sends sample requests.
         asker: asks servers outside.
-        drain_quiet: seconds to wait for requests that were on their way when a route was withdrawn.
+        drain_quiet: seconds to wait for requests that were on their way when a route was withdrawn, where the model
+            server does not wait for them.
     """
 
     def __init__(
@@ -97,7 +98,8 @@ class Hands:
 
     def drain(self, pod: PodId, revision: RevisionId) -> None:
         """Wait until no request is under way at the copy. A server that waits for them itself is told to unload as soon
-        as the mesh has none there."""
+        as the mesh has none there: to a request that comes later still it answers that it does not have the model, and
+        gateways bring that one to the activator."""
         if view := self._engine.core.model(revision):
             link, now = self._links.get(pod), self._engine.now()
             self._metrics.evicted(link.pod if link else None, revision, now - (view.last_used or now))
@@ -106,8 +108,8 @@ class Hands:
         self._drains[pod, revision] = self._start(self._drain(pod, revision))
 
     async def _drain(self, pod: PodId, revision: RevisionId) -> None:
-        await asyncio.sleep(self._drain_quiet)
         if (link := self._links.get(pod)) and not link.drains:
+            await asyncio.sleep(self._drain_quiet)
             await self._gateways.idle(pod, revision)
         await self._in_flight.idle(pod, revision)
         del self._drains[pod, revision]

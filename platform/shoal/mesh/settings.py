@@ -36,7 +36,8 @@ class MeshSettings:
     forward_attempts: int = 4
     """How many copies a cold request is tried on before its last error is returned, pods that are gone not counted."""
     drain_quiet: float = 0.1
-    """After every gateway acknowledged a withdrawal: how long a request that was on its way may still arrive."""
+    """After every gateway acknowledged a withdrawal: how long a request that was on its way may still arrive at a model
+    server that does not wait for its requests itself."""
     pod_lost_after: float = 20.0
     """An adapter that cannot be reached for so long, on a pod that still exists, counts as lost."""
     recovery_grace: float = 10.0
