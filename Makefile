@@ -58,7 +58,7 @@ protos: setup ## generate code from protos/
 	$(BIN)/python protos/generate.py
 
 bench: setup ## measure, print one table
-	$(BIN)/python -m tools h2load nghttpd
+	$(BIN)/python -m tools shoal-bench-models shoal-bench-load
 	$(BIN)/python -m bench $(ARGS)
 
 clean: ## remove all that make has set up, and caches

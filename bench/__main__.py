@@ -67,17 +67,21 @@ async def _measure(names: list[str], quick: bool) -> list[Row]:
 
 def _table(rows: list[Row]) -> Table:
     table = Table(title="Shoal benchmarks")
-    for column in ("what", "figure", "", "beside, in the same run", "must be"):
+    for column in ("what", "figure", "", "least-most", "beside, in the same run", "must be"):
         table.add_column(column, justify="right" if column == "figure" else "left")
     for index, row in enumerate(rows):
         style = "red" if row.broken else None
         limit = f"{row.limit} {'✗' if row.broken else '✓'}" if row.limit else ""
         last = index + 1 == len(rows) or rows[index + 1].group != row.group
         table.add_row(
-            f"{row.group}: {row.name}", f"{row.figure:,.4g}" if row.figure < 1000 else f"{row.figure:,.0f}",
-            row.unit, row.beside, limit, style=style, end_section=last,
+            f"{row.group}: {row.name}", _short(row.figure), row.unit,
+            "-".join(map(_short, row.spread or ())), row.beside, limit, style=style, end_section=last,
         )  # fmt: skip
     return table
+
+
+def _short(figure: float) -> str:
+    return f"{figure:,.4g}" if figure < 1000 else f"{figure:,.0f}"
 
 
 def _write(rows: list[Row], quick: bool) -> Path:

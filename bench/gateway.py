@@ -1,259 +1,246 @@
-"""The gateway against the model server itself and against a Python proxy, with few and with many routed models."""
+"""The gateway under requests that are spread over models, beside the server itself, a Python proxy and Envoy alone."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import math
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import grpc
+from bench.envoys import Gateway, Pod, Server, floor, gateway, pods
+from bench.forms import WANTED, forms
+from bench.load import LOAD, MODELS, REVISION, Load, Seen, send
+from bench.processes import HOST, connections, free_port, resident_mib, running
+from bench.rows import Row, at_least, at_most, measures, of_turns
+from bench.turns import Turns, cpu, four, rate, ratios, spelled
 
-from bench.processes import HOST, Load, free_port, h2load, median, port_open, resident_kib, running
-from bench.rows import Row, at_least, at_most, measures
-from shoal.core.types import RouteKey
-from shoal.gateway.api import GatewayCallbacks, Upstream
-from shoal.gateway.bootstrap import command, write_bootstrap
-from shoal.gateway.control import GatewayControl
-from shoal.gateway.settings import Address, GatewaySettings
-from shoal_protos import inference
-
-_PATH = inference.method_path("ModelInfer")
-_MODEL = "simple-string-7"
-_CHECKED = "checked"
-
-
-def _revision(name: str) -> str:
-    return f"{name}__isvc-3c10c62d34"
-
-
-def _frame(message: bytes) -> bytes:
-    return b"\0" + len(message).to_bytes(4, "big") + message
-
-
-def _request() -> bytes:
-    """About 300 bytes, as the digits example of ModelMesh is."""
-    request = inference.ModelInferRequest(model_name=_MODEL)
-    tensor = request.inputs.add(name="predict", datatype="FP32", shape=[1, 64])
-    tensor.contents.fp32_contents.extend(float(i % 16) for i in range(64))
-    return request.SerializeToString()
-
-
-def _answer() -> bytes:
-    answer = inference.ModelInferResponse(model_name=_revision(_MODEL))
-    tensor = answer.outputs.add(name="predict", datatype="INT64", shape=[1, 1])
-    tensor.contents.int64_contents.append(8)
-    return answer.SerializeToString()
-
-
-@dataclass
-class _Bench:
-    """What runs for the length of the measurement."""
-
-    folder: Path
-    body: Path
-    upstream_port: int
-    upstream_pid: int
-    checked_port: int
-
-
-@contextlib.asynccontextmanager
-async def _fast_upstream(folder: Path) -> AsyncIterator[tuple[int, int]]:
-    """A server that is faster than anything before it: nghttpd with one fixed answer."""
-    file = folder / "htdocs" / _PATH.lstrip("/")
-    file.parent.mkdir(parents=True)
-    file.write_bytes(_frame(_answer()))
-    port = free_port()
-    options = ("--no-tls", "--address", HOST, "--htdocs", str(folder / "htdocs"), "--trailer", "grpc-status: 0")
-    async with running("nghttpd", *options, str(port), port=port) as pid:
-        yield port, pid
-
-
-class _Echo(grpc.GenericRpcHandler):
-    """A model server whose answers can be checked: the request's id and the revision it was asked for."""
-
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        async def infer(request: bytes, _: grpc.aio.ServicerContext) -> bytes:
-            asked = inference.ModelInferRequest.FromString(request)
-            return inference.ModelInferResponse(model_name=asked.model_name, id=asked.id).SerializeToString()
-
-        return grpc.unary_unary_rpc_method_handler(infer) if details.method == _PATH else None
-
-
-@dataclass(eq=False)
-class _Checker:
-    """Sends a request now and then, whoever is under load, and checks every answer."""
-
-    port: int
-    sent: int = 0
-    wrong: list[str] = field(default_factory=list)
-
-    async def run(self) -> None:
-        async with grpc.aio.insecure_channel(f"{HOST}:{self.port}") as channel:
-            call = channel.unary_unary(_PATH)
-            while True:
-                self.sent += 1
-                request = inference.ModelInferRequest(model_name=_CHECKED, id=str(self.sent))
-                try:
-                    answer = inference.ModelInferResponse.FromString(
-                        await call(request.SerializeToString(), timeout=10)
-                    )
-                    if (answer.model_name, answer.id) != (_revision(_CHECKED), request.id):
-                        self.wrong.append(str(answer))
-                except grpc.aio.AioRpcError as error:
-                    self.wrong.append(str(error.details()))
-                await asyncio.sleep(0.05)
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """What is put under load: a port, and the process that answers there."""
-
-    port: int
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Gateway(_Target):
-    resident_kib: int
-    checker: _Checker
-
-
-def _settings() -> GatewaySettings:
-    ports = [Address(host=HOST, port=free_port()) for _ in range(6)]
-    names = ("grpc", "rest", "xds", "activator_grpc", "activator_http", "management")
-    return GatewaySettings.model_validate(dict(zip(names, ports, strict=True)))
-
-
-@contextlib.asynccontextmanager
-async def _gateway(bench: _Bench, routed: int) -> AsyncIterator[_Gateway]:
-    settings = _settings()
-    control = GatewayControl(settings, GatewayCallbacks(lambda _: None, lambda *_: None))
-
-    def upstream(name: str, port: int) -> tuple[Upstream, ...]:
-        return (Upstream(_revision(name), HOST, port, None),)
-
-    names = [_MODEL, *(f"other-string-{i}" for i in range(routed - 1))]
-    changes = {RouteKey(name): upstream(name, bench.upstream_port) for name in names}
-    changes[RouteKey(_CHECKED)] = upstream(_CHECKED, bench.checked_port)
-    control.publish(1, changes)
-    await control.start()
-    path = bench.folder / f"envoy-{routed}.json"
-    write_bootstrap(settings, path)
-    try:
-        async with running(*command(settings, path), port=settings.grpc.port) as pid:
-            await _all_routed(control, pid)
-            checker = _Checker(settings.grpc.port)
-            checking = asyncio.ensure_future(checker.run())
-            yield _Gateway(settings.grpc.port, pid, resident_kib(pid), checker)
-            checking.cancel()
-    finally:
-        await control.stop()
-
-
-async def _all_routed(control: GatewayControl, pid: int) -> None:
-    """Wait until the gateway has every route and its memory stands still."""
-    async with asyncio.timeout(60):
-        while not control.connected or control.accepted < 1:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-        before = -1
-        while abs(resident_kib(pid) - before) > 100:
-            before = resident_kib(pid)
-            await asyncio.sleep(0.5)
-
-
-@contextlib.asynccontextmanager
-async def _python_proxy(bench: _Bench) -> AsyncIterator[_Target]:
-    port = free_port()
-    script = Path(__file__).parent / "python_proxy.py"
-    arguments = (str(port), f"{HOST}:{bench.upstream_port}", _MODEL, _revision(_MODEL))
-    async with running(sys.executable, str(script), *arguments, port=port) as pid:
-        yield _Target(port, pid)
-
-
-@contextlib.asynccontextmanager
-async def _prepared() -> AsyncIterator[_Bench]:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        body = folder / "request"
-        body.write_bytes(_frame(_request()))
-        checked_port = free_port()
-        echo = grpc.aio.server()
-        echo.add_generic_rpc_handlers((_Echo(),))
-        echo.add_insecure_port(f"{HOST}:{checked_port}")
-        await echo.start()
-        await port_open(checked_port)
-        async with _fast_upstream(folder) as (port, pid):
-            yield _Bench(folder, body, port, pid, checked_port)
-        await echo.stop(0)
+_PODS = 2
+_ROUTED = 20_000
+_TIMES_ONE = {5_000: at_most(1.6), 20_000: at_most(2.1)}
+_TIMES_FLOOR = at_most(1.5)
+_CONNECTIONS = at_most(32)
+_KB_A_MODEL = at_most(7.5)
+_SERVER_MIB = at_most(10)
+_TIMES_PROXY = at_least(5)
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How much is sent: rounds, and in each as many requests to what is fast and to the Python proxy."""
+    """How much is sent, and how it is spread."""
 
-    rounds: int
-    fast: int
-    slow: int
-    routed: tuple[int, ...]
+    turns: int
+    requests: dict[int, int]
+    """Of one turn, by how many are in flight."""
+    models: tuple[int, ...]
+    zipf: tuple[int, ...]
+    clients: tuple[int, ...]
+    """Connections of the clients, with the most in flight."""
+    form_models: tuple[int, ...]
 
 
-_FULL = _Plan(rounds=7, fast=40_000, slow=5_000, routed=(1, 1_000, 20_000))
-_QUICK = _Plan(rounds=3, fast=15_000, slow=2_000, routed=(1, 20_000))
+_FULL = _Plan(
+    turns=3,
+    requests={1: 3_000, 16: 12_000, 64: 16_000},
+    models=(1, 100, 5_000, 20_000),
+    zipf=(5_000, 20_000),
+    clients=(1, 4),
+    form_models=(1, WANTED),
+)
+_QUICK = _Plan(
+    turns=3,
+    requests={16: 6_000},
+    models=(1, 5_000, 20_000),
+    zipf=(),
+    clients=(),
+    form_models=(1,),
+)
+_CLIENTS = {1: 1, 16: 4, 64: 8}
+"""Connections of the clients, by how many requests are in flight."""
 
 
-@measures("gateway", "h2load", "nghttpd")
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """What runs for the length of the measurement."""
+
+    plan: _Plan
+    pods: list[Pod]
+    gateway: Gateway
+    floor: Server
+    proxy: Server
+
+    async def through(self, load: Load) -> Seen:
+        """By way of the gateway. `cpu` is of the gateway and of each pod."""
+        return await send(load, self.gateway.settings.grpc.port, self.gateway.pid, *(pod.pid for pod in self.pods))
+
+    async def direct(self, load: Load) -> Seen:
+        """To the first pod. `cpu` is the pod's."""
+        return await send(replace(load, asked=REVISION), self.pods[0].grpc_port, self.pods[0].pid)
+
+
+@measures("gateway", MODELS, LOAD)
 async def measure(quick: bool) -> list[Row]:
-    """Rows of the hot path.
-
-    All are there from the start and take turns, so that whatever else the machine does meets all alike.
-    """
+    """Rows of the hot path. Whatever is compared takes turns, so that what else the machine does meets all alike."""
     plan = _QUICK if quick else _FULL
-    async with _prepared() as bench, contextlib.AsyncExitStack() as stack:
-        gateways = {routed: await stack.enter_async_context(_gateway(bench, routed)) for routed in plan.routed}
-        python = await stack.enter_async_context(_python_proxy(bench))
-        direct = _Target(bench.upstream_port, bench.upstream_pid)
-        targets: list[_Target] = [direct, *gateways.values(), python]
-        rounds: dict[_Target, list[Load]] = {target: [] for target in targets}
-        for _ in range(1 + plan.rounds):
-            for target in targets:
-                requests = plan.slow if target is python else plan.fast
-                load = await h2load(
-                    target.port, _PATH, bench.body, requests, target.pid, answer_bytes=len(_frame(_answer()))
-                )
-                rounds[target].append(load)
-    loads = {target: median(each[1:]) for target, each in rounds.items()}  # the first warms up
-    through = {routed: (gateway, loads[gateway]) for routed, gateway in gateways.items()}
-    return _rows(loads[direct], loads[python], through, plan.rounds)
-
-
-def _rows(direct: Load, python: Load, through: dict[int, tuple[_Gateway, Load]], rounds: int) -> list[Row]:
-    least, most = min(through), max(through)
-    rows = []
-    for routed, (gateway, load) in through.items():
-        group = f"gateway, {routed:,} routed"
-        must = routed == most
-        wrong = len(gateway.checker.wrong) + load.failed
-        rows += [
-            Row(group, "requests/s over the Python proxy's", load.rate / python.rate, "x",
-                f"{load.rate:,.0f} against {python.rate:,.0f}, medians of {rounds} turns",
-                at_least(6) if must else None),
-            Row(group, "requests/s over the server's own", load.rate / direct.rate, "x",
-                f"{load.rate:,.0f} against {direct.rate:,.0f}"),
-            Row(group, "CPU a request", load.cpu, "us", f"the Python proxy's {python.cpu:.0f} us",
-                at_most(45) if must else None),
-            Row(group, "p50 over direct", load.p50 - direct.p50, "ms",
-                f"the Python proxy's {python.p50 - direct.p50:.2f}"),
-            Row(group, "p99 over direct", load.p99 - direct.p99, "ms",
-                f"the Python proxy's {python.p99 - direct.p99:.2f}"),
-            Row(group, "wrong or failed answers", wrong, "",
-                f"of all, {gateway.checker.sent:,} of them checked one by one", at_most(0)),
-        ]  # fmt: skip
-    kib = {routed: gateway.resident_kib for routed, (gateway, _) in through.items()}
-    beside = f"{kib[most] / 1024:.0f} MiB at {most:,}, {kib[least] / 1024:.0f} at {least:,}"
-    per_model = (kib[most] - kib[least]) * 1024 / 1000 / (most - least)
-    rows.append(Row("gateway", "memory a routed model", per_model, "KB", beside, at_most(30)))
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="bench-gateway-") as name:
+        folder = Path(name)
+        async with pods(_PODS, _ROUTED) as servers:
+            async with gateway(folder, servers, 1) as small:
+                least = small.mib
+            async with _prepared(folder, servers, plan) as bench:
+                rows += await _spread(bench, least)
+            async with gateway(folder, servers, _ROUTED) as fresh:
+                rows += await forms(fresh, servers, plan.form_models, plan.requests[16], plan.turns)
     return rows
+
+
+@contextlib.asynccontextmanager
+async def _prepared(folder: Path, servers: list[Pod], plan: _Plan) -> AsyncIterator[_Bench]:
+    port = free_port()
+    proxy = (sys.executable, "-m", "bench.python_proxy", str(port), f"{HOST}:{servers[0].grpc_port}", str(_ROUTED))
+    async with (
+        gateway(folder, servers, _ROUTED) as routed,
+        floor(folder, servers[0]) as alone,
+        running(*proxy, port=port) as pid,
+    ):
+        yield _Bench(plan, servers, routed, alone, Server(port, pid))
+
+
+# --- spread over models ----------------------------------------------------------------------------------------------
+
+
+async def _spread(bench: _Bench, least_mib: float) -> list[Row]:
+    """More and more models are asked; one model takes turns with each number of models."""
+    rows: list[Row] = []
+    turns = Turns()
+    after: dict[int, _Sizes] = {}
+    for models in bench.plan.models:
+        seen = await _ask_all(bench, models)
+        if models == max(bench.plan.models):
+            rows += _all_asked(seen)
+        if seen.failed:
+            rows += [Row(f"gateway, {models:,} models", "CPU a request, times that of one model", math.inf, "x",
+                         "not all were answered", _TIMES_ONE.get(models))]  # fmt: skip
+        else:
+            for turn in range(bench.plan.turns):
+                await _turn(bench, models, turn, turns)
+            rows += _rows(bench.plan, models, turns)
+        after[models] = _Sizes.now(bench)
+    return [*rows, Row("gateway", "wrong or failed answers", turns.failed, "", "of all above", at_most(0)),
+            *_sizes(after, bench.gateway.mib, least_mib)]  # fmt: skip
+
+
+def _loads(plan: _Plan, models: int) -> Iterator[Load]:
+    for in_flight, requests in plan.requests.items():
+        yield Load(requests=requests, models=models, in_flight=in_flight, connections=_CLIENTS[in_flight])
+
+
+def _other_loads(plan: _Plan, models: int) -> Iterator[tuple[str, Load]]:
+    """Those that only the gateway gets, with what is said of them."""
+    for load in _loads(plan, models):
+        if models in plan.zipf and load.in_flight > 1:
+            yield f"{models:,} models by Zipf, {load.in_flight} in flight", replace(load, spread="zipf")
+        if models in plan.zipf[:1] and load.in_flight == max(plan.requests):
+            for clients in plan.clients:
+                words = f"{clients} connection" + "s" * (clients > 1)
+                yield (
+                    f"{models:,} models, {load.in_flight} in flight over {words}",
+                    replace(load, connections=clients),
+                )
+
+
+async def _ask_all(bench: _Bench, models: int) -> Seen:
+    """Each model is asked at least once, which makes all connections there will be."""
+    load = Load(requests=max(models, 2_000), models=models, in_flight=16, connections=4, spread="each")
+    return await bench.through(load)
+
+
+async def _turn(bench: _Bench, models: int, turn: int, turns: Turns) -> None:
+    for load in _loads(bench.plan, models):
+        now = replace(load, seed=turn + 1)
+        turns.add("gateway", load, await bench.through(now))
+        turns.add("direct", load, await bench.direct(now))
+        if models == 1:
+            alone = replace(load, asked=REVISION)
+            turns.add("floor", load, await send(alone, bench.floor.port, bench.floor.pid))
+        else:
+            turns.add(f"one beside {models}", load, await bench.through(replace(now, models=1)))
+        if load.in_flight == max(bench.plan.requests):
+            fewer = replace(now, requests=load.requests // 4)
+            turns.add("proxy", load, await send(fewer, bench.proxy.port, bench.proxy.pid))
+    for _, load in _other_loads(bench.plan, models):
+        turns.add("gateway", load, await bench.through(replace(load, seed=turn + 1)))
+
+
+def _rows(plan: _Plan, models: int, turns: Turns) -> list[Row]:
+    rows: list[Row] = []
+    for load in _loads(plan, models):
+        what = f"gateway, {models:,} model{'s' * (models > 1)}, {load.in_flight} in flight"
+        rows += four(what, load, turns)
+        mine = turns.of("gateway", load, cpu)
+        against, words, limit = (
+            ("floor", "Envoy's with one route and no script", _TIMES_FLOOR)
+            if models == 1
+            else (f"one beside {models}", "that of one model", _TIMES_ONE.get(models))
+        )
+        others = turns.of(against, load, cpu)
+        beside = f"{spelled(others)} us in the same turns"
+        rows.append(of_turns(what, f"CPU a request, times {words}", ratios(mine, others), "x", beside, limit))
+        if load.in_flight == max(plan.requests):
+            proxy = turns.of("proxy", load, rate)
+            ratio = ratios(turns.of("gateway", load, rate), proxy)
+            limit = _TIMES_PROXY if models == 1 else None
+            words = "requests/s, times the Python proxy's"
+            rows.append(of_turns(what, words, ratio, "x", f"{spelled(proxy)} in the same turns", limit))
+    for what, load in _other_loads(plan, models):
+        rows += four(f"gateway, {what}", load, turns)
+    return rows
+
+
+# --- all asked, and what it leaves -----------------------------------------------------------------------------------
+
+
+def _all_asked(seen: Seen) -> list[Row]:
+    group = f"gateway, all of {_ROUTED:,} models asked"
+    statuses = ", ".join(f"{count:,} {status}" for status, count in seen.statuses.items() if status != "0")
+    answered = f"{seen.answered:,} of {seen.sent:,} requests" + (f"; {statuses}" if statuses else "")
+    return [
+        Row(group, "models asked", seen.models_asked, "", "", at_least(_ROUTED)),
+        Row(group, "models answered", seen.models_answered, "", answered, at_least(_ROUTED)),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """The gateway's connections to each pod, and MiB that are resident."""
+
+    connections: list[int]
+    gateway: float
+    pods: list[float]
+
+    @staticmethod
+    def now(bench: _Bench) -> _Sizes:
+        return _Sizes(
+            [connections(bench.gateway.pid, pod.grpc_port) for pod in bench.pods],
+            resident_mib(bench.gateway.pid),
+            [resident_mib(pod.pid) for pod in bench.pods],
+        )
+
+
+def _sizes(after: dict[int, _Sizes], idle: float, least: float) -> Iterator[Row]:
+    kb = (idle - least) * 2**20 / 1000 / (_ROUTED - 1)
+    beside = f"{idle:.0f} MiB with {_ROUTED:,} routed, {least:.0f} with one, before any is asked"
+    yield Row("gateway", "memory a routed model", kb, "KB", beside, _KB_A_MODEL)
+    first = after[1]
+    for models, sizes in after.items():
+        group = f"gateway, after {models:,} model{'s were' if models > 1 else ' was'} asked"
+        each = ", ".join(map(str, sizes.connections))
+        yield Row(group, "connections to a pod", max(sizes.connections), "", each, _CONNECTIONS)
+        yield Row(group, "memory of the gateway", sizes.gateway, "MiB", f"{idle:.0f} when it was idle")
+        if models > 1:
+            grown = max(now - before for now, before in zip(sizes.pods, first.pods, strict=True))
+            beside = f"{max(sizes.pods):.0f} MiB now, {max(first.pods):.0f} after one model"
+            yield Row(group, "a model server has grown by", grown, "MiB", beside, _SERVER_MIB)

@@ -1,22 +1,19 @@
-"""Processes under measurement: start them, load them with h2load, read what they cost from /proc."""
+"""Processes under measurement: start them, and read from /proc what they cost."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ctypes
-import os
 import re
 import signal
 import socket
-import tempfile
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 HOST = "127.0.0.1"
-_TICK = os.sysconf("SC_CLK_TCK")
 _PR_SET_PDEATHSIG = 1
+_ESTABLISHED = "01"
 
 
 def free_port() -> int:
@@ -30,11 +27,13 @@ def _die_with_parent() -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(*command: str, port: int) -> AsyncIterator[int]:
-    """The process id of a command, once its port is open; it is killed at the end."""
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.DEVNULL, preexec_fn=_die_with_parent
-    )
+async def running(*command: str, port: int, log: Path | None = None) -> AsyncIterator[int]:
+    """The process id of a command, once its port is open; it is killed at the end. `log` gets what it complains of."""
+    with contextlib.ExitStack() as stack:
+        errors = stack.enter_context(log.open("ab")) if log else None
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.DEVNULL, stderr=errors, preexec_fn=_die_with_parent
+        )
     try:
         await port_open(port)
         yield process.pid
@@ -55,60 +54,35 @@ async def port_open(port: int, seconds: float = 20.0) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
+    """Processor time of all threads a process has, to the nanosecond."""
+    nanoseconds = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has just ended
+            nanoseconds += int((thread / "schedstat").read_text().split()[0])
+    return nanoseconds / 1e9
 
 
-def resident_kib(pid: int) -> int:
-    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
+def resident_mib(pid: int) -> float:
+    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What h2load saw. Latencies in milliseconds, `cpu` in microseconds a request."""
-
-    rate: float
-    p50: float
-    p99: float
-    cpu: float
-    failed: int
+async def settled_mib(pid: int) -> float:
+    """Resident memory once it stands still."""
+    before = -1.0
+    while abs((now := resident_mib(pid)) - before) > 0.1:
+        before = now
+        await asyncio.sleep(0.5)
+    return now
 
 
-async def h2load(port: int, path: str, body: Path, requests: int, pid: int, *, answer_bytes: int) -> Load:
-    """Send so many gRPC requests to a port, 32 at a time, and see what they cost the process `pid`.
-
-    h2load does not know gRPC, but whatever was not answered with a message of `answer_bytes` has failed.
-
-    Raises:
-        RuntimeError: h2load failed.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
-        before = cpu_seconds(pid)
-        process = await asyncio.create_subprocess_exec(
-            "h2load", "-n", str(requests), "-c", "4", "-m", "8", "-t", "1", "-d", str(body),
-            "-H", "content-type: application/grpc", "-H", "te: trailers", "--log-file", str(log),
-            f"http://{HOST}:{port}{path}",
-            stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        output = (await process.communicate())[0].decode()
-        used = cpu_seconds(pid) - before
-        rate = re.search(r"finished in .*?, ([\d.]+) req/s", output)
-        data = re.search(r"\((\d+)\) data", output)
-        if process.returncode != 0 or not rate or not data:
-            raise RuntimeError(f"h2load failed:\n{output}")
-        times = sorted(int(line.split("\t")[2]) for line in log.read_text().splitlines())
-    return Load(
-        rate=float(rate[1]),
-        p50=times[len(times) // 2] / 1000,
-        p99=times[len(times) * 99 // 100] / 1000,
-        cpu=used / requests * 1e6,
-        failed=requests - int(data[1]) // answer_bytes,
+def connections(pid: int, port: int) -> int:
+    """Connections that a process has to a server at this port."""
+    mine = set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # it has just been closed
+            mine.add(str(file.readlink()))
+    fields = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return sum(
+        field[2].endswith(f":{port:04X}") and field[3] == _ESTABLISHED and f"socket:[{field[9]}]" in mine
+        for field in fields
     )
-
-
-def median(rounds: Sequence[Load]) -> Load:
-    """The middle one by requests/s, as a whole, so that its figures belong together; but with all failures."""
-    middle = sorted(rounds, key=lambda load: load.rate)[len(rounds) // 2]
-    return replace(middle, failed=sum(load.failed for load in rounds))

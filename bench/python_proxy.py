@@ -7,10 +7,12 @@ import sys
 
 import grpc
 
+from bench.load import REVISION, model
 
-async def serve(port: str, target: str, name: bytes, revision: bytes) -> None:
+
+async def serve(port: str, target: str, models: int) -> None:
     call = grpc.aio.insecure_channel(target).unary_unary("/inference.GRPCInferenceService/ModelInfer")
-    table = {name: revision}
+    table = {model(number).encode(): (model(number) + REVISION).encode() for number in range(models)}
 
     async def infer(request: bytes, _: grpc.aio.ServicerContext) -> bytes:
         end = 2 + request[1]
@@ -29,5 +31,5 @@ async def serve(port: str, target: str, name: bytes, revision: bytes) -> None:
 
 
 if __name__ == "__main__":
-    port, target, name, revision = sys.argv[1:]
-    asyncio.run(serve(port, target, name.encode(), revision.encode()))
+    port, target, models = sys.argv[1:]
+    asyncio.run(serve(port, target, int(models)))

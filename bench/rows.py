@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Awaitable, Callable
+import statistics
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -34,11 +35,20 @@ class Row:
     unit: str
     beside: str = ""
     limit: Limit | None = None
+    spread: tuple[float, float] | None = None
+    """The least and the most of the turns whose median the figure is."""
 
     @property
     def broken(self) -> bool:
         """It must hold and does not."""
         return self.limit is not None and not self.limit.holds(self.figure)
+
+
+def of_turns(
+    group: str, name: str, figures: Sequence[float], unit: str, beside: str = "", limit: Limit | None = None
+) -> Row:
+    """The median of what several turns measured, with their spread."""
+    return Row(group, name, statistics.median(figures), unit, beside, limit, (min(figures), max(figures)))
 
 
 Measurement: TypeAlias = Callable[[bool], Awaitable[list[Row]]]

@@ -348,8 +348,13 @@ def _full_names(rows: list[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _figure(row: Mapping[str, Any]) -> str:
-    figure = row["figure"]
-    return (f"{figure:,.3g}" if figure < 1000 else f"{figure:,.0f}") + (f" {row['unit']}" if row["unit"] else "")
+    unit, spread = row["unit"], row.get("spread")
+    text = _digits(row["figure"]) + (f" {unit}" if unit else "")
+    return f"{text} ({'-'.join(map(_digits, spread))})" if spread else text
+
+
+def _digits(figure: float) -> str:
+    return f"{figure:,.3g}" if figure < 1000 else f"{figure:,.0f}"
 
 
 def _limit(row: Mapping[str, Any]) -> str:

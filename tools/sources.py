@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import importlib.util
 import os
 import re
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,29 +119,68 @@ class Wheel(Source):
         return "run `make test` with a network"
 
 
-@dataclass(frozen=True)
-class GoModule(Source):
-    """A program that Go compiles. Nothing is left of the modules and of what Go caches."""
+class _Compiled(Source):
+    """What Go compiles. Nothing is left of the modules and of what Go caches."""
 
-    module: str
-    megabytes: int
-
-    def fetch(self, name: str) -> None:
-        """Compile it."""
+    def _compile(self, name: str, arguments: Sequence[str], megabytes: int) -> Path:
+        """Have Go make a program; the folder where it is, which is removed at the end."""
         if (go := shutil.which("go")) is None:
             raise Unavailable("Go compiles it, and there is no Go")
         top = SCRATCH / "go"
         own = {"GOBIN": top / "bin", "GOPATH": top / "path", "GOCACHE": top / "cache", "GOTMPDIR": SCRATCH}
         top.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, **{key: str(value) for key, value in own.items()}, "GOFLAGS": "-modcacherw"}
-        command = [go, "install", self.module]
-        run(f"{name}: compiled by Go, minutes", command, env=env, grows=top, megabytes=self.megabytes)
+        run(f"{name}: compiled by Go, minutes", [go, *arguments], env=env, grows=top, megabytes=megabytes)
         BIN.mkdir(parents=True, exist_ok=True)
-        (top / "bin" / name).replace(BIN / name)
+        return top / "bin"
 
     def fix(self) -> str:
         """Go is all it takes."""
         return "put Go 1.21 or newer on PATH and run `make test` again"
+
+
+@dataclass(frozen=True)
+class GoModule(_Compiled):
+    """A program of a public module."""
+
+    module: str
+    megabytes: int
+
+    def fetch(self, name: str) -> None:
+        """Compile it."""
+        (self._compile(name, ["install", self.module], self.megabytes) / name).replace(BIN / name)
+
+
+@dataclass(frozen=True)
+class GoSource(_Compiled):
+    """A program of this repository, from the Go module in `folder`. It is compiled anew when that has changed."""
+
+    folder: str
+    package: str
+    megabytes: int
+
+    def there(self, name: str) -> bool:
+        """Whether it is compiled from what is in the folder now."""
+        place = self._place(name)
+        return place.is_file() and (BIN / name).resolve() == place
+
+    def fetch(self, name: str) -> None:
+        """Compile it."""
+        place = self._place(name)
+        compiled = self._compile(name, ["-C", str(ROOT / self.folder), "install", f"./{self.package}"], self.megabytes)
+        shutil.rmtree(place.parent, ignore_errors=True)
+        place.parent.mkdir()
+        (compiled / self.package).replace(place)
+        (BIN / name).unlink(missing_ok=True)
+        (BIN / name).symlink_to(Path("..") / name / place.name)
+
+    def _place(self, name: str) -> Path:
+        """Where it is. What it is made of is in the file's name."""
+        digest = hashlib.sha256()
+        for file in sorted((ROOT / self.folder).rglob("*")):
+            if file.is_file():
+                digest.update(f"{file.relative_to(ROOT)}\n".encode() + file.read_bytes())
+        return FETCHED.resolve() / name / digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -23,59 +23,59 @@ done
 DPKG = r"""
 mkdir -p "$3/usr/bin" "$3/usr/lib/x"
 echo > "$3/usr/lib/x/libx.so.1"
-printf '#!/bin/sh\necho "$LD_LIBRARY_PATH $*"\n' > "$3/usr/bin/h2load"
-chmod +x "$3/usr/bin/h2load"
+printf '#!/bin/sh\necho "$LD_LIBRARY_PATH $*"\n' > "$3/usr/bin/chromedriver"
+chmod +x "$3/usr/bin/chromedriver"
 """
-FAILS = "echo 'Reading package lists...'; echo 'E: Unable to locate package nghttp2-client'; exit 100"
+FAILS = "echo 'Reading package lists...'; echo 'E: Unable to locate package chromium-driver'; exit 100"
 SUDO = "" if os.geteuid() == 0 else "sudo "
 
 
 def test_nothing_is_fetched_where_all_is_there(checkout):
-    for name in ("kubectl", "curl", "h2load"):
+    for name in ("kubectl", "curl", "chromedriver"):
         checkout.has(name, "echo Client Version: v1.37.1")
-    assert checkout.tools("kubectl", "curl", "h2load") == []
+    assert checkout.tools("kubectl", "curl", "chromedriver") == []
     assert not (checkout.root / ".tools").exists()
 
 
 def test_a_debian_package_is_unpacked_with_its_libraries_and_the_second_time_nothing_is_fetched(checkout):
     checkout.has("apt-get", APT)
     checkout.has("dpkg-deb", DPKG)
-    lists, _, starts, ends, unpacks = checkout.tools("h2load")
+    lists, _, starts, ends, unpacks = checkout.tools("chromedriver")
     assert lists == "tools: Debian's package lists ..."
-    assert starts == "tools: nghttp2-client: 1 Debian package, 7 MB ..."
-    assert ends.startswith("tools: nghttp2-client: 1 Debian package: done in ")
-    assert unpacks == "tools: nghttp2-client: unpacking ..."
-    said = subprocess.run([checkout.bin / "h2load", "a b"], capture_output=True, text=True, check=True).stdout
+    assert starts == "tools: chromium-driver: 1 Debian package, 7 MB ..."
+    assert ends.startswith("tools: chromium-driver: 1 Debian package: done in ")
+    assert unpacks == "tools: chromium-driver: unpacking ..."
+    said = subprocess.run([checkout.bin / "chromedriver", "a b"], capture_output=True, text=True, check=True).stdout
     assert said == f"{checkout.root}/.tools/debian/usr/lib/x a b\n"
     assert not (checkout.root / ".tools" / "scratch").exists()
     (checkout.path / "apt-get.log").unlink()
-    assert checkout.tools("h2load") == []
+    assert checkout.tools("chromedriver") == []
     assert not (checkout.path / "apt-get.log").exists()
 
 
 def test_a_program_that_does_not_start_is_not_kept(checkout):
     checkout.has("apt-get", APT)
     checkout.has("dpkg-deb", DPKG.replace('echo "$LD_LIBRARY_PATH $*"', "echo libx.so.2: cannot open >&2; exit 127"))
-    *_, why, fix = checkout.tools("h2load")
-    assert why == "tools: without h2load: libx.so.2: cannot open"
-    assert fix == f"tools: to have what is missing: {SUDO}apt-get install -y --no-install-recommends nghttp2-client"
-    assert not (checkout.bin / "h2load").exists()
+    *_, why, fix = checkout.tools("chromedriver")
+    assert why == "tools: without chromedriver: libx.so.2: cannot open"
+    assert fix == f"tools: to have what is missing: {SUDO}apt-get install -y --no-install-recommends chromium-driver"
+    assert not (checkout.bin / "chromedriver").exists()
 
 
 def test_what_apt_cannot_fetch_is_asked_for_in_one_line(checkout):
     checkout.has("apt-get", FAILS)
     checkout.has("dpkg-deb")
-    *_, why, other, fix = checkout.tools("h2load", "prometheus")
-    assert why.startswith("tools: without h2load: `apt-get -qq -o ...` failed: ")
-    assert why.endswith("| E: Unable to locate package nghttp2-client")
+    *_, why, other, fix = checkout.tools("chromedriver", "prometheus")
+    assert why.startswith("tools: without chromedriver: `apt-get -qq -o ...` failed: ")
+    assert why.endswith("| E: Unable to locate package chromium-driver")
     assert other.startswith("tools: without prometheus: ")
-    assert fix.endswith(f"{SUDO}apt-get install -y --no-install-recommends nghttp2-client prometheus")
+    assert fix.endswith(f"{SUDO}apt-get install -y --no-install-recommends chromium-driver prometheus")
 
 
 def test_without_a_package_manager_the_packages_are_named(checkout):
-    assert checkout.tools("h2load") == [
-        "tools: without h2load: it is Debian's package nghttp2-client, and there is no apt-get",
-        "tools: to have what is missing: install what Debian calls nghttp2-client, and put the programs on PATH",
+    assert checkout.tools("chromedriver") == [
+        "tools: without chromedriver: it is Debian's package chromium-driver, and there is no apt-get",
+        "tools: to have what is missing: install what Debian calls chromium-driver, and put the programs on PATH",
     ]
 
 
@@ -94,6 +94,22 @@ def test_go_compiles_into_the_checkout_and_leaves_nothing_else(checkout):
     assert (checkout.bin / "versitygw").read_text() == "install github.com/versity/versitygw/cmd/versitygw@v1.8.0\n"
     assert sorted(each.name for each in (checkout.root / ".tools").iterdir()) == ["bin", "lock"]
     assert checkout.tools("versitygw") == []
+
+
+def test_go_compiles_what_is_in_the_repository_and_again_when_that_changes(checkout):
+    checkout.has("go", 'mkdir -p "$GOBIN" && echo "$@" > "$GOBIN/load" && chmod +x "$GOBIN/load"')
+    source = checkout.root / "bench" / "go" / "load" / "main.go"
+    source.parent.mkdir(parents=True)
+    source.write_text("package main\n")
+    assert len(checkout.tools("shoal-bench-load")) == 2
+    program = checkout.bin / "shoal-bench-load"
+    assert program.read_text() == f"-C {checkout.root}/bench/go install ./load\n"
+    assert checkout.tools("shoal-bench-load") == []
+    source.write_text("package main // changed\n")
+    assert len(checkout.tools("shoal-bench-load")) == 2
+    assert [each.name for each in (checkout.root / ".tools" / "shoal-bench-load").iterdir()] == [
+        program.readlink().name
+    ]
 
 
 def test_go_that_fails_is_quoted(checkout):

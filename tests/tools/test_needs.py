@@ -10,7 +10,7 @@ from needs import need, need_program
 
 @pytest.fixture(scope="module")
 def server():
-    need("curl", "h2load")
+    need("curl", "chromedriver")
     need("prometheus")
 
 def test_one(server): raise AssertionError
@@ -35,7 +35,7 @@ def closing(lines: list[str]) -> list[str]:
 
 
 FIX = [
-    "to have what is missing: install what Debian calls nghttp2-client, and put the programs on PATH",
+    "to have what is missing: install what Debian calls chromium-driver, and put the programs on PATH",
     "to have what is missing: put Go 1.21 or newer on PATH and run `make test` again",
 ]
 
@@ -44,7 +44,7 @@ FIX = [
 def test_they_are_skipped_and_the_last_lines_name_the_tools_and_the_fix(tree, ci):
     code, lines = tree.pytest(CI=ci)
     *said, last = closing(lines)
-    assert said == ["h2load: 2 tests skipped", "versitygw: 1 test skipped", *FIX]
+    assert said == ["chromedriver: 2 tests skipped", "versitygw: 1 test skipped", *FIX]
     assert any(
         line.endswith(": versitygw missing: put Go 1.21 or newer on PATH and run `make test` again") for line in lines
     )
@@ -55,7 +55,7 @@ def test_they_are_skipped_and_the_last_lines_name_the_tools_and_the_fix(tree, ci
 def test_in_ci_they_fail(tree):
     code, lines = tree.pytest(CI="true")
     *said, last = closing(lines)
-    assert said == ["h2load: 2 tests failed", "versitygw: 1 test failed", *FIX]
+    assert said == ["chromedriver: 2 tests failed", "versitygw: 1 test failed", *FIX]
     assert "1 failed, 1 passed, 2 errors in" in last
     assert code == 1
 
@@ -68,10 +68,10 @@ def test_where_all_is_there_nothing_is_said(tree):
 
 def test_what_was_fetched_is_on_the_path_of_tests(tree):
     tree.bin.mkdir(parents=True)
-    (tree.bin / "h2load").write_text("#!/bin/sh\necho fetched\n")
-    (tree.bin / "h2load").chmod(0o755)
-    tests = "import subprocess\nfrom needs import need\ndef test_it():\n  need('h2load')\n"
-    tests += "  assert subprocess.check_output(['h2load']) == b'fetched\\n'\n"
+    (tree.bin / "chromedriver").write_text("#!/bin/sh\necho fetched\n")
+    (tree.bin / "chromedriver").chmod(0o755)
+    tests = "import subprocess\nfrom needs import need\ndef test_it():\n  need('chromedriver')\n"
+    tests += "  assert subprocess.check_output(['chromedriver']) == b'fetched\\n'\n"
     (tree.root / "test_tree.py").write_text(tests)
     code, lines = tree.pytest(CI="true")
     assert code == 0, lines
