@@ -6,7 +6,8 @@ and twice for LightGBM. Pure computation; `processes` reads the numbers.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import statistics
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -38,10 +39,15 @@ RULES: Final[Mapping[str, Rule]] = {
 }
 OTHER: Final = Rule(8 * KIB, 1.25)
 MIN_SHARE: Final = 0.5
-"""A measurement below this share of the rule's prediction is not believed: freed memory was used again."""
+"""Growth below this share of the rule's prediction is not believed: freed memory was used again."""
+_BELIEVED: Final = 5
+"""Measurements kept of a revision. Each is off by what else happened in the process meanwhile: requests that were
+answered, memory that a load takes only for a moment (for scikit-learn as much again as the model)."""
 _LEARN_FROM_BYTES: Final = 256 * KIB
 """Smaller models say nothing about a format: the allocator's steps are larger than they are."""
 _LEARN_AFTER: Final = 3
+_LEARN_FROM: Final = 25
+"""Newest loads of a format that its factor is learned from."""
 _LEARN_RATE: Final = 0.2
 _RATIO_BOUNDS: Final = (0.5, 20.0)
 _REMEMBERED: Final = 10_000
@@ -53,26 +59,32 @@ class SizeBook:
     def __init__(self, default_bytes: int, multiplier: float | None = None) -> None:
         self._default = default_bytes
         self._multiplier = multiplier
-        self._measured: OrderedDict[str, int] = OrderedDict()
-        self._ratios: dict[str, tuple[int, float]] = {}
+        self._measured: OrderedDict[str, deque[int]] = OrderedDict()
+        self._ratios: dict[str, deque[float]] = {}
         self._averages: dict[str, float] = {}
 
     def predict(self, model_id: str, model_format: str, disk_bytes: int | None) -> int:
         """Bytes the model will take; `disk_bytes` None: not known yet."""
         if (measured := self._measured.get(model_id)) is not None:
-            return measured
+            return statistics.median_low(measured)
         if disk_bytes is None:
             return int(self._averages.get(model_format, self._default))
-        count, ratio = self._ratios.get(model_format, (0, 1.0))
-        return int(self._rule(model_format).bytes(disk_bytes) * (ratio if count >= _LEARN_AFTER else 1.0))
+        ratios = self._ratios.get(model_format, ())
+        ratio = statistics.median_low(ratios) if len(ratios) >= _LEARN_AFTER else 1.0
+        return int(self._rule(model_format).bytes(disk_bytes) * ratio)
 
-    def floor(self, model_format: str, disk_bytes: int) -> int:
-        """The least a model of this kind is counted with."""
-        return max(1, int(self._rule(model_format).bytes(disk_bytes) * MIN_SHARE))
+    def weigh(self, model_id: str, model_format: str, disk_bytes: int, grown_bytes: int) -> int:
+        """Bytes to count a model with, whose load let the process grow so much: the middle of what was measured.
+
+        Growth that is too small to be believed says nothing; then it is what is predicted.
+        """
+        if grown_bytes >= self._rule(model_format).bytes(disk_bytes) * MIN_SHARE:
+            self.learn(model_id, model_format, disk_bytes, max(1, grown_bytes))
+        return max(1, self.predict(model_id, model_format, disk_bytes))
 
     def learn(self, model_id: str, model_format: str, disk_bytes: int, size_bytes: int) -> None:
         """Notes what a model was measured to take."""
-        self._measured[model_id] = size_bytes
+        self._measured.setdefault(model_id, deque(maxlen=_BELIEVED)).append(size_bytes)
         self._measured.move_to_end(model_id)
         while len(self._measured) > _REMEMBERED:
             self._measured.popitem(last=False)
@@ -80,9 +92,8 @@ class SizeBook:
         self._averages[model_format] = average + _LEARN_RATE * (size_bytes - average)
         expected = self._rule(model_format).bytes(disk_bytes)
         if max(expected, size_bytes) >= _LEARN_FROM_BYTES:
-            count, ratio = self._ratios.get(model_format, (0, 1.0))
-            sample = min(max(size_bytes / max(expected, 1), _RATIO_BOUNDS[0]), _RATIO_BOUNDS[1])
-            self._ratios[model_format] = (count + 1, ratio + _LEARN_RATE * (sample - ratio))
+            ratio = min(max(size_bytes / max(expected, 1), _RATIO_BOUNDS[0]), _RATIO_BOUNDS[1])
+            self._ratios.setdefault(model_format, deque(maxlen=_LEARN_FROM)).append(ratio)
 
     def _rule(self, model_format: str) -> Rule:
         if self._multiplier is not None:

@@ -37,16 +37,14 @@ class Scales:
     def finish(self, artifact: Artifact, stated_bytes: int) -> int:
         """A load succeeded: the bytes to count the model with. `stated_bytes`: what the server says, 0 nothing."""
         grown = self._meter.end(artifact.model_id, self._private_bytes())
-        expected = self.book.predict(artifact.model_id, artifact.format, artifact.disk_bytes)
+        facts = (artifact.model_id, artifact.format, artifact.disk_bytes)
         if stated_bytes:
-            size = stated_bytes
-        elif grown is None or self._is_first(artifact.format):
+            self.book.learn(*facts, stated_bytes)
+            return stated_bytes
+        if grown is None or self._is_first(artifact.format):
             # The first model of a format brings its libraries along; they stay and are nobody's.
-            return expected
-        else:
-            size = max(grown, self.book.floor(artifact.format, artifact.disk_bytes))
-        self.book.learn(artifact.model_id, artifact.format, artifact.disk_bytes, size)
-        return size
+            return self.book.predict(*facts)
+        return self.book.weigh(*facts, grown)
 
     async def process_bytes(self) -> int:
         """What the server's processes use together; 0 when it cannot be seen."""

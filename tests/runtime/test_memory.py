@@ -1,5 +1,6 @@
 """Sizes: predicted by format, learned, and measured growth shared out fairly."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,13 +28,30 @@ def test_without_a_size_on_disk_it_is_the_formats_average_or_the_default() -> No
 def test_one_multiplier_for_all_replaces_the_rules() -> None:
     book = SizeBook(DEFAULT, multiplier=2.0)
     assert book.predict("m", "lightgbm", 1000) == 2000
-    assert book.floor("lightgbm", 1000) == 1000
+    assert book.weigh("m", "lightgbm", 1000, 999) == 2000
+    assert book.weigh("m", "lightgbm", 1000, 1000) == 1000
 
 
 def test_a_revision_once_measured_is_known() -> None:
     book = SizeBook(DEFAULT)
     book.learn("m", "sklearn", 1000, 123_456)
     assert book.predict("m", "sklearn", 1000) == 123_456
+
+
+def test_a_revision_is_counted_with_the_middle_of_what_it_was_measured_to_take() -> None:
+    book = SizeBook(DEFAULT)
+    sizes = [book.weigh("m", "sklearn", 4 * MIB, grown * MIB) for grown in (8, 4, 4, 8, 4)]
+    assert [size // MIB for size in sizes] == [8, 4, 4, 4, 4]
+
+
+def test_growth_into_freed_memory_says_nothing() -> None:
+    book = SizeBook(DEFAULT)
+    assert book.weigh("m", "sklearn", 4 * MIB, MIB) == 8 * KIB + 5 * MIB
+    assert book.weigh("m", "sklearn", 4 * MIB, 4 * MIB) == 4 * MIB
+    assert book.weigh("m", "sklearn", 4 * MIB, 0) == 4 * MIB
+    for number in range(3):
+        book.learn(f"like {number}", "sklearn", 4 * MIB, 4 * MIB)
+    assert book.weigh("another", "sklearn", 8 * MIB, 0) == pytest.approx(8 * MIB, rel=0.01)
 
 
 def test_a_format_that_is_larger_than_its_rule_is_learned_from_large_models_only() -> None:
