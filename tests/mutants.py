@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import itertools
 import json
 import os
@@ -19,7 +20,7 @@ import tempfile
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -58,7 +59,8 @@ BATCH = 100
 SAMPLE = 400
 """How many mutants are tried unless told otherwise: a quarter of an hour on two processors.
 
-They are always the same, so that all who survive can be listed; a function that changes has new ones.
+They are chosen by what they change and so always the same: all who survive can be listed. A line that changes has new
+ones.
 """
 STATS = Path("mutants/mutmut-stats.json")
 WORDS = {1: "killed", 3: "killed", 0: "survived", 5: "survived", 33: "survived", 36: "timed out", -24: "timed out"}
@@ -97,6 +99,7 @@ class Copy:
 
     def __init__(self, at: Path) -> None:
         self.at = at
+        self._sources: dict[Path, dict[str, str]] = {}
         for source in SOURCES:
             shutil.copytree(ROOT / source, at / "src" / Path(source).name)
         for folder in BESIDE:
@@ -120,10 +123,10 @@ class Copy:
         if not (self.at / STATS).exists():
             raise SystemExit(f"make mutants: no test could be run:\n{self._complaint()}")
 
-    def run(self, names: Iterable[str], deadline: float) -> int:
+    def run(self, names: Iterable[str], deadline: float, children: int) -> int:
         """Try these mutants, until the time is over: how many were tried by now, in all."""
         before = sum(code is not None for _, _, code in self.results())
-        trying = self._mutmut("run", "--max-children", str(os.cpu_count() or 1), *names)
+        trying = self._mutmut("run", "--max-children", str(children), *names)
         try:
             trying.wait(timeout=max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -163,12 +166,28 @@ class Copy:
 
     def change(self, path: Path, name: str) -> Change:
         """What a mutant changes."""
-        from mutmut.mutation.diff_apply import get_diff_for_mutant
+        from mutmut.mutation.diff_apply import generated_function_names
 
-        with contextlib.chdir(self.at):
-            lines = get_diff_for_mutant(name, path=path).splitlines()[2:]
+        sources = self._sources.get(path) or self._sources.setdefault(path, self._read(path))
+        one, other = generated_function_names(name)
+        lines = list(
+            difflib.unified_diff(
+                sources[one].split("\n"), sources[other].replace(other, one).split("\n"), n=0, lineterm=""
+            )
+        )[2:]
         before, after = (" ".join(line[1:].strip() for line in lines if line[0] == sign) for sign in "-+")
         return Change(self.where(path, name), before.strip(), after.strip())
+
+    def _read(self, path: Path) -> dict[str, str]:
+        """The source of every function that mutmut wrote into a file, mutants and originals, by its name there."""
+        from mutmut.mutation.data import MutantLineSpans
+
+        with contextlib.chdir(self.at):
+            index = MutantLineSpans.load(path)
+            if index is None:
+                raise SystemExit(f"make mutants: mutmut left no index of {path}")
+            names = list(index.span_by_function_name)
+            return dict(zip(names, index.read_function_sources(names), strict=True))
 
 
 def _be_nice() -> None:
@@ -191,6 +210,14 @@ def accepted(text: str) -> dict[Change, str]:
     return found
 
 
+def sample(changes: Mapping[str, Change], seed: int | None = None) -> list[str]:
+    """The mutants that can be noticed, in the order in which to try them: by what they change and the seed alone."""
+    noticeable = [name for name, change in changes.items() if not change.idle]
+    return sorted(
+        noticeable, key=lambda name: blake2b(f"{'' if seed is None else seed}{changes[name]}".encode()).digest()
+    )
+
+
 def show(tried: dict[str, Counter[str]], all_of: Counter[str]) -> None:
     """The table of results."""
     print(f"{'module':32}{'mutants':>9}{'tried':>7}{'killed':>8}{'survived':>10}{'timed out':>11}")
@@ -208,6 +235,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0, help="how long to try mutants at most (30)")
     parser.add_argument("--count", type=int, default=SAMPLE, help=f"how many mutants to try at most ({SAMPLE})")
     parser.add_argument("--all", action="store_true", help="try every one, however long that takes")
+    parser.add_argument(
+        "--children", type=int, default=os.cpu_count() or 1, help="how many to try at once (processors)"
+    )
     parser.add_argument("--seed", type=int, help="another sample; without it, the sample is the same each time")
     options = parser.parse_args()
     listed = accepted(ACCEPTED.read_text())
@@ -219,37 +249,32 @@ def main() -> int:
 
 
 def _try(copy: Copy, listed: dict[Change, str], options: argparse.Namespace) -> int:
-    known = {name: path for path, name, _ in copy.results()}
     wanted = {f"src/shoal/{module}" for module in options.modules}
-    chosen = [name for name, path in known.items() if not wanted or str(path) in wanted]
-    if not chosen:
+    changes = {name: copy.change(path, name) for path, name, _ in copy.results() if not wanted or str(path) in wanted}
+    if not changes:
         raise SystemExit(f"make mutants: no mutants of {', '.join(options.modules)}; write it like core/loading.py")
-    chosen.sort(key=lambda name: blake2b(f"{options.seed or ''} {name}".encode()).digest())
+    chosen = sample(changes, options.seed)
     deadline = float("inf") if options.all else time.monotonic() + 60 * options.minutes
     started = time.monotonic()
-    noticeable = (name for name in chosen if not copy.change(known[name], name).idle)
-    left = itertools.islice(noticeable, None if options.all else options.count)
+    left = iter(chosen if options.all else chosen[: options.count])
     for first in left:
         if time.monotonic() >= deadline:
             break
-        tried = copy.run([first, *itertools.islice(left, BATCH - 1)], deadline)
+        tried = copy.run([first, *itertools.islice(left, BATCH - 1)], deadline, options.children)
         print(f"{time.monotonic() - started:6.0f} s: {tried} mutants tried", flush=True)
     return report(copy, listed, "the sample of every time" if options.seed is None else f"seed {options.seed}")
 
 
-def report(copy: Copy, listed: dict[Change, str], sample: str) -> int:
+def report(copy: Copy, listed: dict[Change, str], which: str) -> int:
     """Show what became of the mutants; 1 if something is to be done about them."""
     tried: dict[str, Counter[str]] = {}
     all_of: Counter[str] = Counter()
     survivors: dict[Change, str] = {}
     killed: set[Change] = set()
-    places = {change.where for change in listed}
     seen: set[Change] = set()
     for path, name, code in copy.results():
         module = str(path.relative_to("src/shoal"))
         all_of[module] += 1
-        if code is None and copy.where(path, name) not in places:
-            continue
         change = copy.change(path, name)
         seen.add(change)
         if code is None:
@@ -261,13 +286,13 @@ def report(copy: Copy, listed: dict[Change, str], sample: str) -> int:
         elif word == "killed":
             killed.add(change)
     show(tried, all_of)
-    print(f"{sample}; {len(survivors.keys() & listed.keys())} survivors are listed in docs/testing.md")
+    print(f"{which}; {len(survivors.keys() & listed.keys())} survivors are listed in docs/testing.md")
     new = survivors.keys() - listed.keys()
     gone = listed.keys() - seen
     for title, changes in (
         ("survived and is not listed in docs/testing.md: write a test, or list it with the reason", new),
         ("is listed in docs/testing.md, but there is no such mutant any more", gone),
-        ("is listed in docs/testing.md, but a test noticed it", killed & listed.keys()),
+        ("is listed in docs/testing.md, but a test noticed it", (killed & listed.keys()) - survivors.keys()),
     ):
         for change in sorted(changes, key=str):
             print(f"\n{title}:\n{change} {survivors.get(change, '')}")

@@ -174,3 +174,28 @@ def test_distributions_are_as_far_apart_as_they_are() -> None:
     check = Check("drift", Metric.SCORE_DRIFT, max=0.5, min_samples=10)
     result = judge(check, Window(scores={1: 100}), Window(scores={1: 75, 2: 25}), 0.0)
     assert (result.verdict, result.value) == (Verdict.PASS, 0.25)
+
+
+def test_distributions_that_differ_are_no_failure_while_it_may_be_chance() -> None:
+    check = Check("drift", Metric.SCORE_DRIFT, max=0.2, min_samples=10)
+    assert judge(check, Window(scores={1: 20}), Window(scores={1: 14, 2: 6}), 0.0).verdict is Verdict.WAITING
+
+
+def test_where_nothing_is_allowed_to_differ_the_least_that_certainly_does_fails() -> None:
+    some, other = Window(scores={1: 100_000}), Window(scores={1: 50_000, 2: 50_000})
+    for limit in (0.0, None):
+        assert judge(Check("drift", Metric.SCORE_DRIFT, max=limit), some, other, 0.0).verdict is Verdict.FAIL
+        flips = Check("flips", Metric.DISAGREEMENT_RATE, max=limit)
+        assert judge(flips, Window(), window(compared=100, disagreed=1), 0.0).verdict is Verdict.FAIL
+
+
+def test_where_no_error_is_allowed_one_is_too_many() -> None:
+    check = Check("errors", Metric.ERROR_RATE, max=0.0, min_samples=1000)
+    assert judge(check, Window(), window(10, 1), 0.0).verdict is Verdict.FAIL
+    assert judge(check, Window(), window(10), 0.0).verdict is Verdict.WAITING
+
+
+def test_a_result_that_passes_shows_what_it_was_compared_with() -> None:
+    check = Check("errors", Metric.ERROR_RATE, max_increase=0.02, min_samples=100)
+    result = judge(check, window(2000, 200), window(500, 40), 0.0)
+    assert (result.verdict, result.value, result.baseline) == (Verdict.PASS, 0.08, 0.1)

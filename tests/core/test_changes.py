@@ -59,6 +59,7 @@ def test_a_copy_does_not_come_back_while_a_request_waits_for_its_bytes() -> None
     world.request(by_revision("b"))
     world.request(by_revision("a"))
     assert copies(world)["a", "p1"] is CopyState.WITHDRAWING
+    assert list(world.answers) == [1], "the request for it waits behind the one that came before"
 
 
 def test_where_both_do_not_fit_a_copy_that_is_to_be_kept_makes_room_for_its_own_successor() -> None:

@@ -10,7 +10,7 @@ from shoal.core.actions import Forward, Reject, RejectCode
 from shoal.core.rollout.plan import IMMEDIATE, Pause, Plan, SetWeight, Strategy
 from shoal.core.rollout.record import Phase, Verb
 from shoal.core.settings import CoreSettings
-from shoal.core.suspicion import Cause, Doing, Suspect
+from shoal.core.suspicion import Cause, Doing, Suspect, Suspicion
 from shoal.core.types import (
     CopyState,
     EndpointName,
@@ -583,3 +583,49 @@ def test_clearing_one_suspect_lets_others_share_its_pod() -> None:
     world.pass_time(60)
     assert world.suspicions[RevisionId("a")].cleared
     assert world.suspicions[RevisionId("b")].cleared
+
+
+def test_what_was_in_use_comes_back_by_itself_once_its_server_turned_out_to_be_killed_from_outside() -> None:
+    world = world_with("p1", "p2")
+    ask(world)
+    world.settle()
+    at = crash(world, cause=None)
+    world.pass_time(1)
+    assert pods_of(world, "bad") == []
+    world.send(ev.ServerExited(at, Cause.KILLED))
+    assert len(pods_of(world, "bad")) == 1
+
+
+def test_a_suspect_goes_where_no_other_is_though_that_pod_is_fuller() -> None:
+    world = world_with("p2", models=("m1", "m2", "a", "b"))
+    for name in ("m1", "m2"):
+        ask(world, name)
+        world.settle()
+    world.join(pod("p1", capacity=200))
+    for name, expected in (("a", P1), ("b", P2)):
+        charged = Suspicion(1, since=world.now - 20, runtime=RuntimeName("r"))
+        world.send(ev.SuspicionRestored(RevisionId(name), charged))
+        ask(world, name)
+        world.settle()
+        assert pods_of(world, name) == [expected]
+
+
+def test_a_suspect_that_was_released_needs_no_proof() -> None:
+    world = world_with("p1")
+    ask(world)
+    world.settle()
+    crash(world)
+    ask(world)
+    world.pass_time(16)
+    world.settle()
+    world.send(ev.Released(BAD))
+    world.pass_time(60)
+    assert "clear" not in [decision.what for decision in world.core.why(BAD)]
+    assert BAD not in world.suspicions
+
+
+def test_a_quarantine_without_a_last_charge_is_shown_as_well() -> None:
+    world = world_with("p1")
+    world.send(ev.SuspicionRestored(BAD, Suspicion(2, since=world.now, runtime=RuntimeName("r"), quarantined=True)))
+    (failure,) = view(world).failures
+    assert (failure.reason, failure.pod, failure.at) == (FailureReason.QUARANTINED, None, world.now)

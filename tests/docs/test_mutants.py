@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mutants import ACCEPTED, ROOT, Change, accepted
+from mutants import ACCEPTED, ROOT, Change, accepted, sample
 
 LISTED = accepted(ACCEPTED.read_text())
 
@@ -39,3 +39,16 @@ def test_an_entry_that_cannot_be_read_is_named() -> None:
 )
 def test_what_nothing_can_notice_is_not_tried(before: str, after: str, idle: bool) -> None:
     assert Change("core/x.py f", before, after).idle is idle
+
+
+def test_the_sample_depends_on_what_is_changed_and_on_nothing_else() -> None:
+    changes = {f"x_f__mutmut_{number}": Change("core/x.py f", "a = 1", f"a = {number}") for number in range(20)}
+    moved = {f"{name}0": change for name, change in reversed(changes.items())}
+    first = [changes[name] for name in sample(changes)]
+    assert [moved[name] for name in sample(moved)] == first
+    assert [changes[name] for name in sample(changes, 7)] != first
+    assert set(first) == set(changes.values())
+
+
+def test_what_nothing_can_notice_is_in_no_sample() -> None:
+    assert sample({"one": Change("core/x.py f", "waiting = False", "waiting = None")}) == []

@@ -90,8 +90,6 @@ def roll_back(state: State, endpoint: Endpoint, run: Run, why: str, *, unloaded:
     endpoint.displaced = False
     endpoints.give_up_target(state, endpoint, endpoint.target)
     state.decide("roll back", endpoint.active, f"{endpoint.name} stays with it: {why}")
-    state.touch_endpoint(endpoint.name)
-    state.out.endpoints[endpoint.name] = None
     state.look_at(endpoint.active)
     endpoints.drop_superseded(state, endpoint.target)
 
