@@ -5,6 +5,7 @@ It carries out the core's actions and checks each against what it knows itself, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from shoal.core import events as ev
@@ -147,11 +148,18 @@ class World:
         asked = self.asking.pop(0)
         return self.send(ev.CheckAnswered(asked.endpoint, asked.rollout, asked.check.name, good, None, message))
 
-    def request(self, key: RouteKey, exclude: frozenset[PodId] = frozenset(), *, tried: bool = False) -> list[Action]:
+    def request(
+        self,
+        key: RouteKey,
+        exclude: frozenset[PodId] = frozenset(),
+        *,
+        tried: bool = False,
+        patience: float = math.inf,
+    ) -> list[Action]:
         ticket = Ticket(self.next_ticket)
         self.next_ticket += 1
         self.tickets[ticket] = key
-        return self.send(ev.RequestWaiting(ticket, key, exclude, tried))
+        return self.send(ev.RequestWaiting(ticket, key, exclude, tried, patience))
 
     def abandon(self, ticket: Ticket) -> list[Action]:
         del self.tickets[ticket]

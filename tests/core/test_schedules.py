@@ -3,6 +3,7 @@ requests are answered."""
 
 from __future__ import annotations
 
+import math
 import os
 import random
 
@@ -253,10 +254,14 @@ class Schedules(RuleBasedStateMachine):
         for _ in range(times):
             self.world.request(by_endpoint(name), exclude)
 
-    @rule(data=st.data(), exclude=st.frozensets(pod_names, max_size=2))
-    def request_revision(self, data: st.DataObject, exclude: frozenset[PodId]) -> None:
+    @rule(
+        data=st.data(),
+        exclude=st.frozensets(pod_names, max_size=2),
+        patience=st.sampled_from([0.0, 0.5, 5.0, math.inf]),
+    )
+    def request_revision(self, data: st.DataObject, exclude: frozenset[PodId], patience: float) -> None:
         revision = self.revision(data)
-        self.world.request(by_revision(revision or "nobody"), exclude)
+        self.world.request(by_revision(revision or "nobody"), exclude, patience=patience)
 
     @precondition(lambda self: self.world.tickets)
     @rule(data=st.data())

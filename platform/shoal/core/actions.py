@@ -130,6 +130,8 @@ class Reject:
 
     code: RejectCode
     message: str
+    retry_after: float | None = None
+    """Seconds after which it may be served; None: nothing says that it will be."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,11 @@ from shoal.core.types import CopyState, CopyView, ModelSpec, PodId, RevisionId
 REQUIRED_PATIENCE = 1.0
 """Seconds by which requests that come later go before a load that is required although nobody waits for it."""
 
+CROWD_CREDIT = 0.1
+"""Seconds by which each further request that waits for the same load moves it forward ..."""
+MOST_CROWD = 21
+"""... counting so many requests: whoever waits longer than all of them together may gain is served first."""
+
 
 class Urgency(IntEnum):
     """Why a load is wanted; lower goes first."""
@@ -60,7 +65,9 @@ class Copy:
     last_used: float = 0.0
     urgency: Urgency = Urgency.WISHED
     asked: float = 0.0
-    """When it became this urgent: requests are served in the order they came."""
+    """Since when the oldest request waits for it."""
+    crowd: int = 0
+    """How many requests wait for it, as far as they count."""
     order: int = 0
     """Breaks ties in the load queue by age."""
     error: str | None = None
@@ -72,12 +79,14 @@ class Copy:
     def queue_key(self) -> tuple[bool, float, int]:
         """Place in the load queue: what is needed in the order it was asked for, then wishes by last use, newest first.
 
+        What many requests wait for goes first, within bounds, for that ends the most waiting; none starves.
+
         What no request waits for lets those go first that come soon after it, but not all that ever come: otherwise
         steady cold traffic would hold up the update of a model for ever.
         """
         wished = self.urgency is Urgency.WISHED
         if self.urgency is Urgency.WAITING:
-            rank = self.asked
+            rank = self.asked - CROWD_CREDIT * max(0, self.crowd - 1)
         else:
             rank = -self.last_used if wished else self.since + REQUIRED_PATIENCE
         return (wished, rank, self.order)

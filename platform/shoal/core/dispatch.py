@@ -11,6 +11,7 @@ from shoal.core.actions import RejectCode, Unload
 from shoal.core.copies import Copy
 from shoal.core.evicting import acknowledged, drained
 from shoal.core.lifecycle import OCCUPYING, CopyInput, EndpointState
+from shoal.core.shedding import RETRY_LEAST
 from shoal.core.state import State
 from shoal.core.timers import Due, Reminder
 from shoal.core.types import CopyState, PodId, RevisionId, RouteKey
@@ -38,16 +39,17 @@ def _request_waiting(state: State, event: ev.RequestWaiting) -> None:
         return
     if len(state.waiting) >= state.settings.max_waiting:
         message = f"{len(state.waiting)} requests wait for models to be loaded; try again later"
-        state.reject(event.ticket, RejectCode.RESOURCE_EXHAUSTED, message)
+        state.reject(event.ticket, RejectCode.RESOURCE_EXHAUSTED, message, retry_after=RETRY_LEAST)
         return
     if state.waiting.count(revision) >= state.settings.max_waiting_per_revision:
         message = f"{state.waiting.count(revision)} requests wait for {event.key.name} already; try again later"
-        state.reject(event.ticket, RejectCode.RESOURCE_EXHAUSTED, message)
+        state.reject(event.ticket, RejectCode.RESOURCE_EXHAUSTED, message, retry_after=RETRY_LEAST)
         return
     model = state.models[revision]
     state.use(model, state.now)
     loading.expire_failures(state, revision)
-    state.waiting.add(revision, Waiter(event.ticket, event.key, event.exclude, state.now, event.tried))
+    until = state.now + event.patience
+    state.waiting.add(revision, Waiter(event.ticket, event.key, event.exclude, state.now, event.tried, until))
     if event.tried:
         quarantine.reject_lost(state, revision)
     if state.loaded(revision):

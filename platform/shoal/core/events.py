@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -188,6 +189,8 @@ class RequestWaiting:
     """Pods this request was forwarded to already, in vain."""
     tried: bool = False
     """It was under way at a copy already, whose server went away before it answered."""
+    patience: float = math.inf
+    """Seconds after which it gives up."""
 
 
 @dataclass(frozen=True, slots=True)

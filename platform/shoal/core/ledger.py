@@ -9,6 +9,7 @@ from sortedcontainers import SortedDict
 
 from shoal.core.copies import Copy
 from shoal.core.lifecycle import OCCUPYING, RELEASING
+from shoal.core.pace import Pace
 from shoal.core.settings import CoreSettings
 from shoal.core.types import CopyState, PodSpec, PodView, RevisionId
 
@@ -28,6 +29,7 @@ class Pod:
         "incarnation",
         "loading",
         "lru",
+        "pace",
         "queue",
         "queued_bytes",
         "releasing_bytes",
@@ -51,6 +53,7 @@ class Pod:
         self.releasing_bytes = 0
         self.queued_bytes = 0
         self.loading = 0
+        self.pace = Pace()
         self._busy = 0.0
         self._busy_at = 0.0
 
@@ -86,6 +89,10 @@ class Pod:
     def queued(self) -> Iterator[Copy]:
         """Queued loads, most urgent first."""
         return iter(self.queue.values())
+
+    def ahead_of(self, copy: Copy) -> int:
+        """How many queued loads go before a queued one."""
+        return int(self.queue.bisect_left(copy.queue_key))
 
     def add(self, copy: Copy) -> None:
         """Count a copy in, as its present state says."""

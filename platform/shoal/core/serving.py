@@ -8,6 +8,7 @@ from shoal.core.evicting import discard, may_recall, recall, withdraw
 from shoal.core.lifecycle import IN_FLIGHT, EndpointState
 from shoal.core.loading import Refusal, place
 from shoal.core.quarantine import why_not_rolled_out
+from shoal.core.shedding import shed
 from shoal.core.state import Endpoint, State
 from shoal.core.types import CopyState, PodId, RevisionId
 from shoal.core.waiting import Waiter
@@ -26,6 +27,11 @@ def look_at_model(state: State, revision: RevisionId) -> None:
         _load_for_waiting(state, model)
     _load_required(state, model)
     _set_urgency(state, model)
+    unasked = shed(state, model)
+    if unasked is not None:
+        _set_urgency(state, model)
+        if unasked.urgency is Urgency.WISHED:
+            discard(state, unasked, "whoever asked for it was refused")
 
 
 def _answer(state: State, model: Model) -> None:

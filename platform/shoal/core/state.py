@@ -16,7 +16,7 @@ from shoal.core.actions import (
     Reject,
     RejectCode,
 )
-from shoal.core.copies import Copy, Model, Urgency
+from shoal.core.copies import MOST_CROWD, Copy, Model, Urgency
 from shoal.core.decisions import DecisionLog
 from shoal.core.failures import FailureMemory
 from shoal.core.ledger import Pod
@@ -55,6 +55,8 @@ from shoal.core.waiting import WaitingRoom
 
 _NO_COPIES: Mapping[PodId, Copy] = MappingProxyType({})
 _MAX_REJECTIONS = 20
+_DONE = frozenset({CopyInput.SUCCEED, CopyInput.OVERSIZE, CopyInput.FAIL})
+"""Ends of a load that tell how long loads take."""
 
 
 class Endpoint:
@@ -259,7 +261,7 @@ class State:
         self._order += 1
         copy = Copy(model.id, pod.spec.id, size, last_used=model.last_used, urgency=urgency, order=self._order)
         if urgency is Urgency.WAITING:
-            copy.asked = self.waiting.first_since(model.id)
+            self._note_crowd(copy)
         self._store(copy)
         self.move(copy, CopyInput.ASSIGN)
         return copy
@@ -305,6 +307,10 @@ class State:
         before = copy.state
         after = next_copy_state(before, given)
         pod.remove(copy)
+        if after is CopyState.LOADING:
+            pod.pace.started(copy.revision, copy.since, self.now)
+        elif before is CopyState.LOADING:
+            pod.pace.ended(copy.revision, self.now, learn=given in _DONE)
         copy.state = after
         copy.since = self.now
         if size is not None:
@@ -337,16 +343,22 @@ class State:
             pod.add(copy)
 
     def urge(self, copy: Copy, urgency: Urgency) -> None:
-        """A queued load became more, or less, urgent."""
-        if copy.urgency is urgency or copy.state is not CopyState.QUEUED:
+        """A queued load became more, or less, urgent, or others wait for it now."""
+        if copy.state is not CopyState.QUEUED:
             return
-        pod = self.pods[copy.pod]
+        pod, before = self.pods[copy.pod], copy.queue_key
         pod.remove(copy)
+        changed = copy.urgency is not urgency
         copy.urgency = urgency
         if urgency is Urgency.WAITING:
-            copy.asked = self.waiting.first_since(copy.revision)
+            self._note_crowd(copy)
         pod.add(copy)
-        self.dirty_pods[copy.pod] = None
+        if changed or copy.queue_key != before:
+            self.dirty_pods[copy.pod] = None
+
+    def _note_crowd(self, copy: Copy) -> None:
+        copy.asked = self.waiting.first_since(copy.revision)
+        copy.crowd = min(MOST_CROWD, self.waiting.count(copy.revision))
 
     def touch_routes(self, revision: RevisionId) -> None:
         """Routes to a revision may have changed."""
@@ -383,10 +395,10 @@ class State:
         self.waiting.remove(ticket)
         self.out.answers.append(Answer(ticket, Forward(copy.pod, copy.revision)))
 
-    def reject(self, ticket: Ticket, code: RejectCode, message: str) -> None:
-        """A request cannot be served."""
+    def reject(self, ticket: Ticket, code: RejectCode, message: str, *, retry_after: float | None = None) -> None:
+        """A request cannot be served; after `retry_after` seconds it may be."""
         self.waiting.remove(ticket)
-        self.out.answers.append(Answer(ticket, Reject(code, message)))
+        self.out.answers.append(Answer(ticket, Reject(code, message, retry_after)))
 
     def reject_all(self, revision: RevisionId, code: RejectCode, message: str) -> None:
         """No request for a revision can be served."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ class Waiter:
     since: float
     tried: bool = False
     """It was under way at a copy already, whose server went away before it answered."""
+    until: float = math.inf
+    """When it gives up."""
 
 
 class WaitingRoom:
@@ -26,6 +29,7 @@ class WaitingRoom:
     def __init__(self) -> None:
         self._revision_of: dict[Ticket, RevisionId] = {}
         self._of: dict[RevisionId, dict[Ticket, Waiter]] = {}
+        self._arrived: dict[RevisionId, dict[Ticket, Waiter]] = {}
 
     def __len__(self) -> int:
         return len(self._revision_of)
@@ -35,8 +39,16 @@ class WaitingRoom:
 
     def add(self, revision: RevisionId, waiter: Waiter) -> None:
         """A request starts to wait for a revision."""
+        self._add(revision, waiter)
+        self._arrived.setdefault(revision, {})[waiter.ticket] = waiter
+
+    def _add(self, revision: RevisionId, waiter: Waiter) -> None:
         self._revision_of[waiter.ticket] = revision
         self._of.setdefault(revision, {})[waiter.ticket] = waiter
+
+    def take_arrived(self, revision: RevisionId) -> tuple[Waiter, ...]:
+        """Who came to wait for a revision since this was last called, and still does."""
+        return tuple(self._arrived.pop(revision, {}).values())
 
     def remove(self, ticket: Ticket) -> RevisionId | None:
         """A request waits no more: the revision it waited for, None if it did not wait."""
@@ -46,6 +58,10 @@ class WaitingRoom:
             del own[ticket]
             if not own:
                 del self._of[revision]
+            if (arrived := self._arrived.get(revision)) is not None:
+                arrived.pop(ticket, None)
+                if not arrived:
+                    del self._arrived[revision]
         return revision
 
     def of(self, revision: RevisionId) -> tuple[Waiter, ...]:
@@ -64,7 +80,7 @@ class WaitingRoom:
         """Let requests wait for another revision, because their endpoint leads there now."""
         for waiter in waiters:
             self.remove(waiter.ticket)
-            self.add(revision, waiter)
+            self._add(revision, waiter)
 
     def revisions(self) -> tuple[RevisionId, ...]:
         """Revisions that someone waits for."""

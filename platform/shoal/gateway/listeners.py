@@ -6,6 +6,9 @@ from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
+from google.protobuf import descriptor_pb2, duration_pb2
+from google.rpc import error_details_pb2
+
 from shoal.gateway import names
 from shoal.gateway.counting import counted_logs
 from shoal.gateway.filters import lua_filter, noted_encoding, upstream_filters
@@ -257,13 +260,23 @@ def _transcoder(settings: GatewaySettings) -> dict[str, Any]:
         "name": _TRANSCODER,
         "typed_config": {
             "@type": f"{_TYPE}.{_TRANSCODER_TYPE}",
-            "proto_descriptor_bin": b64encode(DESCRIPTOR_SET).decode("ascii"),
+            "proto_descriptor_bin": b64encode(_descriptors()).decode("ascii"),
             "services": [SERVICE],
             "convert_grpc_status": True,
             "max_request_body_size": settings.max_message_bytes,
             "max_response_body_size": settings.max_message_bytes,
         },
     }
+
+
+def _descriptors() -> bytes:
+    """What REST clients are translated by, and the details of refusals: one it does not know is answered empty."""
+    files = descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTOR_SET)
+    known = {file.name for file in files.file}
+    for module in (duration_pb2, error_details_pb2):
+        if module.DESCRIPTOR.name not in known:
+            module.DESCRIPTOR.CopyToProto(files.file.add())
+    return bytes(files.SerializeToString())
 
 
 def _access_log(settings: GatewaySettings) -> dict[str, Any]:

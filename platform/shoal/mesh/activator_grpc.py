@@ -88,11 +88,11 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
                 return response
             except RequestError as error:
                 measured.code = error.code.name
-                await _refuse(context, error.code, error.message)
+                await _refuse(context, error)
             except grpc.aio.AioRpcError as error:
                 measured.code = error.code().name
                 context.set_trailing_metadata(error.trailing_metadata() or ())
-                await _refuse(context, error.code(), error.details() or "")
+                await _refuse(context, RequestError(error.code(), error.details() or ""))
             raise AssertionError("abort raises")
 
     def _key(self, method: str, headers: _Headers, message: bytes) -> RouteKey:
@@ -145,7 +145,7 @@ class Activator(grpc.GenericRpcHandler):  # type: ignore[misc]
                     context.set_trailing_metadata(await call.trailing_metadata() or ())
             except RequestError as error:
                 measured.code = error.code.name
-                await _refuse(context, error.code, error.message)
+                await _refuse(context, error)
             except grpc.aio.AioRpcError as error:
                 measured.code = error.code().name
                 await context.abort(error.code(), error.details() or "")
@@ -169,10 +169,10 @@ def _exchange(request: bytes, headers: _Headers, answer: bytes) -> Exchange:
     return Exchange(len(request), answer, again, outputs_of_message, lambda: request)
 
 
-async def _refuse(context: grpc.aio.ServicerContext[Any, Any], code: grpc.StatusCode, message: str) -> None:
+async def _refuse(context: grpc.aio.ServicerContext[Any, Any], error: RequestError) -> None:
     """Abort a call for good: gateways try again only where the status is the first thing they see."""
-    await context.send_initial_metadata(SERVED_COLD)
-    await context.abort(code, message)
+    await context.send_initial_metadata((*SERVED_COLD, *error.headers()))  # the gateway hands on no trailers by REST
+    await context.abort(error.code, error.message, error.trailers())
 
 
 async def _chosen(link: PodLink, forward: Forward, _: float) -> tuple[PodLink, Forward]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -290,10 +291,16 @@ def _said(answer: httpx.Response) -> str:
 
 def _deadline(request: Request) -> float | None:
     value = request.headers.get(_TIMEOUT_HEADER)
+    if not value:
+        return None
     try:
-        return float(value) if value else None
+        seconds = float(value)
     except ValueError:
-        raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, f"header {_TIMEOUT_HEADER}: must be a number") from None
+        seconds = math.nan
+    if not seconds >= 0:  # also what is no number at all
+        message = f"header {_TIMEOUT_HEADER}: {value[:40]!r} must be a number of seconds, 0 or more"
+        raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
+    return seconds
 
 
 def _safely(endpoint: Endpoint) -> Endpoint:
@@ -305,7 +312,8 @@ def _safely(endpoint: Endpoint) -> Endpoint:
             if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than the limit" in error.message:
                 status = 413
             fault = {FAULT_HEADER: OF_THE_REQUEST} if error.of_request else {}
-            return JSONResponse({"error": error.message}, status, {**dict(SERVED_COLD), **fault})
+            headers = {**dict(SERVED_COLD), **fault, **dict(error.headers())}
+            return JSONResponse({"error": error.message}, status, headers)
         except TimeoutError:
             return JSONResponse({"error": "not done in time"}, 504, dict(SERVED_COLD))
 

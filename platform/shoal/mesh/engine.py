@@ -135,7 +135,7 @@ class Engine:
         self._next_ticket += 1
         answer: asyncio.Future[Forward | Reject] = asyncio.get_running_loop().create_future()
         self._tickets[ticket] = answer
-        self.submit(RequestWaiting(ticket, key, exclude, tried))
+        self.submit(RequestWaiting(ticket, key, exclude, tried, timeout))
         try:
             return await asyncio.wait_for(answer, timeout)
         finally:

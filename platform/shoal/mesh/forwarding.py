@@ -147,6 +147,8 @@ class Forwarder:
         in_vain = 0  # where the pod itself is gone, there is another or its return to wait for: that counts as nothing
         while in_vain < self._attempts:
             forward = await self._copy(key, exclude, ends, tried=tried)
+            if (left := ends - time.monotonic()) <= 0:  # nobody waits for an answer any more
+                raise RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, f"{key.name} was loaded too late")
             link = self._link(forward.pod)
             if link is None:
                 exclude |= {forward.pod}
@@ -154,7 +156,7 @@ class Forwarder:
             self._in_flight.enter(forward)
             try:
                 with pod_may_leave():
-                    return await call(link, forward, max(0.001, ends - time.monotonic()))
+                    return await call(link, forward, left)
             except PodLeftError:
                 tried = True
                 exclude |= {forward.pod}
@@ -196,7 +198,9 @@ class Forwarder:
         if isinstance(answer, Reject):
             if answer.code is RejectCode.LOST:
                 self._metrics.request_lost()
-            raise RequestError(_CODES[answer.code], answer.message)
+            if answer.retry_after is not None:
+                self._metrics.request_shed()
+            raise RequestError(_CODES[answer.code], answer.message, retry_after=answer.retry_after)
         link = self._link(answer.pod)
         self._metrics.cache_miss(link.pod if link else None, answer.revision, key, time.monotonic() - started)
         return answer

@@ -139,6 +139,10 @@ class Metrics:
             "shoal_requests_lost", "Requests under way at a model server that crashed, which were not tried again",
             registry=self.registry,
         )  # fmt: skip
+        self._requests_shed = Counter(
+            "shoal_requests_shed", "Requests refused at once, with a time to try again, because too much is waiting",
+            registry=self.registry,
+        )  # fmt: skip
         self._faults = Counter(
             "shoal_faults", "Defects of the mesh itself that showed; its log has them", registry=self.registry
         )
@@ -244,6 +248,10 @@ class Metrics:
     def request_lost(self) -> None:
         """A request that was under way at a model server that died was not tried again."""
         self._requests_lost.inc()
+
+    def request_shed(self) -> None:
+        """A request was refused at once because it would have waited in vain, or too many wait already."""
+        self._requests_shed.inc()
 
     def queued(self, pod: PodEndpoint, revision: str, seconds: float) -> None:
         """A load waited so long for its turn."""

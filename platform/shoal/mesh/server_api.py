@@ -181,6 +181,6 @@ async def _answer(method: Callable[[Any], Any], request: Any, context: grpc.aio.
         answer = method(request)
         return await answer if hasattr(answer, "__await__") else answer
     except RequestError as error:
-        await context.abort(error.code, error.message)
+        await context.abort(error.code, error.message, error.trailers())
     except TimeoutError:
         await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"not loaded within {LOAD_TIMEOUT:g}s")
