@@ -116,9 +116,9 @@ class Copy:
         ]
         (at / "pyproject.toml").write_text("\n".join(lines))
 
-    def prepare(self) -> None:
+    def prepare(self, children: int) -> None:
         """Make all mutants, and note which test reaches what: mutmut does so before it looks for those it is to run."""
-        done = self._mutmut("run", "none-of-them")
+        done = self._mutmut("run", "--max-children", str(children), "none-of-them")
         done.wait()
         if not (self.at / STATS).exists():
             raise SystemExit(f"make mutants: no test could be run:\n{self._complaint()}")
@@ -244,7 +244,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
         copy = Copy(Path(directory))
         print("making mutants, and seeing which test reaches what...", flush=True)
-        copy.prepare()
+        copy.prepare(options.children)
         return _try(copy, listed, options)
 
 

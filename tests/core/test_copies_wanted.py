@@ -33,13 +33,31 @@ def busy_world(*pods: str) -> World:
 # --- how many ---
 
 
-def test_every_copy_that_is_required_goes_before_what_is_only_wished_for() -> None:
+@pytest.mark.parametrize("first", ["p1", "p2", "p3"])
+def test_every_copy_that_is_required_goes_before_what_is_only_wished_for(first: str) -> None:
     world = busy_world("p1", "p2", "p3")
     world.declare(model("a", 10, least=3))
     assert len(pods_of(world, "a", CopyState.QUEUED)) == 3
-    for server in list(world.servers.values()):
-        world.loaded(server.spec.id, next(iter(server.loading)))
-    assert all(list(server.loading) == [A] for server in world.servers.values())
+    server = world.servers[PodId(first)]
+    world.loaded(server.spec.id, next(iter(server.loading)))
+    assert list(server.loading) == [A]
+
+
+def test_a_further_copy_is_no_more_urgent_than_a_wish_for_what_was_used_later() -> None:
+    world = World()
+    world.join(pod("p1", capacity=20))
+    world.declare(model("a", 10, least=1))
+    world.pass_time(2.0)
+    world.settle()
+    world.join(pod("p2"))
+    world.declare(model("slow", 30), load=True)
+    world.declare(model("wish", 50), last_used=world.now + 1000, load=True)
+    for _ in range(3):
+        world.pass_time(10.0)
+        world.send(ev.UsageReported(10.0, (ev.RevisionUsage(A, 50_000),)))
+    assert pods_of(world, "a", CopyState.QUEUED) == ["p2"]
+    world.loaded(P2, RevisionId("slow"))
+    assert A not in world.servers[P2].loading
 
 
 @pytest.mark.parametrize(("most", "left"), [(2, 2), (1, 1)])

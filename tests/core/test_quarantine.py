@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from core_support import World, by_endpoint, by_revision, model, pod
 from shoal.core import events as ev
 from shoal.core.actions import Forward, Reject, RejectCode
@@ -493,6 +495,27 @@ def test_how_a_hung_server_was_ended_says_nothing_about_the_model() -> None:
     world.send(ev.ServerLost(at, world.servers[at].spec.runtime, (Suspect(BAD, Doing.LOADING),), "no end", True))
     world.send(ev.ServerExited(at, Cause.KILLED, "exit code 137 (SIGKILL)"))
     assert view(world).failures[0].message.endswith("hung while it was loading bad: no end")
+
+
+def test_the_end_of_a_server_long_after_one_hung_there_is_another_matter() -> None:
+    world = world_with("p1")
+    ask(world)
+    world.send(ev.ServerLost(P1, RuntimeName("r"), (Suspect(BAD, Doing.LOADING),), "no end", True))
+    world.pass_time(121)
+    world.send(ev.ServerExited(P1, Cause.KILLED, "exit code 137 (SIGKILL)"))
+    world.send(ev.ServerLost(P1, RuntimeName("r"), (Suspect(BAD, Doing.LOADING),), "it died"))
+    world.pass_time(6)
+    assert world.suspicions[BAD].charges == 1
+
+
+@pytest.mark.parametrize("seconds", [0, 120])
+def test_the_end_of_a_server_that_hung_may_be_told_until_its_pod_was_drained(seconds: float) -> None:
+    world = world_with("p1")
+    ask(world)
+    world.send(ev.ServerLost(P1, RuntimeName("r"), (Suspect(BAD, Doing.LOADING),), "no end", True))
+    world.pass_time(seconds)
+    world.send(ev.ServerExited(P1, Cause.KILLED, "exit code 137 (SIGKILL)"))
+    assert world.core._state.suspicions.exits == {}
 
 
 def test_nothing_is_kept_of_pods_that_are_gone() -> None:

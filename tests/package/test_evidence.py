@@ -164,3 +164,37 @@ def test_a_statement_with_numbers_that_json_has_not_is_no_evidence(package, key,
     envelope = dsse.sign(dsse.IN_TOTO, json.dumps(document).encode(), key)
     with pytest.raises(InvalidPackage, match="here is not evidence: "):
         read_evidence(envelope.to_bytes(), "here", trusted)
+
+
+def test_of_evidence_made_at_one_moment_the_one_that_came_last_is_kept(local, directory, package, key, trusted):
+    publish(directory, local, "digits")
+    folder, at = folder_of("digits", package.digest), now()
+    for summary in ("first", "second"):
+        assert put_evidence(local, folder, sign(statement(package, at=at, summary=summary), key))
+    found, _ = published(local, "digits", package.digest).evidence(trusted)
+    assert found["approval"].statement.summary == "second"
+
+
+def test_evidence_takes_the_place_of_what_cannot_be_read(local, directory, package, key):
+    publish(directory, local, "digits")
+    folder = folder_of("digits", package.digest)
+    local.write(f"{folder}/evidence/approval.json", b"{}")
+    assert put_evidence(local, folder, sign(statement(package), key))
+
+
+def test_evidence_says_what_is_wrong_with_it_and_where(package, key, trusted):
+    predicate = {"name": "scan", "passed": "yes", "at": "2026-01-01T00:00:00Z"}
+    envelope = dsse.sign(dsse.IN_TOTO, other_statement(package, predicate=predicate), key)
+    with pytest.raises(InvalidPackage, match=r"^scan\.json is not evidence: passed: must be true or false"):
+        read_evidence(envelope.to_bytes(), "scan.json", trusted)
+    strange = dsse.sign(dsse.IN_TOTO, other_statement(package, predicateType="x"), key)
+    with pytest.raises(InvalidPackage, match=r"^scan\.json is a statement of another kind: 'x'"):
+        read_evidence(strange.to_bytes(), "scan.json", trusted)
+
+
+def test_evidence_of_a_model_is_about_no_other(package, key, trusted):
+    envelope = dsse.sign(dsse.IN_TOTO, other_statement(package), key)
+    assert read_evidence(envelope.to_bytes(), "here", trusted).statement.model == ""
+    subject = [{"name": "digits", "digest": {"sha256": package.digest}}]
+    named = dsse.sign(dsse.IN_TOTO, other_statement(package, subject=subject), key)
+    assert read_evidence(named.to_bytes(), "here", trusted).statement.model == "digits"

@@ -4,10 +4,13 @@ import dataclasses
 import json
 import pickle
 import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from package_support import attested, flip, make_package, statement, trust
+from shoal.package import gate
 from shoal.package.errors import StoreUnavailable
 from shoal.package.evidence import add_evidence, sign
 from shoal.package.gate import Gate
@@ -44,10 +47,10 @@ def source_of(done, **changes) -> ModelSource:
 
 @pytest.fixture
 def ask(claims, trusted):
-    gate = Gate()
+    judge = Gate()
 
     def ask(source, *requires, trust=trusted, entries=None):
-        return gate.missing(source, requires, trust, entries=entries or {}, claims=claims)
+        return judge.missing(source, requires, trust, entries=entries or {}, claims=claims)
 
     return ask
 
@@ -209,3 +212,144 @@ def test_packages_in_a_bucket_are_found_by_the_entry_of_their_predictor(ask, buc
     assert "shoal package attest s3://models/" in ask(source_of(done), "approval", entries=entries)
     bucket.write(f"digits/{done.digest[:12]}/model/model.joblib", b"something else")
     assert "model.joblib" in ask(source_of(done), "scan", entries=entries)
+
+
+# --- which store is asked, and how ---
+
+
+@pytest.fixture
+def asked():
+    """What a store of S3 that has nothing was asked: (path, `Authorization`); and its address."""
+    seen: list[tuple[str, str]] = []
+
+    class Nothing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append((self.path, self.headers.get("Authorization", "")))
+            body = b"<Error><Code>NoSuchKey</Code><Message>none</Message></Error>"
+            self.send_response(404)
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Nothing)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield seen, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def s3_entry(address: str, **more: str):
+    keys = {"access_key_id": "reader", "secret_access_key": "secret", "region": "eu-north-1"}
+    return parse_entry("store", json.dumps({"type": "s3", "endpoint_url": address, **keys, **more}))
+
+
+@pytest.mark.parametrize(
+    ("entry", "given", "path", "region"),
+    [
+        ({"bucket": "of-entry", "default_bucket": "usual"}, {}, "/of-entry/", "eu-north-1"),
+        ({"default_bucket": "usual"}, {"type": "s3"}, "/usual/", "eu-north-1"),
+        ({"bucket": "of-entry"}, {"bucket": "of-model", "region": "us-west-2"}, "/of-model/", "us-west-2"),
+    ],
+    ids=["entry", "usual", "model"],
+)
+def test_a_bucket_is_asked_with_the_keys_and_the_region_it_is_declared_with(ask, asked, entry, given, path, region):
+    seen, address = asked
+    source = ModelSource(format="sklearn", path="m/0a1b2c3d4e5f/model", storage_key="store", parameters=given)
+    said = ask(source, "scan", entries={"store": s3_entry(address, **entry)})
+    assert said.startswith("evidence is required (scan) and cannot be found: ")
+    assert seen
+    for at, authorization in seen:
+        assert at.startswith(path)
+        assert "Credential=reader/" in authorization
+        assert f"/{region}/s3/" in authorization
+
+
+@pytest.mark.parametrize(("kind", "meant"), [("s3", "default_s3"), (None, "default")])
+def test_without_a_key_the_entry_of_its_kind_is_meant(ask, asked, kind, meant):
+    seen, address = asked
+    source = ModelSource(format="sklearn", path="m/0a1b2c3d4e5f/model", parameters={"type": kind} if kind else {})
+    ask(source, "scan", entries={meant: s3_entry(address, bucket="models")})
+    assert seen
+    said = ask(source, "scan", entries={"other": s3_entry(address, bucket="models")})
+    assert f"storage '{meant}' is neither, or has no entry" in said
+
+
+def test_an_address_that_is_that_of_the_entry_may_be_said_again(ask, asked):
+    seen, address = asked
+    given = {"endpoint_url": address}
+    source = ModelSource(format="sklearn", path="m/0a1b2c3d4e5f/model", storage_key="store", parameters=given)
+    assert "may not differ" not in ask(source, "scan", entries={"store": s3_entry(address, bucket="models")})
+    assert seen
+
+
+def test_an_entry_without_an_address_is_named(ask):
+    entries = {"store": parse_entry("store", '{"type": "s3", "bucket": "b"}')}
+    source = ModelSource(format="sklearn", path="m/0a1b2c3d4e5f/model", storage_key="store")
+    assert "storage-config entry 'store' lacks endpoint_url" in ask(source, "scan", entries=entries)
+
+
+def test_a_claim_may_be_that_of_an_entry(ask, on_claim, directory, package, key):
+    attested(package, key, "scan")
+    done = publish(directory, on_claim, "digits", key=key)
+    entries = {"claim": parse_entry("claim", '{"type": "pvc", "name": "models"}')}
+    source = source_of(done, storage_key="claim", parameters={})
+    assert ask(source, "scan", entries=entries) is None
+    elsewhere = source_of(done, storage_key="claim", parameters={"type": "pvc", "name": "others"})
+    assert "cannot be found" in ask(elsewhere, "scan", entries=entries)
+
+
+def test_where_claims_cannot_be_read_models_on_them_do_not_pass(on_claim, directory, key, trusted):
+    source = source_of(publish(directory, on_claim, "digits", key=key))
+    said = Gate().missing(source, ["scan"], trusted, entries={}, claims=None)
+    assert "packages on claims cannot be read by the mesh here; publish to S3" in said
+
+
+# --- limits ---
+
+
+def test_evidence_that_cannot_be_read_is_named(ask, on_claim, directory, package, key, claims):
+    attested(package, key, "scan")
+    done = publish(directory, on_claim, "digits", key=key)
+    (claims / "models" / "team" / done.folder / "evidence" / "approval.json").write_text("{}")
+    said = ask(source_of(done), "scan")
+    assert "approval.json is not" in said
+
+
+def test_a_package_among_too_many_files_does_not_pass(ask, on_claim, directory, package, key, claims, monkeypatch):
+    attested(package, key, "scan")
+    done = publish(directory, on_claim, "digits", key=key)
+    folder = claims / "models" / "team" / done.folder
+    monkeypatch.setattr("shoal.package.gate.MAX_FILES", 10)
+    monkeypatch.setattr("shoal.package.gate.MAX_EVIDENCE", 3)
+    for number in range(23 - sum(path.is_file() for path in folder.rglob("*"))):
+        (folder / f"note-{number}").touch()
+    assert ask(source_of(done), "scan") is None
+    (folder / "one-more").touch()
+    assert "there are more than 23 files" in ask(source_of(done), "scan")
+
+
+def test_only_the_packages_asked_for_last_are_remembered(ask, on_claim, directory, key, package, tmp_path, monkeypatch):
+    monkeypatch.setattr("shoal.package.gate._REMEMBERED", 2)
+    hashed: list[str] = []
+    payload_problems = gate.payload_problems
+
+    def counted(package, listed):
+        hashed.append(package.digest)
+        return payload_problems(package, listed)
+
+    monkeypatch.setattr("shoal.package.gate.payload_problems", counted)
+    sources, digests = [], []
+    for number in range(3):
+        made = make_package(tmp_path / f"p{number}", {"model.joblib": pickle.dumps([number])})
+        attested(made, key)
+        sources.append(source_of(publish(tmp_path / f"p{number}" / "package", on_claim, "digits", key=key)))
+        digests.append(made.digest)
+    for number in (0, 1, 2, 1, 2, 0):
+        assert ask(sources[number], "approval") is None
+    assert hashed == [digests[number] for number in (0, 1, 2, 0)]

@@ -61,8 +61,12 @@ def lost(state: State, event: ServerLost) -> None:
 def exited(state: State, event: ServerExited) -> None:
     """Whoever runs the containers says how a pod's model server ended."""
     incident = state.suspicions.incidents.get(event.pod)
-    if incident is not None and incident.cause is Cause.HUNG:
-        return  # it was ended because it hung, and there is nothing more to be said
+    if (
+        incident is not None
+        and incident.cause is Cause.HUNG
+        and state.now - incident.at <= 2 * state.settings.pod_drain_timeout
+    ):
+        return  # it was ended because it hung, at the latest when its pod was drained: nothing more is to be said
     if incident is not None and state.now - incident.at <= 2 * state.settings.cause_timeout:
         incident.words = event.words
         if incident.cause is None:
