@@ -198,3 +198,10 @@ def test_evidence_of_a_model_is_about_no_other(package, key, trusted):
     subject = [{"name": "digits", "digest": {"sha256": package.digest}}]
     named = dsse.sign(dsse.IN_TOTO, other_statement(package, subject=subject), key)
     assert read_evidence(named.to_bytes(), "here", trusted).statement.model == "digits"
+
+
+def test_a_field_of_evidence_that_is_misspelt_is_named_with_the_one_that_was_meant(package, key, trusted):
+    predicate = {"name": "scan", "passed": True, "at": "2026-01-01T00:00:00Z", "sumary": "fine"}
+    envelope = dsse.sign(dsse.IN_TOTO, other_statement(package, predicate=predicate), key)
+    with pytest.raises(InvalidPackage, match=r"sumary.*summary"):
+        read_evidence(envelope.to_bytes(), "here", trusted)
