@@ -20,17 +20,22 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+from capacity import Capacity, measure
 from manifests import INFER_BODY, isvc
 from rich.console import Console
 from rich.live import Live
 from rich.progress import track
 from rich.table import Table
+from rollouts import RATE as ROLLOUT_RATE
 from rollouts import as_it_should, roll_out, table_of
 from traffic import Client, Tally, milliseconds, percentile, zipf_weights
 from train import Model, train, train_svm
 
 MODELS = 40
 RATE = 200.0
+"""The most requests a second that are offered."""
+MEASURED = 5
+"""Models loaded to measure the machine."""
 TRAFFIC_SECONDS = 40.0
 UPDATE_SECONDS = 12.0
 POD_MEMORY = "160Mi"
@@ -108,8 +113,10 @@ class Demo:
         console.print(f"\nDeclaring {MODELS} InferenceServices:")
         text = "---\n".join(isvc(model.name, model.path.name) for model in models)
         self.shoal("apply", "-f", "-", text=text, quiet=True)
-        client = asyncio.run(self.traffic(models, folder))
-        runs, asked = asyncio.run(roll_out(console, self.state_dir, self.grpc))
+        capacity = asyncio.run(self.measured(models))
+        client = asyncio.run(self.traffic(models, folder, capacity.mixed_rate(RATE)))
+        rate = capacity.hot_rate(ROLLOUT_RATE)
+        runs, asked = asyncio.run(roll_out(console, self.state_dir, self.grpc, rate))
         self.summary(client)
         console.print(table_of(runs, asked))
         for failure in asked.tally.failures[:5]:
@@ -141,21 +148,34 @@ class Demo:
         console.print(f"The same by gRPC with tritonclient: {answer.tolist()}")
         client.close()
 
-    async def traffic(self, models: list[Model], folder: Path) -> Client:
+    async def measured(self, models: list[Model]) -> Capacity:
+        """What this machine can do now."""
+        first = models[:MEASURED]
+        client = Client(self.grpc, {model.name: [model.expected] for model in first})
+        capacity = await measure(client, [model.name for model in first])
+        await client.close()
+        console.print(
+            f"\nThis machine answers {capacity.requests_per_second:,.0f} requests/s of a loaded model now, and one "
+            f"that needs a load in {milliseconds(capacity.load_seconds * 1000)}. About half of what it can do "
+            f"is asked of it, at most {RATE:g} requests/s."
+        )
+        return capacity
+
+    async def traffic(self, models: list[Model], folder: Path, rate: float) -> Client:
         """Zipf traffic over all models, then an update of the most used one under load."""
         weights = zipf_weights(len(models))
         names = [model.name for model in models]
         client = Client(self.grpc, {model.name: [model.expected] for model in models})
         self.last_look, self.top = 0.0, {}
-        console.print(f"\nZipf traffic, {RATE:g} requests/s over {MODELS} models for {TRAFFIC_SECONDS:g} s:")
+        console.print(f"\nZipf traffic, {rate:g} requests/s over {MODELS} models for {TRAFFIC_SECONDS:g} s:")
         with Live(console=console, refresh_per_second=4, transient=True) as live:
 
             def watch() -> None:
                 live.update(self.progress(client.tally))
 
-            await self.watched(client.play(lambda: random.choices(names, weights)[0], TRAFFIC_SECONDS, RATE, watch))
+            await self.watched(client.play(lambda: random.choices(names, weights)[0], TRAFFIC_SECONDS, rate, watch))
         console.print(self.progress(client.tally))
-        await self.update(client, models[0], folder, lambda: random.choices(names, weights)[0])
+        await self.update(client, models[0], folder, lambda: random.choices(names, weights)[0], rate)
         await client.close()
         return client
 
@@ -204,14 +224,14 @@ class Demo:
         )
         return table
 
-    async def update(self, client: Client, model: Model, folder: Path, pick: object) -> None:
+    async def update(self, client: Client, model: Model, folder: Path, pick: object, rate: float) -> None:
         """Change a model's file under load: answers switch from the old revision to the new one, and none fails."""
         number = int(model.name.rsplit("-", 1)[1])
         new = await asyncio.to_thread(train, number, folder, 2)
         shutil.copyfile(new.path, self.state_dir / "pvcs" / "my-models-pvc" / new.path.name)
         client.expected[model.name] = [model.expected, new.expected]
         console.print(f"\nUpdating [bold]{model.name}[/] under load:")
-        playing = asyncio.create_task(self.watched(client.play(pick, UPDATE_SECONDS, RATE)))  # type: ignore[arg-type]
+        playing = asyncio.create_task(self.watched(client.play(pick, UPDATE_SECONDS, rate)))  # type: ignore[arg-type]
         await asyncio.sleep(2)
         await asyncio.to_thread(self.shoal, "apply", "-f", "-", text=isvc(model.name, new.path.name))
         await asyncio.to_thread(

@@ -16,13 +16,14 @@ from traffic import Client
 from dagster_shoal.example import digits
 
 RATE = 150.0
+"""The most requests a second that are offered."""
 PIPELINE = Path(__file__).with_name("pipeline.py")
 STORIES = ("first version", "better one", "worse one", "one that errs on live traffic")
 SHORT = ("first", "better", "worse", "brittle")
 
 
-async def roll_out(console: Console, state_dir: Path, address: str) -> tuple[list[dict[str, Any]], Client]:
-    """Four runs of the job `retrain`; what became of each, and the traffic meanwhile."""
+async def roll_out(console: Console, state_dir: Path, address: str, rate: float) -> tuple[list[dict[str, Any]], Client]:
+    """Four runs of the job `retrain`; what became of each, and the traffic of `rate` requests/s meanwhile."""
     rows = digits.live()
     any_digit = [(digit,) * len(rows) for digit in range(10)]
     client = Client(address, {"digits": any_digit}, rows, digits.INPUT)
@@ -39,8 +40,8 @@ async def roll_out(console: Console, state_dir: Path, address: str) -> tuple[lis
             runs.append(json.loads(line))
             console.print(f"  {STORIES[len(runs) - 1]}: {told(runs[-1])}")
             if playing is None:
-                console.print(f"  from now on {RATE:g} requests/s")
-                playing = asyncio.create_task(client.play(lambda: "digits", 600, RATE))
+                console.print(f"  from now on {rate:g} requests/s")
+                playing = asyncio.create_task(client.play(lambda: "digits", 600, rate))
         if await process.wait() or len(runs) < len(STORIES):
             raise SystemExit((state_dir / "pipeline.log").read_text()[-3000:])
     finally:

@@ -29,6 +29,8 @@ class View:
     incarnation: str = ""
     info: ServerInfo = field(default_factory=lambda: ServerInfo(version=""))
     process_bytes: int = 0
+    cpu_pressure: float = 0.0
+    """Of the machine, from 0 to 1."""
     incidents: tuple[Incident, ...] = ()
     """The newest last."""
     recycling: str = ""

@@ -21,6 +21,7 @@ from shoal_runtime.drivers.forward import ForwardDriver
 from shoal_runtime.drivers.mlserver import MLServerDriver
 from shoal_runtime.endpoints import local_target
 from shoal_runtime.memory import SizeBook
+from shoal_runtime.pressure import cpu_pressure
 from shoal_runtime.prestop import HookApp, HookServer
 from shoal_runtime.scales import Scales
 from shoal_runtime.service import AdapterService, Limits, ModelRuntime
@@ -191,7 +192,8 @@ def _listen(address: str, settings: AdapterSettings, adapter: Adapter, limits: L
 
 
 async def _weigh(adapter: Adapter) -> None:
-    """Keeps the process's memory up to date, after changes and now and then."""
+    """Keeps what is told of memory and processors up to date, now and then."""
     while True:
         await adapter.weigh()
+        adapter.board.set(cpu_pressure=cpu_pressure())
         await asyncio.sleep(WEIGH_SECONDS)

@@ -190,6 +190,7 @@ class AdapterService(adapter_pb2_grpc.AdapterServicer):
                 for model_id, size in self._adapter.board.models.items()
             ],
             process_bytes=view.process_bytes,
+            cpu_pressure=view.cpu_pressure,
             method_id_paths={m: adapter_pb2.IdPath(field_numbers=p) for m, p in limits.id_paths.items()},
             recycling=view.recycling,
             drains=view.info.drains,

@@ -143,3 +143,31 @@ def test_requests_for_an_endpoint_forced_to_what_nobody_declared_are_refused() -
     world.send(ev.EndpointDeclared(EndpointName("a"), RevisionId("nobody"), force=True))
     assert rejection(world, 1) == Reject(RejectCode.NOT_FOUND, "model not found: a")
     assert world.core.why(RevisionId("nobody"))[-1].because == "a switches from a-1: forced"
+
+
+def _heavily_used(*pressures: tuple[str, float], queued: bool = False) -> int:
+    """How many copies a heavily used model on p1 gets."""
+    world = world_with("p1", "p2")
+    for name in ("a", "b", "c", "d", "e"):
+        world.declare(model(name), load=name == "a")
+    world.settle()
+    for name, pressure in pressures:
+        world.send(ev.PodPressed(PodId(name), pressure))
+    if queued:
+        for name in ("b", "c", "d", "e"):
+            world.request(by_revision(name))
+    for _ in range(3):
+        world.pass_time(10.0)
+        world.send(use(50_000, 10.0))
+    return sum(copy.revision == "a" for copy in world.core.copies())
+
+
+def test_no_copy_is_added_while_requests_wait_for_loads() -> None:
+    assert _heavily_used() == 2
+    assert _heavily_used(queued=True) == 1
+
+
+def test_no_copy_is_added_where_no_machine_has_a_processor_to_spare() -> None:
+    assert _heavily_used(("p1", 0.9), ("p2", 0.9)) == 1
+    assert _heavily_used(("p1", 0.9), ("p2", 0.2)) == 2, "another machine can take it"
+    assert _heavily_used(("p1", 0.2), ("p2", 0.2)) == 2

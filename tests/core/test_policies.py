@@ -112,6 +112,7 @@ CALM = Demand(
     idle=0.0,
     calm=float("inf"),
     space_short=False,
+    strained=False,
 )
 
 
@@ -126,6 +127,8 @@ class TestScaling:
             pytest.param({"steady": True, "pods": 1}, 1, id="not beyond the pods"),
             pytest.param({"steady": True, "coming": 1}, 1, id="not while another comes"),
             pytest.param({"rpm": 2500.0}, 2, id="load"),
+            pytest.param({"steady": True, "strained": True}, 1, id="no second copy when the machine is full"),
+            pytest.param({"rpm": 2500.0, "strained": True}, 1, id="no copy for load when the machine is full"),
             pytest.param({"rpm": 2500.0, "space_short": True}, 2, id="load counts even then"),
             pytest.param({"rpm": 60_000.0, "pods": 12}, 5, id="a third of the pods at once"),
             pytest.param({"rpm": 60_000.0, "pods": 4}, 3, id="two at once on few pods"),

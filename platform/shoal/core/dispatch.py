@@ -129,6 +129,12 @@ def _pod_reported(state: State, event: ev.PodReported) -> None:
     membership.reported(state, event)
 
 
+def _pod_pressed(state: State, event: ev.PodPressed) -> None:
+    pod = state.pods.get(event.pod)
+    if pod is not None:
+        pod.cpu_pressure = event.cpu_pressure
+
+
 def _server_lost(state: State, event: ev.ServerLost) -> None:
     quarantine.lost(state, event)
     _fill_after_incident(state, event.pod)
@@ -212,6 +218,7 @@ def _remind_of_copy(state: State, reminder: Reminder, pod: PodId, revision: Revi
 
 _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     ev.PodReported: _pod_reported,
+    ev.PodPressed: _pod_pressed,
     ev.PodLeft: lambda state, event: membership.left(state, event.pod),
     ev.PodDraining: lambda state, event: membership.drain(state, event.pod, restart=event.restart),
     ev.ServerLost: _server_lost,

@@ -45,6 +45,14 @@ class PodLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class PodPressed:
+    """How short of processors a pod's machine is: the share of time in which something waited for one, from 0 to 1."""
+
+    pod: PodId
+    cpu_pressure: float
+
+
+@dataclass(frozen=True, slots=True)
 class PodDraining:
     """A pod will be stopped: move what is in use elsewhere first. Answered by `PodDrained`.
 
@@ -311,6 +319,7 @@ class Tick:
 
 Event: TypeAlias = (
     PodReported
+    | PodPressed
     | PodLeft
     | PodDraining
     | ServerLost

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from sortedcontainers import SortedDict
 
-from shoal.core.copies import Copy
+from shoal.core.copies import Copy, Urgency
 from shoal.core.lifecycle import OCCUPYING, RELEASING
 from shoal.core.pace import Pace
 from shoal.core.settings import CoreSettings
@@ -23,6 +23,7 @@ class Pod:
         "_busy",
         "_busy_at",
         "copies",
+        "cpu_pressure",
         "drain_by",
         "drained",
         "draining",
@@ -46,6 +47,8 @@ class Pod:
         self.restarting = False
         """It drains only to have its model server started anew."""
         self.drain_by = 0.0
+        self.cpu_pressure = 0.0
+        """Share of time in which something on its machine waits for a processor."""
         self.copies: dict[RevisionId, Copy] = {}
         self.lru: SortedDict = SortedDict()
         self.queue: SortedDict = SortedDict()
@@ -89,6 +92,12 @@ class Pod:
     def queued(self) -> Iterator[Copy]:
         """Queued loads, most urgent first."""
         return iter(self.queue.values())
+
+    @property
+    def has_needed_loads(self) -> bool:
+        """Whether a load is queued that somebody waits for, or that is required."""
+        first = next(self.queued(), None)
+        return first is not None and first.urgency is not Urgency.WISHED
 
     def ahead_of(self, copy: Copy) -> int:
         """How many queued loads go before a queued one."""

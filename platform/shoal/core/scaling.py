@@ -60,7 +60,17 @@ def _demand(state: State, model: Model, rate: Rate | None) -> Demand:
         idle=max(0.0, state.now - model.last_used),
         calm=state.now - rate.heavy_at if rate is not None and rate.heavy_at else float("inf"),
         space_short=_space_short(state, model.spec.runtime),
+        strained=_strained(state, model),
     )
+
+
+def _strained(state: State, model: Model) -> bool:
+    """Whether the machines are what limits, so that a copy more makes nothing faster, and its load others slower."""
+    pods = state.staying_pods(model.spec.runtime)
+    if any(pod.has_needed_loads for pod in pods):
+        return True
+    limit = state.settings.strained_pressure
+    return all(pod.cpu_pressure >= limit for pod in pods if model.id not in pod.copies)
 
 
 def _space_short(state: State, runtime: RuntimeName | None) -> bool:

@@ -81,6 +81,9 @@ class CoreSettings:
     """... and this long ago."""
     scale_up_rpm: float = 2000.0
     """Load of one copy above which more copies are made, as ModelMesh's `MM_SCALEUP_RPM_THRESHOLD`."""
+    strained_pressure: float = 0.7
+    """A machine where something waits for a processor for this share of the time is full: no copies are added for load
+    there, as they would take the time from those that are there."""
     rate_window: float = 10.0
     """Requests are counted this long before a rate is computed."""
     scaling_interval: float = 10.0

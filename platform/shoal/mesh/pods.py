@@ -19,6 +19,7 @@ from shoal.core.events import (
     LoadSucceeded,
     PodDraining,
     PodLeft,
+    PodPressed,
     PodReported,
     SizeMeasured,
     UnloadFailed,
@@ -106,6 +107,7 @@ class PodLink:
         self._lost_timer: asyncio.TimerHandle | None = None
         self._incidents = Incidents(pod, submit, metrics)
         self._recycling = False
+        self._cpu_pressure = 0.0
         self._absent = asyncio.Event()
 
     async def run(self) -> None:
@@ -167,6 +169,9 @@ class PodLink:
         else:
             self._compare(state)
         self._sizes = {model.model_id: model.size_bytes for model in state.models}
+        if state.cpu_pressure != self._cpu_pressure:
+            self._cpu_pressure = state.cpu_pressure
+            self._submit(PodPressed(self.pod.id, state.cpu_pressure))
         if state.recycling and not self._recycling:
             log.warning("pod %s needs another model server: %s", self.pod.id, state.recycling)
             self._submit(PodDraining(self.pod.id, restart=True))
@@ -174,6 +179,7 @@ class PodLink:
 
     def _report(self, incarnation: str, spec: PodSpec, loaded: tuple[LoadedCopy, ...]) -> None:
         self._present, self._incarnation = True, incarnation
+        self._cpu_pressure = 0.0  # nobody told the core yet
         self._absent.clear()
         self._epoch += 1
         log.info("pod %s is ready with %d models", self.pod.id, len(loaded))

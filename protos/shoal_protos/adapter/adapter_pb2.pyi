@@ -12,7 +12,7 @@ class WatchStateRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class State(_message.Message):
-    __slots__ = ("status", "message", "incarnation", "capacity_bytes", "max_loading_concurrency", "model_loading_timeout_ms", "default_model_size_bytes", "runtime_version", "models", "process_bytes", "method_id_paths", "incidents", "recycling", "drains")
+    __slots__ = ("status", "message", "incarnation", "capacity_bytes", "max_loading_concurrency", "model_loading_timeout_ms", "default_model_size_bytes", "runtime_version", "models", "process_bytes", "method_id_paths", "incidents", "recycling", "drains", "cpu_pressure")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STARTING: _ClassVar[State.Status]
@@ -83,6 +83,7 @@ class State(_message.Message):
     INCIDENTS_FIELD_NUMBER: _ClassVar[int]
     RECYCLING_FIELD_NUMBER: _ClassVar[int]
     DRAINS_FIELD_NUMBER: _ClassVar[int]
+    CPU_PRESSURE_FIELD_NUMBER: _ClassVar[int]
     status: State.Status
     message: str
     incarnation: str
@@ -97,7 +98,8 @@ class State(_message.Message):
     incidents: _containers.RepeatedCompositeFieldContainer[State.Incident]
     recycling: str
     drains: bool
-    def __init__(self, status: _Optional[_Union[State.Status, str]] = ..., message: _Optional[str] = ..., incarnation: _Optional[str] = ..., capacity_bytes: _Optional[int] = ..., max_loading_concurrency: _Optional[int] = ..., model_loading_timeout_ms: _Optional[int] = ..., default_model_size_bytes: _Optional[int] = ..., runtime_version: _Optional[str] = ..., models: _Optional[_Iterable[_Union[State.Model, _Mapping]]] = ..., process_bytes: _Optional[int] = ..., method_id_paths: _Optional[_Mapping[str, IdPath]] = ..., incidents: _Optional[_Iterable[_Union[State.Incident, _Mapping]]] = ..., recycling: _Optional[str] = ..., drains: _Optional[bool] = ...) -> None: ...
+    cpu_pressure: float
+    def __init__(self, status: _Optional[_Union[State.Status, str]] = ..., message: _Optional[str] = ..., incarnation: _Optional[str] = ..., capacity_bytes: _Optional[int] = ..., max_loading_concurrency: _Optional[int] = ..., model_loading_timeout_ms: _Optional[int] = ..., default_model_size_bytes: _Optional[int] = ..., runtime_version: _Optional[str] = ..., models: _Optional[_Iterable[_Union[State.Model, _Mapping]]] = ..., process_bytes: _Optional[int] = ..., method_id_paths: _Optional[_Mapping[str, IdPath]] = ..., incidents: _Optional[_Iterable[_Union[State.Incident, _Mapping]]] = ..., recycling: _Optional[str] = ..., drains: _Optional[bool] = ..., cpu_pressure: _Optional[float] = ...) -> None: ...
 
 class IdPath(_message.Message):
     __slots__ = ("field_numbers",)

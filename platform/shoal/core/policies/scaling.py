@@ -34,6 +34,8 @@ class Demand:
     calm: float
     """Seconds since load last demanded more copies."""
     space_short: bool
+    strained: bool
+    """A further copy would only take from others: needed loads are queued, or no machine has a processor to spare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def by_use(demand: Demand, settings: CoreSettings) -> Scale:
 
 
 def _grow(demand: Demand, settings: CoreSettings, most: int) -> Scale | None:
-    if demand.copies < 1 or demand.coming or demand.copies >= most:
+    if demand.copies < 1 or demand.coming or demand.copies >= most or demand.strained:
         return None
     per_copy = demand.rpm / demand.copies
     if per_copy >= settings.scale_up_rpm:
