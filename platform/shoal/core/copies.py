@@ -72,6 +72,8 @@ class Copy:
     """Breaks ties in the load queue by age."""
     error: str | None = None
     """Why its load failed."""
+    pinned: bool = False
+    """While it is loaded: its revision has no more copies than are to be kept, so that it is never evicted."""
     replacing: bool = False
     """A replacement elsewhere was sought because the pod is draining."""
 

@@ -73,16 +73,13 @@ class Core:
         state = self._state
         for _ in range(_MAX_LOOKS):
             if state.dirty_models:
-                revision = next(iter(state.dirty_models))
-                del state.dirty_models[revision]
+                revision, _ = state.dirty_models.popitem(last=False)
                 look_at_model(state, revision)
             elif state.dirty_endpoints:
-                name = next(iter(state.dirty_endpoints))
-                del state.dirty_endpoints[name]
+                name, _ = state.dirty_endpoints.popitem(last=False)
                 look_at_endpoint(state, name)
             elif state.dirty_pods:
-                pod = next(iter(state.dirty_pods))
-                del state.dirty_pods[pod]
+                pod, _ = state.dirty_pods.popitem(last=False)
                 look_at_pod(state, pod)
             else:
                 return

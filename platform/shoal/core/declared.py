@@ -24,6 +24,7 @@ def declare(state: State, event: ModelDeclared) -> None:
         if state.copies(model.id):
             model.last_used = 0.0
             state.use(model, event.last_used)  # copies of before it was removed, still on their way out
+            state.repin(model.id)
         else:
             state.count_absent(model.id, +1)
     else:
@@ -50,6 +51,7 @@ def _change(state: State, model: Model, spec: ModelSpec) -> None:
     if idle:
         state.count_absent(model.id, -1)
     model.spec = spec
+    state.repin(model.id)
     if idle:
         state.count_absent(model.id, +1)
     if model.most_copies is not None:
@@ -71,7 +73,7 @@ def remove(state: State, revision: RevisionId) -> None:
     state.touch_routes(revision)
     state.failures.pop(revision, None)
     quarantine.forget(state, revision)
-    state.unmet.pop(revision, None)
+    state.unmet.discard(revision)
     state.usage.forget(revision)
     if model.spec.runtime is not None:
         state.preload.get(model.spec.runtime, {}).pop(revision, None)

@@ -131,7 +131,7 @@ def remove(state: State, name: EndpointName) -> None:
     _unindex(state, endpoint)
     del state.endpoints[name]
     for revision in (endpoint.active, endpoint.target):
-        state.look_at(revision)
+        state.reconsider(revision)
     state.out.persists.append(Persist(name, None, None))
     state.out.endpoints[name] = None
 
@@ -255,8 +255,8 @@ def _store(state: State, endpoint: Endpoint) -> None:
     state.touch_endpoint(endpoint.name)
     state.dirty_endpoints[endpoint.name] = None
     state.out.endpoints[endpoint.name] = None
-    state.look_at(endpoint.active)
-    state.look_at(endpoint.target)
+    state.reconsider(endpoint.active)
+    state.reconsider(endpoint.target)
 
 
 def _set_revisions(state: State, endpoint: Endpoint, active: RevisionId, target: RevisionId) -> RevisionId | None:
@@ -273,7 +273,7 @@ def drop_superseded(state: State, revision: RevisionId | None) -> None:
     """A revision nobody waits for any more need not be loaded; what is loaded of it stays until it is removed."""
     if revision is None:
         return
-    state.look_at(revision)
+    state.reconsider(revision)
     model = state.models.get(revision)
     if model is not None and model.spec.min_copies:
         return
@@ -288,13 +288,15 @@ def drop_superseded(state: State, revision: RevisionId | None) -> None:
 
 def _index(state: State, endpoint: Endpoint) -> None:
     for revision in dict.fromkeys((endpoint.active, endpoint.target)):
-        state.endpoints_of[revision] = (*state.endpoints_of.get(revision, ()), endpoint.name)
+        state.endpoints_of.setdefault(revision, {})[endpoint.name] = None
+        if endpoint.active != endpoint.target:
+            state.changes_of.setdefault(revision, {})[endpoint.name] = endpoint
 
 
 def _unindex(state: State, endpoint: Endpoint) -> None:
     for revision in dict.fromkeys((endpoint.active, endpoint.target)):
-        left = tuple(name for name in state.endpoints_of[revision] if name != endpoint.name)
-        if left:
-            state.endpoints_of[revision] = left
-        else:
-            del state.endpoints_of[revision]
+        for index in (state.endpoints_of, state.changes_of):
+            own = index.get(revision, {})
+            own.pop(endpoint.name, None)
+            if not own:
+                index.pop(revision, None)

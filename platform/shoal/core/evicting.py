@@ -5,6 +5,9 @@ Bytes are free only when an unload succeeded; every wait on the way is bounded b
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterable
+
 from shoal.core.actions import CancelLoad, Drain, Unload
 from shoal.core.copies import Copy, Urgency
 from shoal.core.ledger import Pod
@@ -50,13 +53,44 @@ def is_pinned(state: State, revision: RevisionId) -> bool:
 
 
 def plan(state: State, pod: Pod, need: Need) -> EvictionPlan:
-    """Whom to evict from a pod."""
-    candidates = (Candidate(copy.revision, copy.size, copy.last_used) for copy in pod.coldest())
+    """Whom to evict from a pod. Does not look at those that are pinned."""
+    kept = _pinned(pod, need.reluctant)
+    coldest = heapq.merge(pod.loose.values(), kept, key=lambda copy: copy.lru_key) if kept else pod.loose.values()
+    candidates = (Candidate(copy.revision, copy.size, copy.last_used) for copy in coldest)
 
     def protected(revision: RevisionId) -> str | None:
         return None if revision in need.reluctant else why_protected(state, revision)
 
     return state.policies.evict(need, candidates, protected)
+
+
+def plan_for(state: State, pod: Pod, need: Need) -> EvictionPlan | None:
+    """Whom to evict from a pod; None if not even all that may go are enough. Does not look at each of them for that."""
+    if need.bytes > pod.loose_bytes + sum(copy.size for copy in _pinned(pod, need.reluctant)):
+        return None
+    found = plan(state, pod, need)
+    return found if found.enough else None
+
+
+def _pinned(pod: Pod, revisions: Iterable[RevisionId]) -> list[Copy]:
+    """The loaded copies of these revisions that are pinned, the coldest first."""
+    found = (pod.copies.get(revision) for revision in revisions)
+    pinned = (copy for copy in found if copy is not None and copy.pinned and copy.state is CopyState.LOADED)
+    return sorted(pinned, key=lambda copy: copy.lru_key)
+
+
+def pinned_bytes(state: State, pod: Pod, revision: RevisionId) -> int:
+    """Bytes of loaded copies that no load of a revision can evict, whatever happens: those that are to be kept."""
+    replaced = replaced_by(state, revision)
+    total = pod.pinned_bytes - sum(copy.size for copy in _pinned(pod, replaced))
+    changing = state.changes_of if len(state.changes_of) < len(pod.copies) else pod.copies
+    for other in changing:
+        copy = pod.copies.get(other)
+        if copy is None or copy.pinned or copy.state is not CopyState.LOADED or other in replaced:
+            continue
+        if is_pinned(state, other):
+            total += copy.size
+    return total
 
 
 def need_of(state: State, revision: RevisionId, urgency: Urgency, missing: int, last_used: float) -> Need:

@@ -53,13 +53,28 @@ def _pod_records(state: State, pod: Pod) -> Iterator[tuple[int, str]]:
     loaded = {copy.lru_key for copy in copies if copy.state is CopyState.LOADED}
     if set(pod.lru) != loaded:
         yield 0, f"{name} orders other copies than are loaded"
+    if set(pod.loose) != {copy.lru_key for copy in copies if copy.state is CopyState.LOADED and not copy.pinned}:
+        yield 0, f"{name} lets other copies go than are not pinned"
+    sums = [
+        sum(c.size for c in copies if c.state is CopyState.LOADED and c.pinned is pinned) for pinned in (True, False)
+    ]
+    if sums != [pod.pinned_bytes, pod.loose_bytes]:
+        yield 0, f"{name} counts {pod.pinned_bytes} bytes pinned and {pod.loose_bytes} loose, there are {sums}"
     if set(pod.queue) != {copy.queue_key for copy in copies if copy.state is CopyState.QUEUED}:
         yield 0, f"{name} queues other copies than are queued"
     for copy in copies:
         if state.copies(copy.revision).get(name) is not copy:
             yield 0, f"{copy.revision} on {name} is in one index only"
+        if copy.state is CopyState.LOADED and copy.pinned is not _is_pinned(state, copy.revision):
+            yield 0, f"{copy.revision} on {name} is pinned: {copy.pinned}"
         if copy.state is CopyState.ABSENT:
             yield 0, f"{copy.revision} on {name} is absent, yet recorded"
+
+
+def _is_pinned(state: State, revision: RevisionId) -> bool:
+    model = state.models.get(revision)
+    least = model.spec.min_copies if model is not None else 0
+    return 0 < least >= len(state.loaded(revision, staying=True))
 
 
 def _routes(state: State) -> Iterator[tuple[int, str]]:

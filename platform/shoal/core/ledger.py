@@ -29,8 +29,11 @@ class Pod:
         "draining",
         "incarnation",
         "loading",
+        "loose",
+        "loose_bytes",
         "lru",
         "pace",
+        "pinned_bytes",
         "queue",
         "queued_bytes",
         "releasing_bytes",
@@ -51,6 +54,10 @@ class Pod:
         """Share of time in which something on its machine waits for a processor."""
         self.copies: dict[RevisionId, Copy] = {}
         self.lru: SortedDict = SortedDict()
+        self.loose: SortedDict = SortedDict()
+        """Loaded copies that are not pinned, in the same order."""
+        self.loose_bytes = 0
+        self.pinned_bytes = 0
         self.queue: SortedDict = SortedDict()
         self.used_bytes = 0
         self.releasing_bytes = 0
@@ -110,14 +117,18 @@ class Pod:
             self.queue[copy.queue_key] = copy
         elif copy.state is CopyState.LOADED:
             self.lru[copy.lru_key] = copy
+            if not copy.pinned:
+                self.loose[copy.lru_key] = copy
 
     def remove(self, copy: Copy) -> None:
-        """Count a copy out, before its state, size, use or urgency changes."""
+        """Count a copy out, before its state, size, use, urgency or pin changes."""
         self._count(copy, -1)
         if copy.state is CopyState.QUEUED:
             del self.queue[copy.queue_key]
         elif copy.state is CopyState.LOADED:
             del self.lru[copy.lru_key]
+            if not copy.pinned:
+                del self.loose[copy.lru_key]
 
     def note_use(self, requests: float, now: float) -> None:
         """Its copies served so many requests."""
@@ -137,6 +148,10 @@ class Pod:
             self.queued_bytes += sign * copy.size
         if copy.state is CopyState.LOADING:
             self.loading += sign
+        if copy.state is CopyState.LOADED and copy.pinned:
+            self.pinned_bytes += sign * copy.size
+        elif copy.state is CopyState.LOADED:
+            self.loose_bytes += sign * copy.size
 
     def view(self) -> PodView:
         """What others may see of it."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from shoal.core import quarantine
 from shoal.core.actions import Load, RejectCode, Unload
 from shoal.core.copies import Copy, Model, Urgency
-from shoal.core.evicting import evict, is_pinned, need_of, plan, replaced_by
+from shoal.core.evicting import evict, need_of, pinned_bytes, plan_for
 from shoal.core.failures import FailureMemory
 from shoal.core.ledger import Pod
 from shoal.core.lifecycle import CopyInput
@@ -79,16 +79,15 @@ def _site(state: State, pod: Pod, model: Model, urgency: Urgency, exclude: froze
     missing = size - pod.assignable_bytes
     evicts, costs = 0, 0.0
     if missing > 0:
-        found = plan(state, pod, need_of(state, model.id, urgency, missing, model.last_used))
-        if not found.enough:
+        found = plan_for(state, pod, need_of(state, model.id, urgency, missing, model.last_used))
+        if found is None:
             if urgency is Urgency.WISHED:
                 return "full of models used more recently"
             if size > pod.spec.capacity_bytes - pinned_bytes(state, pod, model.id):
                 return "full of copies that are to be kept"
-            costs = state.now
+            evicts, costs = len(pod.loose), state.now
         else:
-            costs = found.hottest
-        evicts = len(found.victims)
+            evicts, costs = len(found.victims), found.hottest
     return Site(
         pod=pod.spec.id,
         fits=missing <= 0 and pod.free_bytes - pod.queued_bytes >= size,
@@ -121,16 +120,6 @@ def _unfit(state: State, pod: Pod, model: Model, exclude: frozenset[PodId]) -> s
 
 def _too_large(size: int, pod: Pod) -> str:
     return f"the model needs {size} bytes, the pod {pod.spec.id} has {pod.spec.capacity_bytes} in all"
-
-
-def pinned_bytes(state: State, pod: Pod, revision: RevisionId) -> int:
-    """Bytes of loaded copies that no load of a revision can evict, whatever happens: those that are to be kept."""
-    total = 0
-    replaced = replaced_by(state, revision)
-    for copy in pod.coldest():
-        if copy.revision not in replaced and is_pinned(state, copy.revision):
-            total += copy.size
-    return total
 
 
 def _refused_by_failure(memory: FailureMemory) -> Refusal:
@@ -208,7 +197,7 @@ def _drop_hopeless(state: State, pod: Pod) -> None:
         if missing <= 0:
             return
         need = need_of(state, first.revision, first.urgency, missing, first.last_used)
-        if plan(state, pod, need).enough:
+        if plan_for(state, pod, need) is not None:
             return
         if first.urgency is not Urgency.WISHED and first.size <= pod.spec.capacity_bytes - pinned_bytes(
             state, pod, first.revision
@@ -225,8 +214,8 @@ def _evict_for_queue(state: State, pod: Pod) -> None:
             return
         if copy.size > coming:
             need = need_of(state, copy.revision, copy.urgency, copy.size - coming, copy.last_used)
-            found = plan(state, pod, need)
-            if not found.enough:
+            found = plan_for(state, pod, need)
+            if found is None:
                 return
             before = pod.coming_free_bytes
             _note_displaced(state, copy.revision, found.victims)

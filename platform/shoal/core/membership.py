@@ -101,7 +101,7 @@ def _adopt(state: State, copy: Copy, size: int) -> None:
 
 def _look_at_wanting(state: State, runtime: RuntimeName) -> None:
     """Revisions that waited for a pod of this runtime."""
-    for revision in (*state.waiting.revisions(), *state.unmet):
+    for revision in (*state.waiting.revisions(), *state.unmet.of(runtime)):
         model = state.models.get(revision)
         if model is not None and model.spec.runtime == runtime:
             state.look_at(revision)
@@ -190,6 +190,7 @@ def drain(state: State, pod_id: PodId, *, restart: bool = False) -> None:
     for copy in list(pod.copies.values()):
         if copy.state is CopyState.QUEUED:
             cancel(state, copy)
+        state.repin(copy.revision)
         state.look_at(copy.revision)
     state.dirty_pods[pod_id] = None
 

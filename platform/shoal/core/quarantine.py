@@ -263,7 +263,7 @@ def _quarantine(state: State, revision: RevisionId) -> None:
     state.decide("quarantine", revision, message)
     for copy in list(state.copies(revision).values()):
         discard(state, copy, "it is quarantined")
-    state.unmet.pop(revision, None)
+    state.unmet.discard(revision)
     state.reject_all(revision, RejectCode.INTERNAL, message)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -28,9 +29,11 @@ class RouteTable:
         self._published: dict[RouteKey, tuple[RouteCopy, ...]] = {}
         self._dirty: dict[RouteKey, None] = {}
         self._withdrawn: dict[Copy, None] = {}
-        self._unacknowledged: dict[Copy, int] = {}
+        self._unacknowledged: OrderedDict[Copy, int] = OrderedDict()
         """The version each withdrawn copy waits for, lowest first."""
-        self._flips: dict[RouteKey, _Flip] = {}
+        self._flips: OrderedDict[RouteKey, _Flip] = OrderedDict()
+        """Those that gateways may not follow yet, in the order of their versions."""
+        self._unpublished: list[_Flip] = []
 
     def get(self, key: RouteKey) -> tuple[RouteCopy, ...]:
         """What was published for a key."""
@@ -46,7 +49,9 @@ class RouteTable:
 
     def flip(self, key: RouteKey, now: float) -> None:
         """This key is about to lead to another revision: remember until every gateway follows."""
-        self._flips[key] = _Flip(now)
+        self._flips.pop(key, None)
+        self._flips[key] = flip = _Flip(now)
+        self._unpublished.append(flip)
         self.touch(key)
 
     def end_flip(self, key: RouteKey, since: float) -> bool:
@@ -80,9 +85,9 @@ class RouteTable:
         self._dirty.clear()
         if changes:
             self.version += 1
-        for flip in self._flips.values():
-            if flip.version is None:
-                flip.version = self.version
+        for flip in self._unpublished:
+            flip.version = self.version
+        self._unpublished.clear()
         for copy in self._withdrawn:
             if copy.state is CopyState.WITHDRAWING:
                 self._unacknowledged.pop(copy, None)  # it may wait for an earlier withdrawal that was taken back
@@ -102,11 +107,13 @@ class RouteTable:
 
     def take_flipped(self) -> list[RouteKey]:
         """Keys whose change of revision every gateway follows now, each once."""
-        done = [
-            key for key, flip in self._flips.items() if flip.version is not None and flip.version <= self.acknowledged
-        ]
-        for key in done:
+        done: list[RouteKey] = []
+        while self._flips:
+            key, flip = next(iter(self._flips.items()))
+            if flip.version is None or flip.version > self.acknowledged:
+                break
             del self._flips[key]
+            done.append(key)
         return done
 
     def acknowledge(self, version: int) -> None:

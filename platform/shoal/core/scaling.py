@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from itertools import islice
+
 from shoal.core.copies import Copy, Model, Urgency
 from shoal.core.events import UsageReported
 from shoal.core.loading import place
 from shoal.core.policies.scaling import Demand
 from shoal.core.serving import drop_surplus, retry_required
 from shoal.core.state import State
-from shoal.core.types import RuntimeName
+from shoal.core.types import RevisionId, RuntimeName
 from shoal.core.usage import Rate
 
 
@@ -79,13 +82,22 @@ def _space_short(state: State, runtime: RuntimeName | None) -> bool:
     return sum(max(0, pod.free_bytes) for pod in pods) <= capacity * state.settings.short_of_space
 
 
+def _turn(several: OrderedDict[RevisionId, None], most: int) -> list[RevisionId]:
+    """The first of them, which are put last."""
+    first = list(islice(several, most))
+    for revision in first:
+        several.move_to_end(revision)
+    return first
+
+
 def look_around(state: State) -> None:
     """The periodic look: surplus copies, unmet requirements, headroom. Never walks over all revisions."""
-    for revision in list(state.multi):
+    most = state.settings.looks_at_once
+    for revision in _turn(state.multi, most):
         model = state.models.get(revision)
         if model is not None:
             rescale(state, model, state.usage.get(revision))
-    for revision in list(state.unmet):
+    for revision in state.unmet.turn(most):
         model = state.models.get(revision)
         if model is not None:
             retry_required(state, model)

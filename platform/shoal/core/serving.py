@@ -96,9 +96,17 @@ def _doomed(state: State, endpoint: Endpoint) -> bool:
 
 
 def _load_required(state: State, model: Model) -> None:
+    before = model.id in state.unmet
+    _place_required(state, model)
+    if (model.id in state.unmet) is not before:  # whether it is about to be loaded shows at its endpoints
+        for name in state.endpoints_of.get(model.id, ()):
+            state.out.endpoints[name] = None
+
+
+def _place_required(state: State, model: Model) -> None:
     required = required_copies(state, model)
     if not _unplaced(state, model):
-        state.unmet.pop(model.id, None)
+        state.unmet.discard(model.id)
     while True:
         coming = state.in_flight(model.id)
         if len(coming) + len(state.loaded(model.id, staying=True)) >= required:
@@ -109,7 +117,7 @@ def _load_required(state: State, model: Model) -> None:
             continue
         joining = state.joining(model.spec.runtime)
         if joining or not isinstance(place(state, model, Urgency.REQUIRED, "copies are required"), Copy):
-            state.unmet[model.id] = None
+            state.unmet.add(model.id, model.spec.runtime)
             return
 
 
@@ -121,7 +129,7 @@ def _unplaced(state: State, model: Model) -> bool:
 def retry_required(state: State, model: Model) -> None:
     """Look again for a place for a revision there was none for."""
     if not model.spec.min_copies and not any(True for _ in state.changing_to(model.id)):
-        state.unmet.pop(model.id, None)
+        state.unmet.discard(model.id)
     elif _unplaced(state, model) and not state.in_flight(model.id):
         place(state, model, Urgency.REQUIRED, "copies are required")
     state.dirty_models[model.id] = None

@@ -88,6 +88,9 @@ class CoreSettings:
     """Requests are counted this long before a rate is computed."""
     scaling_interval: float = 10.0
     """How often headroom, surplus copies and unmet wishes are looked at."""
+    looks_at_once: int = 500
+    """The most revisions with several copies that such a look examines, and of each runtime the most that lack required
+    copies: the others have their turn at the next look, so that requests never wait long for one."""
     short_of_space: float = 0.05
     """A runtime whose pods have less than this part free is short of space; then surplus copies go."""
     surplus_idle: float = 600.0

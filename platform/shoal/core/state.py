@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
@@ -50,10 +51,12 @@ from shoal.core.types import (
     RuntimeName,
     Ticket,
 )
+from shoal.core.unmet import Unmet
 from shoal.core.usage import UsageMeter
 from shoal.core.waiting import WaitingRoom
 
 _NO_COPIES: Mapping[PodId, Copy] = MappingProxyType({})
+_NO_ENDPOINTS: Mapping[EndpointName, Endpoint] = MappingProxyType({})
 _MAX_REJECTIONS = 20
 _DONE = frozenset({CopyInput.SUCCEED, CopyInput.OVERSIZE, CopyInput.FAIL})
 """Ends of a load that tell how long loads take."""
@@ -125,21 +128,23 @@ class State:
         self.now = 0.0
         self.models: dict[RevisionId, Model] = {}
         self.endpoints: dict[EndpointName, Endpoint] = {}
-        self.endpoints_of: dict[RevisionId, tuple[EndpointName, ...]] = {}
+        self.endpoints_of: dict[RevisionId, dict[EndpointName, None]] = {}
+        """Endpoints that a revision serves or shall serve."""
+        self.changes_of: dict[RevisionId, dict[EndpointName, Endpoint]] = {}
+        """Of those the ones whose active revision and target differ."""
         self.pods: dict[PodId, Pod] = {}
         self.pods_of: dict[RuntimeName, dict[PodId, Pod]] = {}
         self.podless_since: dict[RuntimeName, float] = {}
         self.joining_until: dict[RuntimeName, float] = {}
         """Until when further pods of a runtime are expected to report what they hold."""
         self.copies_of: dict[RevisionId, dict[PodId, Copy]] = {}
-        self.multi: dict[RevisionId, None] = {}
-        """Revisions with more than one copy: the only ones looked at for surplus."""
+        self.multi: OrderedDict[RevisionId, None] = OrderedDict()
+        """Revisions with more than one copy, the only ones looked at for surplus: whose turn is next, first."""
         self.absent: dict[RuntimeName, int] = {}
         """How many declared revisions of a runtime have no copy: without any, headroom is of no use."""
         self.failures: dict[RevisionId, FailureMemory] = {}
         self.preload: dict[RuntimeName, dict[RevisionId, None]] = {}
-        self.unmet: dict[RevisionId, None] = {}
-        """Revisions with fewer copies than required, for want of a place."""
+        self.unmet = Unmet()
         self.suspicions = Suspicions()
         self.waiting = WaitingRoom()
         self.routes = RouteTable()
@@ -147,9 +152,10 @@ class State:
         self.usage = UsageMeter()
         self.log = DecisionLog(settings.decisions_per_revision, settings.decisions)
         self.out = Output()
-        self.dirty_models: dict[RevisionId, None] = {}
-        self.dirty_endpoints: dict[EndpointName, None] = {}
-        self.dirty_pods: dict[PodId, None] = {}
+        # Ordered dictionaries, because taking the first of many again and again is slow with plain ones.
+        self.dirty_models: OrderedDict[RevisionId, None] = OrderedDict()
+        self.dirty_endpoints: OrderedDict[EndpointName, None] = OrderedDict()
+        self.dirty_pods: OrderedDict[PodId, None] = OrderedDict()
         self.evicted: list[tuple[PodId, RevisionId, float]] = []
         """Evictions of this step, for the check of invariant 5."""
         self.look_around_at = 0.0
@@ -189,15 +195,13 @@ class State:
 
     def changing_to(self, revision: RevisionId) -> Iterator[Endpoint]:
         """Endpoints that shall switch to a revision."""
-        for name in self.endpoints_of.get(revision, ()):
-            endpoint = self.endpoints[name]
+        for endpoint in self.changes_of.get(revision, _NO_ENDPOINTS).values():
             if endpoint.changing and endpoint.target == revision:
                 yield endpoint
 
     def changing_from(self, revision: RevisionId) -> Iterator[Endpoint]:
         """Endpoints a revision serves that shall switch to another."""
-        for name in self.endpoints_of.get(revision, ()):
-            endpoint = self.endpoints[name]
+        for endpoint in self.changes_of.get(revision, _NO_ENDPOINTS).values():
             if endpoint.changing and endpoint.active == revision:
                 yield endpoint
 
@@ -320,8 +324,22 @@ class State:
         pod.add(copy)
         if CopyState.LOADED in (before, after) and before is not after:
             self.touch_routes(copy.revision)
+            self.repin(copy.revision)
         self.look_at(copy.revision)
         self.dirty_pods[copy.pod] = None
+
+    def repin(self, revision: RevisionId) -> None:
+        """The number of its loaded copies may have changed, or how many are to be kept: pin them, or let them loose."""
+        copies = self.copies(revision).values()
+        model = self.models.get(revision)
+        least = model.spec.min_copies if model is not None else 0
+        pinned = least > 0 and len(self.loaded(revision, staying=True)) <= least
+        for copy in copies:
+            if copy.pinned is not pinned:
+                pod = self.pods[copy.pod]
+                pod.remove(copy)
+                copy.pinned = pinned
+                pod.add(copy)
 
     def resize(self, copy: Copy, size: int) -> None:
         """A copy takes another number of bytes than was thought."""
@@ -375,11 +393,18 @@ class State:
 
     def look_at(self, revision: RevisionId) -> None:
         """A revision changed: look at it, at its endpoints, and at pods that wait for its replacement."""
-        self.dirty_models[revision] = None
-        self.out.revisions[revision] = None
         for name in self.endpoints_of.get(revision, ()):
             self.dirty_endpoints[name] = None
             self.out.endpoints[name] = None
+        self.reconsider(revision)
+
+    def reconsider(self, revision: RevisionId) -> None:
+        """Other endpoints name a revision than before: look at it as `look_at` does, but not at all its endpoints.
+
+        What one of them is declared to lead to does not concern the others, and there may be many.
+        """
+        self.dirty_models[revision] = None
+        self.out.revisions[revision] = None
         for pod in self.copies(revision):
             if self.pods[pod].draining:
                 self.dirty_pods[pod] = None
