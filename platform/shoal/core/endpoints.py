@@ -289,13 +289,14 @@ def drop_superseded(state: State, revision: RevisionId | None) -> None:
 def _index(state: State, endpoint: Endpoint) -> None:
     for revision in dict.fromkeys((endpoint.active, endpoint.target)):
         state.endpoints_of.setdefault(revision, {})[endpoint.name] = None
-        if endpoint.active != endpoint.target:
-            state.changes_of.setdefault(revision, {})[endpoint.name] = endpoint
+    if endpoint.active != endpoint.target:
+        state.changes_from.setdefault(endpoint.active, {})[endpoint.name] = endpoint
+        state.changes_to.setdefault(endpoint.target, {})[endpoint.name] = endpoint
 
 
 def _unindex(state: State, endpoint: Endpoint) -> None:
     for revision in dict.fromkeys((endpoint.active, endpoint.target)):
-        for index in (state.endpoints_of, state.changes_of):
+        for index in (state.endpoints_of, state.changes_from, state.changes_to, state.displaced_of):
             own = index.get(revision, {})
             own.pop(endpoint.name, None)
             if not own:

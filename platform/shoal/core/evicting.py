@@ -83,8 +83,8 @@ def pinned_bytes(state: State, pod: Pod, revision: RevisionId) -> int:
     """Bytes of loaded copies that no load of a revision can evict, whatever happens: those that are to be kept."""
     replaced = replaced_by(state, revision)
     total = pod.pinned_bytes - sum(copy.size for copy in _pinned(pod, replaced))
-    changing = state.changes_of if len(state.changes_of) < len(pod.copies) else pod.copies
-    for other in changing:
+    few = len(state.changes_from) + len(state.changes_to) < len(pod.copies)
+    for other in {*state.changes_from, *state.changes_to} if few else pod.copies:
         copy = pod.copies.get(other)
         if copy is None or copy.pinned or copy.state is not CopyState.LOADED or other in replaced:
             continue

@@ -228,6 +228,7 @@ def _note_displaced(state: State, target: RevisionId, victims: tuple[RevisionId,
     for endpoint in state.changing_to(target):
         if endpoint.active in victims and not endpoint.comparing:
             endpoint.displaced = True
+            state.displaced_of.setdefault(endpoint.active, {})[endpoint.name] = endpoint
 
 
 def succeeded(state: State, copy: Copy, size: int) -> None:

@@ -73,8 +73,8 @@ def _load_for_waiting(state: State, model: Model) -> None:
 def _held(state: State, revision: RevisionId) -> bool:
     """Whether requests wait for the revision that is about to replace this one, because both do not fit."""
     return any(
-        endpoint.displaced and state.in_flight(endpoint.target) and endpoint.state is not EndpointState.BLOCKED
-        for endpoint in state.changing_from(revision)
+        state.in_flight(endpoint.target) and endpoint.state is not EndpointState.BLOCKED
+        for endpoint in state.displaced_from(revision)
     )
 
 

@@ -88,7 +88,7 @@ class CoreSettings:
     """Requests are counted this long before a rate is computed."""
     scaling_interval: float = 10.0
     """How often headroom, surplus copies and unmet wishes are looked at."""
-    looks_at_once: int = 500
+    looks_at_once: int = 200
     """The most revisions with several copies that such a look examines, and of each runtime the most that lack required
     copies: the others have their turn at the next look, so that requests never wait long for one."""
     short_of_space: float = 0.05

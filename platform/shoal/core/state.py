@@ -130,8 +130,12 @@ class State:
         self.endpoints: dict[EndpointName, Endpoint] = {}
         self.endpoints_of: dict[RevisionId, dict[EndpointName, None]] = {}
         """Endpoints that a revision serves or shall serve."""
-        self.changes_of: dict[RevisionId, dict[EndpointName, Endpoint]] = {}
-        """Of those the ones whose active revision and target differ."""
+        self.changes_to: dict[RevisionId, dict[EndpointName, Endpoint]] = {}
+        """Endpoints whose target a revision is, and that another one serves."""
+        self.changes_from: dict[RevisionId, dict[EndpointName, Endpoint]] = {}
+        """Endpoints a revision serves, and that have another target."""
+        self.displaced_of: dict[RevisionId, dict[EndpointName, Endpoint]] = {}
+        """Of those the ones whose target's load had to evict it, even if that is over."""
         self.pods: dict[PodId, Pod] = {}
         self.pods_of: dict[RuntimeName, dict[PodId, Pod]] = {}
         self.podless_since: dict[RuntimeName, float] = {}
@@ -195,14 +199,20 @@ class State:
 
     def changing_to(self, revision: RevisionId) -> Iterator[Endpoint]:
         """Endpoints that shall switch to a revision."""
-        for endpoint in self.changes_of.get(revision, _NO_ENDPOINTS).values():
-            if endpoint.changing and endpoint.target == revision:
+        for endpoint in self.changes_to.get(revision, _NO_ENDPOINTS).values():
+            if endpoint.changing:
                 yield endpoint
 
     def changing_from(self, revision: RevisionId) -> Iterator[Endpoint]:
         """Endpoints a revision serves that shall switch to another."""
-        for endpoint in self.changes_of.get(revision, _NO_ENDPOINTS).values():
-            if endpoint.changing and endpoint.active == revision:
+        for endpoint in self.changes_from.get(revision, _NO_ENDPOINTS).values():
+            if endpoint.changing:
+                yield endpoint
+
+    def displaced_from(self, revision: RevisionId) -> Iterator[Endpoint]:
+        """Endpoints a revision serves whose target's load had to evict it."""
+        for endpoint in self.displaced_of.get(revision, _NO_ENDPOINTS).values():
+            if endpoint.displaced and endpoint.changing:
                 yield endpoint
 
     def resolve(self, key: RouteKey) -> RevisionId | None:
