@@ -22,6 +22,7 @@ SERVICES = tuple(
         "mmesh/model_runtime",
         "mmesh/model_mesh",
         "adapter/adapter",
+        "usage/usage",
         "xds/access_log_service",
         "xds/discovery",
         "xds/load_stats",

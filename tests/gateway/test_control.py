@@ -11,7 +11,7 @@ from gateway_support import Heard, ModelServer, Stub, running_gateway, settings_
 from shoal.core.types import RouteKey
 from shoal.gateway.api import Upstream
 from shoal.gateway.clusters import CLUSTER_TYPE
-from shoal.gateway.control import ROUTES_PER_INTERVAL, GatewayControl
+from shoal.gateway.control import GatewayControl
 from shoal_protos import inference as oip
 from shoal_protos.xds import discovery_pb2, discovery_pb2_grpc, load_stats_pb2, load_stats_pb2_grpc
 
@@ -95,19 +95,24 @@ async def test_a_refusal_is_told_and_holds_nothing_up(control):
     assert "a is odd" in control.last_refusal
 
 
-async def test_usage_is_asked_for_less_often_when_there_are_many_routes(control):
+async def test_load_reports_are_of_routes_that_divide_requests(control):
     async with grpc.aio.insecure_channel(control.target) as channel:
         stream = load_stats_pb2_grpc.LoadReportingServiceStub(channel).StreamLoadStats()
         await stream.write(load_stats_pb2.LoadStatsRequest())
-        assert (await stream.read()).load_reporting_interval.ToMilliseconds() == 200
-        for name in range(2 * ROUTES_PER_INTERVAL):
-            control.publish(1, route(str(name)))
+        order = await stream.read()
+        assert (order.load_reporting_interval.ToMilliseconds(), list(order.clusters)) == (200, [])
+        one, two = (Upstream(f"a__{number}", "127.0.0.1", 8001, None) for number in (1, 2))
+        control.publish(1, {RouteKey("a"): (one, two), RouteKey("b"): (one,)})
         report = load_stats_pb2.LoadStatsRequest()
-        stats = report.cluster_stats.add(cluster_name="1")
-        stats.upstream_locality_stats.add(total_issued_requests=3).locality.sub_zone = "1__r"
         await stream.write(report)
-        assert (await stream.read()).load_reporting_interval.ToMilliseconds() == 600
-        assert control.heard.used("1__r") == 3
+        assert list((await stream.read()).clusters) == ["a"]
+        stats = report.cluster_stats.add(cluster_name="a")
+        stats.upstream_locality_stats.add(total_issued_requests=3).locality.sub_zone = "a__1"
+        await stream.write(report)  # is not answered: reports go on as they are
+        await until(lambda: control.heard.used("a__1") == 3)
+        control.publish(2, {RouteKey("a"): (two,)})
+        await stream.write(load_stats_pb2.LoadStatsRequest())
+        assert list((await stream.read()).clusters) == []
 
 
 async def test_an_address_in_use_is_told(control):
@@ -157,21 +162,4 @@ async def test_a_killed_gateway_comes_back_with_all_routes():
         async with grpc.aio.insecure_channel(gateway.target) as channel:
             answer = await Stub(channel).ModelInfer(oip.ModelInferRequest(model_name="a"))
         assert answer.model_version == "pod"
-    await server.stop()
-
-
-async def test_gateways_report_what_was_used_since_their_last_report_when_asked():
-    server = ModelServer("a__r", name="pod")
-    await server.start()
-    async with running_gateway(usage_interval=600.0) as gateway, grpc.aio.insecure_channel(gateway.target) as channel:
-        await gateway.route({"a": (server.upstream("a__r"),)})
-        await until(lambda: gateway.control.reporting)
-        await gateway.control.collect_usage(10)  # counting the new route begins with a report
-        for expected in (3, 6):  # the second time as well
-            for _ in range(3):
-                await Stub(channel).ModelInfer(oip.ModelInferRequest(model_name="a"))
-            await gateway.control.collect_usage(10)
-            assert gateway.heard.used("a__r") == expected
-        await gateway.stop_process()
-        await gateway.control.collect_usage(10)  # nobody is left who could
     await server.stop()

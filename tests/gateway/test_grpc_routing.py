@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import grpc
 import httpx
@@ -260,44 +259,6 @@ async def test_a_withdrawn_route_is_removed_in_the_end(server):
         assert (await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))).model_version == "activator"
         await gateway.route({"digits": (server.upstream(REVISION),)})
         assert (await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))).model_version == "pod"
-
-
-async def test_usage_is_counted_by_revision(gateway, server, stub):
-    await gateway.route({"digits": (server.upstream(REVISION),)})
-    counted = 0
-    while not counted:  # Envoy counts a route from its first report after the route came
-        await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))
-        with contextlib.suppress(TimeoutError):
-            await until(lambda: gateway.heard.used(REVISION), seconds=1)
-        counted = gateway.heard.used(REVISION)
-    for _ in range(5):
-        await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))
-    await until(lambda: gateway.heard.used(REVISION) == counted + 5)
-    server.hold = asyncio.Event()
-    call = asyncio.ensure_future(stub.ModelInfer(oip.ModelInferRequest(model_name="digits")))
-    await until(lambda: any(u.in_flight == 1 for usage in gateway.heard.usage for u in usage))
-    server.hold.set()
-    await call
-
-
-async def test_usage_says_how_many_failed(gateway, server, stub):
-    await gateway.route({"digits": (server.upstream(REVISION),)})
-
-    def errors() -> int:
-        return sum(u.errors for usage in gateway.heard.usage for u in usage if u.revision == REVISION)
-
-    while not errors():  # Envoy counts a route from its first report after the route came
-        server.fail = grpc.StatusCode.INTERNAL  # passes; NOT_FOUND and UNAVAILABLE are made good by the activator
-        with pytest.raises(grpc.aio.AioRpcError):
-            await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))
-        with contextlib.suppress(TimeoutError):
-            await until(errors, seconds=1)
-    server.fail = None
-    before = errors()
-    used = gateway.heard.used(REVISION)
-    await stub.ModelInfer(oip.ModelInferRequest(model_name="digits"))
-    await until(lambda: gateway.heard.used(REVISION) == used + 1)
-    assert errors() == before
 
 
 async def test_the_mesh_answers_for_itself(gateway, stub):

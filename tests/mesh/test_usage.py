@@ -12,12 +12,13 @@ from shoal.mesh.usage import UsageMeter
 
 
 @pytest.mark.parametrize("interval", [1.0, 5.0])
-def test_steady_use_has_a_steady_rate_however_often_it_is_reported(interval):
+@pytest.mark.parametrize("parts", [1, 4])
+def test_steady_use_has_a_steady_rate_however_often_it_is_reported(interval, parts):
     now = 0.0
     meter = UsageMeter(lambda _: None, InFlight(), Metrics(), lambda: now)
-    for _ in range(int(60 / interval)):
-        now += interval
-        meter.gateway_reported(interval, (RevisionUsage(RevisionId("r"), int(20 * interval)),))
+    for _ in range(int(60 / interval) * parts):  # each part of a gateway reports in its turn
+        now += interval / parts
+        meter.gateway_reported(interval, (RevisionUsage(RevisionId("r"), int(20 * interval / parts)),))
     for _ in range(4):
         now += interval / 4
         assert meter.rate("r") == pytest.approx(20, rel=0.01)

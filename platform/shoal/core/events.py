@@ -232,7 +232,6 @@ class RevisionUsage:
     revision: RevisionId
     requests: int
     in_flight: int = 0
-    errors: int = 0
 
 
 @dataclass(frozen=True, slots=True)

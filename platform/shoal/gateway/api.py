@@ -85,7 +85,7 @@ class GatewayCallbacks:
     acknowledged: Callable[[int], None]
     """Every connected gateway runs with routes of at least this version."""
     usage: Callable[[float, tuple[RevisionUsage, ...]], None]
-    """What the gateways counted in so many seconds."""
+    """What a part of a gateway counted; it reports every so many seconds if there is something."""
     observed: Callable[[tuple[RequestSeen, ...]], None] = lambda _: None
     """Requests to watched copies, within a second or two of each."""
     counted: Callable[[tuple[Counted, ...]], None] = lambda _: None
@@ -96,7 +96,7 @@ class Gateways(Protocol):
     """The route table and the gateways that follow it."""
 
     async def start(self) -> None:
-        """Serve xDS and load reports. Only when the route table is complete: gateways drop what it lacks."""
+        """Serve xDS and hear reports. Only when the route table is complete: gateways drop what it lacks."""
 
     async def stop(self) -> None:
         """Stop serving; gateways go on with what they have."""
@@ -114,7 +114,7 @@ class Gateways(Protocol):
         """A request named this revision itself (`mm-model-id`): route such requests directly from now on."""
 
     async def collect_usage(self, timeout: float) -> None:
-        """Have every gateway report at once what it counted since its last report; wait at most `timeout` seconds."""
+        """Wait until every gateway has reported what it counted up to now, but at most `timeout` seconds."""
 
     async def idle(self, pod: PodId, revision: RevisionId) -> None:
         """Wait until no gateway has a request under way at a copy whose routes are withdrawn (`Upstream.drains`)."""

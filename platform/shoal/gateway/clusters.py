@@ -17,7 +17,6 @@ from google.protobuf.message import Message
 from shoal.gateway.api import Upstream
 from shoal.gateway.counting import host_name
 from shoal.gateway.names import METADATA, REVISION, SHIELDED, WATCHED, is_sticky_cluster
-from shoal.gateway.occupied import stat_name
 from shoal.gateway.rollouts import in_rollout, is_sticky, protocol_options, retry_list
 from shoal.gateway.settings import Address, GatewaySettings
 from shoal_protos.xds import cluster_pb2, core_pb2, endpoint_pb2, http_options_pb2
@@ -57,7 +56,6 @@ class ClusterBuilder:
     def _place(self, cluster: cluster_pb2.Cluster, upstreams: Sequence[Upstream]) -> None:
         assignment = cluster.load_assignment
         assignment.cluster_name = cluster.name
-        cluster.alt_stat_name = stat_name(upstreams)
         localities: dict[str, endpoint_pb2.LocalityLbEndpoints] = {}
         for upstream in upstreams:
             if not upstream.weight:  # for Envoy a weight is at least 1; who has none gets nothing

@@ -1,26 +1,27 @@
-"""Serves the route table to gateways (delta xDS); hears what is used (LRS), watched (ALS) and measured (metrics)."""
+"""Serves the route table to gateways (delta xDS); hears what is used, watched (ALS) and measured (metrics)."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import grpc
+from google.protobuf.empty_pb2 import Empty
 
 from shoal.core.types import PodId, RevisionId, RouteKey
 from shoal.gateway.api import GatewayCallbacks, Upstream
 from shoal.gateway.clusters import CLUSTER_TYPE
 from shoal.gateway.counting import counted
 from shoal.gateway.follower import Follower
-from shoal.gateway.occupied import Occupied
 from shoal.gateway.settings import MIB, GatewaySettings
 from shoal.gateway.table import RouteTable
-from shoal.gateway.usage import Usage, read_report
+from shoal.gateway.underway import PERIOD_SECONDS, Underway, long_requests, used
+from shoal.gateway.usage import Usage, read_counts, read_load
 from shoal.gateway.watching import attempts
 from shoal.listening import require_bindable
+from shoal_protos.usage import usage_pb2, usage_pb2_grpc
 from shoal_protos.xds import (
     access_log_service_pb2,
     access_log_service_pb2_grpc,
@@ -35,30 +36,9 @@ from shoal_protos.xds import (
 logger = logging.getLogger(__name__)
 
 _MAX_RECEIVE = 64 * MIB
-"""A gateway that reconnects names all clusters it has, and load reports name all clusters there are."""
-ROUTES_PER_INTERVAL = 5000
-"""Reports name every route, used or not, which takes a gateway 6 us each: with so many more, they come less often."""
-
-
-AT_ONCE = 0.01
-"""The interval, in seconds, that has a gateway report now; it goes on counting what it has not reported yet."""
-
-
-class _Reporter:
-    """A gateway's stream of load reports."""
-
-    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        self.reported = asyncio.Event()
-        self._context = context
-        self._ordered = 0.0
-
-    async def order(self, interval: float) -> None:
-        """Have it report every `interval` seconds from now on."""
-        if interval != self._ordered:
-            self._ordered = interval
-            order = load_stats_pb2.LoadStatsResponse(send_all_clusters=True)
-            order.load_reporting_interval.FromNanoseconds(int(interval * 1e9))
-            await self._context.write(order)
+"""A gateway that reconnects names all clusters it has."""
+LATE = 0.3
+"""Seconds after its interval within which a report is here."""
 
 
 class GatewayControl(
@@ -66,6 +46,7 @@ class GatewayControl(
     load_stats_pb2_grpc.LoadReportingServiceServicer,
     access_log_service_pb2_grpc.AccessLogServiceServicer,
     metrics_service_pb2_grpc.MetricsServiceServicer,
+    usage_pb2_grpc.UsageServicer,
 ):
     """The `Gateways` of the mesh. All methods are to be called on one event loop."""
 
@@ -76,8 +57,7 @@ class GatewayControl(
         self._version = 0
         self._reported = -1
         self._streams: dict[Follower, asyncio.Event] = {}
-        self._reporters: set[_Reporter] = set()
-        self._occupied = Occupied(lambda: len(self._streams))
+        self._underway = Underway()
         self._server: grpc.aio.Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self.refusals = 0
@@ -90,17 +70,12 @@ class GatewayControl(
         return len(self._streams)
 
     @property
-    def reporting(self) -> int:
-        """How many gateways report what is used."""
-        return len(self._reporters)
-
-    @property
     def accepted(self) -> int:
         """The version every connected gateway runs with at least; -1 while one has not accepted its first."""
         return min((f.accepted for f in self._streams), default=self._version)
 
     async def start(self) -> None:
-        """Serve xDS and load reports.
+        """Serve xDS and hear reports.
 
         Raises:
             OSError: the address is taken.
@@ -123,6 +98,7 @@ class GatewayControl(
         load_stats_pb2_grpc.add_LoadReportingServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         access_log_service_pb2_grpc.add_AccessLogServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
+        usage_pb2_grpc.add_UsageServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         try:
             server.add_insecure_port(address)
         except RuntimeError as error:
@@ -201,7 +177,6 @@ class GatewayControl(
         finally:
             reader.cancel()
             del self._streams[follower]
-            self._occupied.look_again()
             logger.info("gateway %s disconnected", hello.node.id)
             self._report_soon()
 
@@ -240,43 +215,43 @@ class GatewayControl(
             if response is not None:
                 await context.write(response)
 
-    # --- LRS ---------------------------------------------------------------------------------------------------------
+    # --- usage -------------------------------------------------------------------------------------------------------
+
+    async def Report(  # noqa: N802
+        self, request: usage_pb2.UsageReport, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> Empty:
+        """What a script of a gateway counted, in one of its workers."""
+        self._used(read_counts(request, self._table.revision))
+        return Empty()
 
     async def StreamLoadStats(  # noqa: N802
         self,
         request_iterator: AsyncIterator[load_stats_pb2.LoadStatsRequest],
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> None:
-        """One gateway's load reports."""
-        reporter = _Reporter(context)
-        self._reporters.add(reporter)
-        try:
-            async for report in request_iterator:  # the first only says who reports
-                self._used(read_report(report))
-                reporter.reported.set()
-                await reporter.order(self._usage_interval())
-        finally:
-            self._reporters.discard(reporter)
-            reporter.reported.set()
+        """One gateway's load reports, of routes that divide their requests between revisions."""
+        ordered: frozenset[str] | None = None
+        async for report in request_iterator:  # the first only says who reports
+            self._used(read_load(report))
+            if ordered != self._table.divided:
+                ordered = self._table.divided
+                await context.write(self._order(ordered))
+
+    def _order(self, clusters: Iterable[str]) -> load_stats_pb2.LoadStatsResponse:
+        order = load_stats_pb2.LoadStatsResponse(clusters=sorted(clusters))
+        order.load_reporting_interval.FromNanoseconds(int(self._settings.usage_interval * 1e9))
+        return order
 
     async def collect_usage(self, timeout: float) -> None:
         """See `Gateways`."""
-        reporters = list(self._reporters)
-        for reporter in reporters:
-            reporter.reported.clear()
-            await reporter.order(AT_ONCE)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await asyncio.gather(*(reporter.reported.wait() for reporter in reporters))
-
-    def _usage_interval(self) -> float:
-        return self._settings.usage_interval * (1 + len(self._table) // ROUTES_PER_INTERVAL)
+        if self._streams:
+            await asyncio.sleep(min(timeout, self._settings.usage_interval + LATE))
 
     def _used(self, usage: Usage) -> None:
-        for cluster in usage.clusters:
-            self._table.used(cluster)
+        for route in usage.routes:
+            self._table.used(route)
         if usage.revisions:
-            self._callbacks.usage(usage.interval or self._settings.usage_interval, usage.revisions)
+            self._callbacks.usage(self._settings.usage_interval, usage.revisions)
 
     # --- ALS ---------------------------------------------------------------------------------------------------------
 
@@ -285,15 +260,21 @@ class GatewayControl(
         request_iterator: AsyncIterator[access_log_service_pb2.StreamAccessLogsMessage],
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> access_log_service_pb2.StreamAccessLogsResponse:
-        """Requests to watched copies, from one worker of a gateway. Nothing queues up: Envoy drops what is too much."""
+        """Requests to watched copies, or those that take long, from one worker of a gateway.
+
+        Nothing queues up: Envoy drops what is too much.
+        """
         async for message in request_iterator:
+            if requests := long_requests(message.http_logs.log_entry):
+                self._underway.said(requests)
+                self._callbacks.usage(PERIOD_SECONDS, used(requests))
             if seen := tuple(one for entry in message.http_logs.log_entry for one in attempts(entry)):
                 self._callbacks.observed(seen)
         return access_log_service_pb2.StreamAccessLogsResponse()
 
     async def idle(self, pod: PodId, revision: RevisionId) -> None:
         """See `Gateways`."""
-        await self._occupied.idle(pod, revision)
+        await self._underway.idle(pod, revision)
 
     # --- metrics -----------------------------------------------------------------------------------------------------
 
@@ -303,9 +284,7 @@ class GatewayControl(
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> metrics_service_pb2.StreamMetricsResponse:
         """What one gateway measured, every few seconds."""
-        with self._occupied.reporting() as told:
-            async for message in request_iterator:
-                told(message)
-                if measured := tuple(counted(message)):
-                    self._callbacks.counted(measured)
+        async for message in request_iterator:
+            if measured := tuple(counted(message)):
+                self._callbacks.counted(measured)
         return metrics_service_pb2.StreamMetricsResponse()

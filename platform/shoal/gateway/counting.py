@@ -88,7 +88,7 @@ def counted_logs(settings: GatewaySettings, *, is_grpc: bool) -> list[dict[str, 
     tags = [("method", "%ROUTE_NAME%"), status, ("copy", "%UPSTREAM_HOST_NAME%")]
     if settings.per_model_metrics:
         tags += [("revision", f"%UPSTREAM_METADATA({names.METADATA}:{names.REVISION})%")]
-        tags += [("route", "%UPSTREAM_CLUSTER_RAW%")]  # its name, whatever statistics call it by
+        tags += [("route", "%UPSTREAM_CLUSTER_RAW%")]
     gone = {"response_flag_filter": {"flags": sorted(_GONE)}}
     return [_log(_HISTOGRAMS, tags), _log((_CANCELLED,), tags) | {"filter": gone}]
 
@@ -152,7 +152,7 @@ def counted(message: metrics_service_pb2.StreamMetricsMessage) -> Iterator[Count
             method = _named(labels.get("method", ""))
             if not histogram.sample_count or not method:
                 continue
-            runtime, pod = _copy(labels.get("copy", ""))
+            runtime, pod = copy_of(labels.get("copy", ""))
             if not pod and kind.quantity is Quantity.MODEL_TIME:
                 continue  # the activator was called, which calls model servers itself and measures that
             yield Counted(
@@ -170,11 +170,12 @@ def counted(message: metrics_service_pb2.StreamMetricsMessage) -> Iterator[Count
 
 
 def host_name(runtime: str, pod: str) -> str:
-    """How a copy's pod is called in Envoy, for `counted` to read; the activator has no such name."""
+    """How a copy's pod is called in Envoy, for `copy_of` to read; the activator has no such name."""
     return f"{runtime}/{pod}"
 
 
-def _copy(host: str) -> tuple[str, str]:
+def copy_of(host: str) -> tuple[str, str]:
+    """The runtime and the pod of a `host_name`; empty for others."""
     runtime, _, pod = host.partition("/")
     return (runtime, pod) if pod else ("", "")
 

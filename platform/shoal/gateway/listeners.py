@@ -9,13 +9,14 @@ from typing import Any
 from google.protobuf import descriptor_pb2, duration_pb2
 from google.rpc import error_details_pb2
 
-from shoal.gateway import names
+from shoal.gateway import names, ticks
 from shoal.gateway.counting import counted_logs
 from shoal.gateway.filters import lua_filter, noted_encoding, upstream_filters
 from shoal.gateway.replies import grpc_replies, rest_replies
 from shoal.gateway.retries import retry_elsewhere
 from shoal.gateway.scripts import script
 from shoal.gateway.settings import Address, GatewaySettings
+from shoal.gateway.underway import at_the_end, log_options, long_log
 from shoal.gateway.watching import watched_log
 from shoal_protos.inference import DESCRIPTOR_SET, SERVICE
 
@@ -37,7 +38,6 @@ _MESH_SERVICES = (
     "grpc.reflection.v1alpha.ServerReflection",
 )
 LUA = "shoal.lua"
-_PLAIN = "grpc_plain"
 _INFER, _METADATA, _STREAM = "ModelInfer", "ModelMetadata", "ModelStreamInfer"
 _OTHER = "other"
 """Names of routes: what metrics call the method. Clients may call any method, so not each can have its own name."""
@@ -66,11 +66,13 @@ def grpc_listener(settings: GatewaySettings) -> dict[str, Any]:
         ),
         {"name": _OTHER, "match": {"prefix": "/", "grpc": {}} | has_route, "route": by_name},
         # ... and where requests are before it, or when only the activator can tell where they belong.
-        {"name": _INFER, "match": _plain_inference(), **to_activator, **_lua_per_route({"name": _PLAIN})},
+        {"name": _INFER, "match": _plain_inference(), **to_activator, **_lua_per_route({"name": ticks.GRPC_PLAIN})},
         _watch_health(to_mesh),
         *({**match, **to_mesh} for match in own),
         {"name": _INFER, "match": infer, **to_activator},
         {"name": _OTHER, "match": {"prefix": "/", "grpc": {}}, **to_activator},
+        _tick(ticks.GRPC),
+        {**_tick(ticks.GRPC_PLAIN), **_lua_per_route({"name": ticks.GRPC_PLAIN})},
         {
             "match": {"prefix": "/"},
             "direct_response": {
@@ -80,8 +82,9 @@ def grpc_listener(settings: GatewaySettings) -> dict[str, Any]:
             **_lua_per_route({"disabled": True}),
         },
     ]
-    filters = [lua_filter(LUA, "grpc", _PLAIN), _router("upstream", forget=["content-length"], charge_codes=False)]
-    return _listener("grpc", settings.grpc, settings, routes, filters, grpc_replies(settings))
+    filters = [lua_filter(LUA, ticks.GRPC, ticks.GRPC_PLAIN), _router("upstream", forget=["content-length"])]
+    tick_addresses = ticks.addresses(settings.grpc, ticks.GRPC, ticks.GRPC_PLAIN)
+    return _listener("grpc", settings.grpc, tick_addresses, settings, routes, filters, grpc_replies(settings))
 
 
 def rest_listener(settings: GatewaySettings) -> dict[str, Any]:
@@ -107,18 +110,29 @@ def rest_listener(settings: GatewaySettings) -> dict[str, Any]:
         {"name": _INFER, "match": {"prefix": "/", "headers": [_has_route()]}, "route": by_name, **transcoder_off},
         {"name": _OTHER, "match": {"prefix": "/"}, "direct_response": {"status": 404}, **transcoder_off},
     ]
-    filters = [noted_encoding(), _gunzip(), lua_filter(LUA, "rest"), _transcoder(settings), _router("upstream_rest")]
-    return _listener("rest", settings.rest, settings, routes, filters, rest_replies(settings))
+    filters = [
+        noted_encoding(),
+        _gunzip(),
+        lua_filter(LUA, ticks.REST),
+        _transcoder(settings),
+        _router("upstream_rest"),
+    ]
+    tick_addresses = ticks.addresses(settings.rest, ticks.REST)
+    return _listener("rest", settings.rest, tick_addresses, settings, routes, filters, rest_replies(settings))
 
 
 def _listener(
     name: str,
     address: Address,
+    tick_addresses: list[dict[str, Any]],
     settings: GatewaySettings,
     routes: list[dict[str, Any]],
     filters: list[dict[str, Any]],
     local_replies: dict[str, Any],
 ) -> dict[str, Any]:
+    logs = [watched_log(), *counted_logs(settings, is_grpc=name == "grpc")]
+    if settings.access_log is not None:
+        logs.append(_access_log(settings))
     manager: dict[str, Any] = {
         "@type": f"{_TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
@@ -138,7 +152,8 @@ def _listener(
             "initial_stream_window_size": max(_DEFAULT_WINDOW, settings.max_message_bytes),
         },
         "local_reply_config": local_replies,
-        "access_log": [watched_log(), *counted_logs(settings, is_grpc=name == "grpc")],
+        "access_log_options": log_options(),
+        "access_log": [long_log(), *map(at_the_end, logs)],
         "http_filters": filters,
         "route_config": {
             "name": name,
@@ -152,18 +167,23 @@ def _listener(
             ],
         },
     }
-    if settings.access_log is not None:
-        manager["access_log"].append(_access_log(settings))
     return {
         "name": name,
         "per_connection_buffer_limit_bytes": settings.max_message_bytes,
         "address": {"socket_address": {"address": address.host, "port_value": address.port}},
+        "additional_addresses": tick_addresses,
         # gRPC clients keep few connections for long; left to chance, one worker has all of them.
         "connection_balance_config": {"exact_balance": {}},
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],
     }
+
+
+def _tick(script_name: str) -> dict[str, Any]:
+    """Has the script run that answers itself."""
+    is_get = {"name": ":method", "string_match": {"exact": "GET"}}
+    return {"match": {"path": ticks.TICK + script_name, "headers": [is_get]}, "direct_response": {"status": 404}}
 
 
 def _watch_health(to_mesh: dict[str, Any]) -> dict[str, Any]:
@@ -222,17 +242,14 @@ def _plain_inference() -> dict[str, Any]:
     return {"path": f"/{SERVICE}/ModelInfer", "grpc": {}, "headers": headers}
 
 
-def _router(script_name: str, forget: Sequence[str] = (), *, charge_codes: bool = True) -> dict[str, Any]:
-    """The router, with what happens to each attempt once its copy is known. `forget`: headers never sent on.
-
-    `charge_codes`: count answers by HTTP status. That is how load reports learn of errors, other than those of gRPC.
-    """
+def _router(script_name: str, forget: Sequence[str] = ()) -> dict[str, Any]:
+    """The router, with what happens to each attempt once its copy is known. `forget`: headers never sent on."""
     return {
         "name": "envoy.filters.http.router",
         "typed_config": {
             "@type": f"{_TYPE}.filters.http.router.v3.Router",
             "suppress_envoy_headers": True,
-            "dynamic_stats": charge_codes,
+            "dynamic_stats": False,
             "upstream_http_filters": upstream_filters(script_name, forget),
         },
     }
@@ -295,6 +312,7 @@ def _access_log(settings: GatewaySettings) -> dict[str, Any]:
     }
     return {
         "name": "envoy.access_loggers.file",
+        "filter": ticks.no_tick(),
         "typed_config": {
             "@type": f"{_TYPE}.access_loggers.file.v3.FileAccessLog",
             "path": str(settings.access_log),

@@ -108,6 +108,15 @@ def _cluster(key: RouteKey, plain: RouteKind, revision: RouteKind, canary: Route
     return kind.value + escape(key.name)
 
 
+def canary_of_stable(route: str) -> tuple[str, str] | None:
+    """The clusters of the canary and of all copies, for a route that wants no canary; None for other routes."""
+    for stable, canary, plain in zip(_STABLE, _OF_CANARIES, (RouteKind.GRPC, RouteKind.HTTP), strict=True):
+        if route.startswith(stable):
+            name = route.removeprefix(stable)
+            return canary.value + name, plain.value + name
+    return None
+
+
 @lru_cache(maxsize=4096)
 def route_key(route: str) -> RouteKey:
     """What a request is for that is meant for this route (`ROUTE_HEADER`).

@@ -36,7 +36,7 @@ class GatewaySettings(BaseModel):
     rest: Address = _local(8008)
     """Where clients send REST."""
     xds: Address = _local(18000)
-    """Where the mesh serves routes (delta xDS) and hears of usage (LRS) and of requests in a rollout (ALS)."""
+    """Where the mesh serves routes (delta xDS) and hears of usage and of requests in a rollout (ALS)."""
     activator_grpc: Address = _local(18033)
     activator_http: Address = _local(18008)
     management: Address = _local(18034)
@@ -68,7 +68,7 @@ class GatewaySettings(BaseModel):
     """Attempts after the first, the activator's included: with growing waits, about ten seconds in all."""
 
     usage_interval: float = Field(default=1.0, gt=0)
-    """Seconds between two reports of usage; more when there are thousands of routes."""
+    """Seconds between two reports of usage."""
     ack_timeout: float = Field(default=5.0, gt=0)
     """Seconds a gateway may take to accept a change before it is cut off."""
     withdrawn_seconds: float = Field(default=60.0, gt=0)

@@ -6,11 +6,19 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from shoal.core.types import RouteKey
+from shoal.core.types import RevisionId, RouteKey
 from shoal.gateway.api import Upstream
 from shoal.gateway.clusters import ClusterBuilder
-from shoal.gateway.names import STICKY, RouteKind, carries_http, grpc_cluster, http_cluster, is_sticky_cluster
-from shoal.gateway.rollouts import is_sticky
+from shoal.gateway.names import (
+    STICKY,
+    RouteKind,
+    canary_of_stable,
+    carries_http,
+    grpc_cluster,
+    http_cluster,
+    is_sticky_cluster,
+)
+from shoal.gateway.rollouts import in_rollout, is_sticky
 from shoal.gateway.settings import GatewaySettings
 
 
@@ -26,6 +34,21 @@ class Route:
     def version(self) -> str:
         """Changes with the content and only with it."""
         return self.builder.version(self.name, self.upstreams)
+
+    @property
+    def revision(self) -> RevisionId | None:
+        """The revision that all its requests go to; None where they are divided, or there is no copy."""
+        revisions = {upstream.revision for upstream in self.upstreams if upstream.weight}
+        if len(revisions) != 1 or in_rollout(self.upstreams):
+            return None
+        return RevisionId(revisions.pop()) or None
+
+    @property
+    def divides(self) -> bool:
+        """Whether it has copies, and load reports have to tell which of them got how much."""
+        if is_sticky(self.upstreams) and not is_sticky_cluster(self.name):
+            return False
+        return self.revision is None and any(upstream.revision for upstream in self.upstreams)
 
     @property
     def first(self) -> str | None:
@@ -50,6 +73,7 @@ class RouteTable:
         self._http = ClusterBuilder(settings, http=True)
         self._upstreams: dict[RouteKey, tuple[Upstream, ...]] = {}
         self._routes: dict[str, Route] = {}
+        self._divided: set[str] = set()
         self._wanted_http: OrderedDict[RouteKey, None] = OrderedDict()
         self._wanted_revisions: OrderedDict[RouteKey, None] = OrderedDict()
         self._max_http = settings.max_http_routes
@@ -111,6 +135,20 @@ class RouteTable:
         if key in wanted:
             wanted.move_to_end(key)
 
+    @property
+    def divided(self) -> frozenset[str]:
+        """Names of the clusters that divide requests between revisions."""
+        return frozenset(self._divided)
+
+    def revision(self, name: str) -> RevisionId | None:
+        """The revision that all requests go to which are meant for this route; None if there is not just one."""
+        if stable := canary_of_stable(name):
+            canary, name = stable
+            if canary in self._routes:  # it goes to the activator, see `lua/cluster.lua`
+                return None
+        route = self._routes.get(name)
+        return route.revision if route else None
+
     def _want(self, wanted: OrderedDict[RouteKey, None], limit: int, key: RouteKey) -> set[str]:
         if key in wanted:
             wanted.move_to_end(key)
@@ -152,10 +190,15 @@ class RouteTable:
 
     def _put(self, route: Route) -> None:
         self._routes[route.name] = route
+        if route.divides:
+            self._divided.add(route.name)
+        else:
+            self._divided.discard(route.name)
         self._withdrawn.pop(route.name, None)
 
     def _withdraw(self, name: str, builder: ClusterBuilder) -> set[str]:
         self._on_demand.pop(name, None)
+        self._divided.discard(name)
         self._routes[name] = Route(name, (), builder)
         self._withdrawn[name] = False
         changed = {name}

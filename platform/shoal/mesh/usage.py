@@ -21,10 +21,20 @@ class _Rate:
     value: float = 0.0
     at: float = 0.0
     interval: float = 0.0
+    counted: float = 0.0
+    """Requests since `at`."""
 
     def add(self, count: float, interval: float, now: float) -> None:
-        weight = 1 - math.exp(-interval / RATE_WINDOW)
-        self.value = self.now(now) * (1 - weight) + count / max(interval, 1e-6) * weight
+        """One of those who report every `interval` seconds, at times of their own, has counted so many requests."""
+        self.counted += count
+        since = now - self.at
+        if self.at and since < interval * 0.75:
+            return  # others are still to report of this interval
+        if since > interval * 1.5:
+            since = max(interval, 1e-6)  # there was nothing to report before
+        weight = 1 - math.exp(-since / RATE_WINDOW)
+        self.value = self.now(now) * (1 - weight) + self.counted / since * weight
+        self.counted = 0.0
         self.at = now
         self.interval = interval
 

@@ -27,7 +27,7 @@ from shoal_protos.xds import core_pb2 as shoal__protos_dot_xds_dot_core__pb2
 from shoal_protos.xds import endpoint_pb2 as shoal__protos_dot_xds_dot_endpoint__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!shoal_protos/xds/load_stats.proto\x12\x1b\x65nvoy.service.load_stats.v3\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bshoal_protos/xds/core.proto\x1a\x1fshoal_protos/xds/endpoint.proto\"{\n\x10LoadStatsRequest\x12(\n\x04node\x18\x01 \x01(\x0b\x32\x1a.envoy.config.core.v3.Node\x12=\n\rcluster_stats\x18\x02 \x03(\x0b\x32&.envoy.config.endpoint.v3.ClusterStats\"j\n\x11LoadStatsResponse\x12:\n\x17load_reporting_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11send_all_clusters\x18\x04 \x01(\x08\x32\x8e\x01\n\x14LoadReportingService\x12v\n\x0fStreamLoadStats\x12-.envoy.service.load_stats.v3.LoadStatsRequest\x1a..envoy.service.load_stats.v3.LoadStatsResponse\"\x00(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!shoal_protos/xds/load_stats.proto\x12\x1b\x65nvoy.service.load_stats.v3\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bshoal_protos/xds/core.proto\x1a\x1fshoal_protos/xds/endpoint.proto\"{\n\x10LoadStatsRequest\x12(\n\x04node\x18\x01 \x01(\x0b\x32\x1a.envoy.config.core.v3.Node\x12=\n\rcluster_stats\x18\x02 \x03(\x0b\x32&.envoy.config.endpoint.v3.ClusterStats\"a\n\x11LoadStatsResponse\x12\x10\n\x08\x63lusters\x18\x01 \x03(\t\x12:\n\x17load_reporting_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration2\x8e\x01\n\x14LoadReportingService\x12v\n\x0fStreamLoadStats\x12-.envoy.service.load_stats.v3.LoadStatsRequest\x1a..envoy.service.load_stats.v3.LoadStatsResponse\"\x00(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,7 +37,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOADSTATSREQUEST']._serialized_start=160
   _globals['_LOADSTATSREQUEST']._serialized_end=283
   _globals['_LOADSTATSRESPONSE']._serialized_start=285
-  _globals['_LOADSTATSRESPONSE']._serialized_end=391
-  _globals['_LOADREPORTINGSERVICE']._serialized_start=394
-  _globals['_LOADREPORTINGSERVICE']._serialized_end=536
+  _globals['_LOADSTATSRESPONSE']._serialized_end=382
+  _globals['_LOADREPORTINGSERVICE']._serialized_start=385
+  _globals['_LOADREPORTINGSERVICE']._serialized_end=527
 # @@protoc_insertion_point(module_scope)

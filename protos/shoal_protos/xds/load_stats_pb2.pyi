@@ -20,9 +20,9 @@ class LoadStatsRequest(_message.Message):
     def __init__(self, node: _Optional[_Union[_core_pb2.Node, _Mapping]] = ..., cluster_stats: _Optional[_Iterable[_Union[_endpoint_pb2.ClusterStats, _Mapping]]] = ...) -> None: ...
 
 class LoadStatsResponse(_message.Message):
-    __slots__ = ("load_reporting_interval", "send_all_clusters")
+    __slots__ = ("clusters", "load_reporting_interval")
+    CLUSTERS_FIELD_NUMBER: _ClassVar[int]
     LOAD_REPORTING_INTERVAL_FIELD_NUMBER: _ClassVar[int]
-    SEND_ALL_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    clusters: _containers.RepeatedScalarFieldContainer[str]
     load_reporting_interval: _duration_pb2.Duration
-    send_all_clusters: bool
-    def __init__(self, load_reporting_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., send_all_clusters: _Optional[bool] = ...) -> None: ...
+    def __init__(self, clusters: _Optional[_Iterable[str]] = ..., load_reporting_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...

@@ -31,7 +31,7 @@ local function varint(s, i)
   return nil
 end
 
-local function encode_varint(value)
+function M.encode_varint(value)
   local out = ""
   while value >= 128 do
     out = out .. char(value % 128 + 128)
@@ -40,9 +40,14 @@ local function encode_varint(value)
   return out .. char(value)
 end
 
+-- A message as gRPC sends it, uncompressed.
+function M.frame(message)
+  return prefix_of(0, #message) .. message
+end
+
 -- Field 1 with this name, to append to a message.
 function M.name_field(name)
-  return "\10" .. encode_varint(#name) .. name
+  return "\10" .. M.encode_varint(#name) .. name
 end
 
 local MALFORMED = "the message is not valid protobuf: "

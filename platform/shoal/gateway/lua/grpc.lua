@@ -2,7 +2,9 @@
 -- those of the mesh itself (management, health, repository) are told apart by Envoy's own route table.
 local names = require("shoal.names")
 local inference = require("shoal.inference")
+local usage = require("shoal.usage")
 
+local TICK = "/shoal.tick/grpc"
 local SERVICE = "/inference.GRPCInferenceService/"
 local UNARY = { [SERVICE .. "ModelInfer"] = true, [SERVICE .. "ModelMetadata"] = true }
 local STREAM = SERVICE .. "ModelStreamInfer"
@@ -20,6 +22,8 @@ end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
+  local path = headers:get(":path")
+  if path == TICK then return usage.tick(handle) end
   if headers:get("x-shoal-route") then -- ours to say, not the client's
     headers:remove("x-shoal-route")
     handle:clearRouteCache()
@@ -29,7 +33,6 @@ function envoy_on_request(handle)
   local kind
   kind, bad = names.kind(headers, is_revision)
   if bad then return inference.refuse(handle, bad) end
-  local path = headers:get(":path")
   local unary = UNARY[path]
   if (unary or path == STREAM) and is_compressed(headers) then return to_activator(headers, name, is_revision) end
   if unary then

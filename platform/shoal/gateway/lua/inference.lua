@@ -1,6 +1,7 @@
 -- What the scripts of the gRPC port share.
 local names = require("shoal.names")
 local frames = require("shoal.frames")
+local usage = require("shoal.usage")
 
 local M = {}
 
@@ -26,7 +27,9 @@ end
 
 -- Say which cluster the request is meant for, and have Envoy look for its route anew.
 function M.route(handle, headers, kind, name)
-  headers:replace("x-shoal-route", kind .. names.escape(name))
+  local route = kind .. names.escape(name)
+  headers:replace("x-shoal-route", route)
+  usage.count(route)
   handle:clearRouteCache()
 end
 

@@ -5,10 +5,11 @@
 --   server, readiness and repository routes -> the mesh
 local names = require("shoal.names")
 local json = require("shoal.json")
+local usage = require("shoal.usage")
 
 local UNPACKED = "x-shoal-encoding" -- what content-encoding was before Envoy unpacked the body
 local SLASH = 47
-local MESH, HEALTH = "shoal:activator-http", "shoal:health"
+local MESH, HEALTH, TICK = "shoal:activator-http", "shoal:health", "tick"
 local ROUTES = "GET /v2, /v2/health/live, /v2/health/ready, /v2/models/NAME, /v2/models/NAME/ready; "
   .. "POST /v2/models/NAME/infer, /v2/repository/index, /v2/repository/models/NAME/load, "
   .. "/v2/repository/models/NAME/unload; models also as /v2/models/NAME/versions/VERSION"
@@ -18,6 +19,7 @@ local OF_SERVER = {
   ["/v2/health/live"] = { "GET", HEALTH },
   ["/v2/health/ready"] = { "GET", HEALTH },
   ["/v2/repository/index"] = { "POST", MESH },
+  ["/shoal.tick/rest"] = { "GET", TICK },
 }
 -- What may follow /v2/models/NAME: the method, and who answers.
 local OF_MODEL = {
@@ -80,7 +82,9 @@ local function wanted(headers, name)
 end
 
 local function by_name(handle, headers, kind, name)
-  send(handle, headers, kind .. names.escape(name))
+  local route = kind .. names.escape(name)
+  usage.count(route)
+  send(handle, headers, route)
 end
 
 local function by_name_http(handle, headers, kind, name)
@@ -148,6 +152,7 @@ function envoy_on_request(handle)
   if given ~= method and not (method == "GET" and given == "HEAD" and by_mesh) then
     return respond(handle, "405", path .. " is for " .. method .. ", not " .. given, method)
   end
+  if who == TICK then return usage.tick(handle) end
   if by_mesh then return send(handle, headers, who) end
   name, version = names.unescape(name), version == "" and "" or names.unescape(version)
   if not name or not version then
