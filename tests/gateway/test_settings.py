@@ -116,7 +116,7 @@ def test_workers_are_as_many_as_processors_but_few(monkeypatch):
 async def test_connections_beyond_the_limit_are_refused():
     async with running_gateway(max_connections=3, concurrency=1) as gateway:
         while ": 1\n" not in await gateway.admin("/stats?filter=http.rest.downstream_cx_active"):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # the connection that found the gateway ready is still counted, or its own not yet
+            await asyncio.sleep(0.01)  # that which found the gateway ready is still counted, or its own not yet
         while ": 2\n" not in await gateway.admin("/stats?filter=http.grpc.downstream_cx_active"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         host, port = gateway.settings.grpc.host, gateway.settings.grpc.port
