@@ -13,9 +13,16 @@ from core_support import model, pod
 from shoal.core import core as core_module
 from shoal.core.actions import PublishRoutes
 from shoal.core.core import Core
-from shoal.core.events import LoadSucceeded, ModelDeclared, PodReported, RequestWaiting, RoutesAcknowledged
+from shoal.core.events import (
+    EndpointDeclared,
+    LoadSucceeded,
+    ModelDeclared,
+    PodReported,
+    RequestWaiting,
+    RoutesAcknowledged,
+)
 from shoal.core.state import State
-from shoal.core.types import PodId, RevisionId, RouteKey, Ticket
+from shoal.core.types import EndpointName, PodId, RevisionId, RouteKey, Ticket
 from shoal.mesh.engine import Engine
 
 P1, A = PodId("p1"), RevisionId("a")
@@ -109,3 +116,16 @@ async def test_an_action_that_cannot_be_carried_out_does_not_take_the_others_wit
         assert len(hands.published()) == 1
         assert engine.faults.last is not None
         assert engine.faults.last.message == "Load could not be carried out: RuntimeError: cannot load"
+
+
+async def test_what_several_events_in_a_row_change_is_made_durable_together_before_anything_else() -> None:
+    hands = Hands()
+    async with running(hands) as engine:
+        await loading(engine)
+        hands.did.clear()
+        declared = (EndpointDeclared(EndpointName(f"e{number}"), A) for number in range(5))
+        await asyncio.gather(*map(engine.apply, declared), engine.apply(LoadSucceeded(P1, A, 30)))
+        kinds = [did[0] for did in hands.did]
+        assert kinds.count("persist") == 1
+        assert [action.name for action in hands.did[0][1]] == [f"e{number}" for number in range(5)]
+        assert "publish" in kinds

@@ -200,3 +200,20 @@ async def test_requests_keep_being_answered_while_an_alias_moves_back_and_forth(
     await asyncio.gather(*asking)
     assert list(dict.fromkeys(answers)) == sorted(set(answers))
     assert answers[-1] == "v5"
+
+
+async def test_aliases_set_at_once_are_all_durable_and_none_is_mixed_up(mesh, world):
+    calls = [alias(mesh, f"v{n}", f"m{n}", modelInfo=model_info("x"), autoDeleteTargetModel=True) for n in range(60)]
+    calls += [alias(mesh, f"w{n}", "shared", modelInfo=model_info("x"), autoDeleteTargetModel=True) for n in range(20)]
+    again = [alias(mesh, f"v{n}", "shared", modelInfo=model_info("x")) for n in range(0, 60, 2)]
+    for answer in await asyncio.gather(*calls, *again):
+        assert answer.status in (VStatus.DEFINED, VStatus.TRANSITIONING)
+    await world.stop_mesh()
+    await world.start_mesh()
+    for n in range(60):
+        found = await vstatus(world.management, f"v{n}")
+        assert {found.activeModelId, found.targetModelId} - {""} <= {f"m{n}", "shared"}
+        if n % 2:
+            assert found.activeModelId == f"m{n}"
+    for n in range(20):
+        assert (await vstatus(world.management, f"w{n}")).activeModelId == "shared"

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol, assert_never
 
 from shoal.core.actions import (
@@ -36,8 +37,24 @@ log = logging.getLogger(__name__)
 
 LOOK_AGAIN: Final = 0.5
 """Seconds after an error in the core until it is asked for what it had decided before it broke."""
+MOST_AT_ONCE: Final = 100
+"""The most events in a row whose changes are made durable together."""
 SAVE_AGAIN: Final = 5.0
 """Seconds after which a registry that did not take a record is tried again."""
+
+
+@dataclass(slots=True)
+class _Step:
+    """An event, whoever waits for it, and what the core answered."""
+
+    event: Event
+    done: asyncio.Future[None] | None
+    actions: Sequence[Action] = ()
+
+    @property
+    def durable(self) -> list[Persist | PersistRollout]:
+        """What has to be made durable first."""
+        return [action for action in self.actions if isinstance(action, Persist | PersistRollout)]
 
 
 class Executor(Protocol):
@@ -146,45 +163,66 @@ class Engine:
         """Handle events until cancelled; `executor` does what the core asks for."""
         try:
             while True:
-                event, done = await self._events.get()
+                steps = [self._decide(*await self._events.get())]
+                while steps[0].durable and len(steps) < MOST_AT_ONCE and not self._events.empty():
+                    steps.append(self._decide(*self._events.get_nowait()))
                 try:
-                    unsaved = await self._handle(event, executor, waited=done is not None)
+                    unsaved = await self._make_durable(steps, executor)
                 except Exception as error:
-                    log.exception("event failed: %s", type(event).__name__)
-                    self.faults.note(f"{type(event).__name__} broke the core", error)
-                    self._look_again_soon()
-                    if done and not done.done():
-                        done.set_exception(error)
-                else:
-                    if done and not done.done():
-                        done.set_exception(unsaved) if unsaved else done.set_result(None)
+                    for step in steps:
+                        self._broke(step, error)
+                    continue
+                for step in steps:
+                    self._finish(step, executor, unsaved if step.durable or not steps[0].durable else None)
+                self._set_alarm(self._clock())
         finally:
             for timer in (self._alarm, self._save_again, self._look_again):
                 if timer:
                     timer.cancel()
 
-    async def _handle(self, event: Event, executor: Executor, *, waited: bool) -> RegistryError | None:
-        """Carry out what follows from an event. What went wrong if it could not be made durable: then the rest is done
-        nevertheless, for requests matter more than what a restart in just that moment would forget."""
-        now = self._clock()
-        actions = self.core.handle(event, now)
-        durable = [action for action in actions if isinstance(action, Persist | PersistRollout)]
-        again = self._unsaved and (waited or self._save_again is None)
-        unsaved = await self._persist(durable, executor) if durable or again else None
-        for action in actions:
-            try:
-                self._carry_out(action, executor)
-            except Exception as error:  # the others of this step, such as its routes, must not be lost with it
-                log.exception("action failed: %s", type(action).__name__)
-                self.faults.note(f"{type(action).__name__} could not be carried out", error)
+    def _decide(self, event: Event, done: asyncio.Future[None] | None) -> _Step:
+        """What the core says to an event; nothing if that breaks it."""
+        step = _Step(event, done)
+        try:
+            step.actions = self.core.handle(event, self._clock())
+        except Exception as error:
+            self._broke(step, error)
+            return step
         if self._check:
             try:
                 self.core.check_invariants()
             except Exception as error:
                 log.exception("an invariant is broken after %r", event)
                 self.faults.note(f"an invariant is broken after {type(event).__name__}", error)
-        self._set_alarm(now)
-        return unsaved
+        return step
+
+    def _broke(self, step: _Step, error: Exception) -> None:
+        name = type(step.event).__name__
+        log.error("event failed: %s", name, exc_info=error)
+        self.faults.note(f"{name} broke the core", error)
+        self._look_again_soon()
+        if step.done and not step.done.done():
+            step.done.set_exception(error)
+
+    async def _make_durable(self, steps: Sequence[_Step], executor: Executor) -> RegistryError | None:
+        """Make durable together what several events in a row change, before anything else that follows from them.
+
+        What went wrong if it could not be: then the rest is done nevertheless, for requests matter more than what a
+        restart in just that moment would forget.
+        """
+        durable = [action for step in steps for action in step.durable]
+        again = self._unsaved and (self._save_again is None or any(step.done for step in steps))
+        return await self._persist(durable, executor) if durable or again else None
+
+    def _finish(self, step: _Step, executor: Executor, unsaved: RegistryError | None) -> None:
+        for action in step.actions:
+            try:
+                self._carry_out(action, executor)
+            except Exception as error:  # the others of this step, such as its routes, must not be lost with it
+                log.exception("action failed: %s", type(action).__name__)
+                self.faults.note(f"{type(action).__name__} could not be carried out", error)
+        if step.done and not step.done.done():
+            step.done.set_exception(unsaved) if unsaved else step.done.set_result(None)
 
     async def _persist(self, actions: Sequence[Persist | PersistRollout], executor: Executor) -> RegistryError | None:
         try:

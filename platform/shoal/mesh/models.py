@@ -42,6 +42,7 @@ from shoal.mesh.engine import Engine
 from shoal.mesh.errors import RequestError
 from shoal.mesh.records import ModelRecord
 from shoal.mesh.rollout import declaring
+from shoal.mesh.turns import Turns
 from shoal.registry.protocol import RegistryError
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class Models:
         self._engine = engine
         self._catalog = catalog
         self._bulletin = bulletin
-        self._changing = asyncio.Lock()
+        self._turns = Turns()
         # By endpoint and rollout, only the newest of each.
         self._unsaved: defaultdict[EndpointName, dict[str, Persist | PersistRollout]] = defaultdict(dict)
         self._choose: RuntimeChooser | None = None
@@ -143,7 +144,7 @@ class Models:
         Raises:
             RequestError: ALREADY_EXISTS, it is there with other attributes.
         """
-        async with self._changing:
+        async with self._turns.of(revision):
             return await self._register(revision, info, last_used, auto_delete)
 
     async def _register(self, revision: RevisionId, info: ModelInfo, last_used: float, auto_delete: bool) -> bool:
@@ -164,7 +165,7 @@ class Models:
         Raises:
             RequestError: FAILED_PRECONDITION, endpoints lead to it.
         """
-        async with self._changing:
+        async with self._turns.alone():
             referents = self._catalog.referents(revision)
             if referents:
                 names = ", ".join(sorted(referents)[:3])
@@ -208,9 +209,10 @@ class Models:
         Raises:
             RequestError: NOT_FOUND, no such model and no `info`; ALREADY_EXISTS, a model with other attributes.
         """
-        async with self._changing:
-            endpoint = EndpointName(name)
-            age = NEW_MODEL_AGE if load else 6 * NEW_MODEL_AGE
+        endpoint = EndpointName(name)
+        age = NEW_MODEL_AGE if load else 6 * NEW_MODEL_AGE
+
+        async def change() -> None:
             if info:
                 await self._register(target, info, self.now() - age, auto_delete)
             elif target not in self._catalog.models:
@@ -220,9 +222,16 @@ class Models:
             if load:
                 await self.ensure_loaded(target, self.now() - age)
 
+        async with self._turns.of(name, target):
+            if new := endpoint not in self._catalog.endpoints:
+                await change()
+        if not new:  # models it led to may go with the change
+            async with self._turns.alone():
+                await change()
+
     async def remove_alias(self, name: str) -> None:
         """Remove an endpoint, and with it the models that nothing else leads to. Fine if there is none."""
-        async with self._changing:
+        async with self._turns.alone():
             if EndpointName(name) in self._catalog.endpoints:
                 await self._engine.apply(EndpointRemoved(EndpointName(name)))
 
@@ -231,7 +240,7 @@ class Models:
     async def declare(self, declaration: Declaration) -> None:
         """See `MeshApi.declare`."""
         name = EndpointName(declaration.name)
-        async with self._changing:
+        async with self._turns.alone():
             existing = self._catalog.endpoints.get(name)
             if existing and existing.owner != declaration.owner:
                 raise NameTakenError(
@@ -274,7 +283,7 @@ class Models:
 
     async def set_runtimes(self, choose: RuntimeChooser) -> None:
         """Choose anew for all models whose runtime follows from their type string."""
-        async with self._changing:
+        async with self._turns.alone():
             self._choose = choose
             for record in list(self._catalog.models.values()):
                 if record.declared:
@@ -307,16 +316,22 @@ class Models:
                 self._unsaved[action.name][""] = action
             else:
                 self._unsaved[action.rollout.endpoint][action.rollout.id] = action
-        failure: RegistryError | None = None
-        for name in list(self._unsaved):
-            try:
-                await self._save(name, self._unsaved[name].values())
-            except RegistryError as error:
-                failure = error
-            else:
-                del self._unsaved[name]
-        if failure:
+        # Nothing goes when an endpoint comes, so new ones need not wait for each other. What goes with the others
+        # depends on all that lead to it.
+        new = [name for name in self._unsaved if name not in self._catalog.endpoints]
+        others = [name for name in self._unsaved if name in self._catalog.endpoints]
+        failures = [*await asyncio.gather(*map(self._try_save, new)), *[await self._try_save(name) for name in others]]
+        for failure in filter(None, failures):
             raise failure
+
+    async def _try_save(self, name: EndpointName) -> RegistryError | None:
+        """Make durable what is left of one endpoint: why it could not be, or None."""
+        try:
+            await self._save(name, self._unsaved[name].values())
+        except RegistryError as error:
+            return error
+        del self._unsaved[name]
+        return None
 
     async def keep_suspicion(self, revision: RevisionId, suspicion: Suspicion | None) -> None:
         """Make durable what a model is charged with. Where that fails, a restart of the mesh forgets it."""

@@ -43,9 +43,10 @@ class ModelRecord:
 
     def encode(self) -> bytes:
         """As it is stored."""
-        document = asdict(self)
+        document = {name: getattr(self, name) for name in self.__slots__}  # `asdict` takes several times as long
+        document["info"] = asdict(self.info)
         if self.unplaceable:
-            document["unplaceable"]["reason"] = self.unplaceable.reason.value
+            document["unplaceable"] = asdict(self.unplaceable) | {"reason": self.unplaceable.reason.value}
         return json.dumps(document, separators=(",", ":")).encode()
 
     @classmethod
@@ -89,7 +90,8 @@ class EndpointRecord:
 
     def encode(self) -> bytes:
         """As it is stored."""
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
+        document = {name: getattr(self, name) for name in self.__slots__}
+        return json.dumps(document, separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, value: bytes) -> EndpointRecord:
