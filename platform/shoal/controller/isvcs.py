@@ -68,6 +68,8 @@ class IsvcReconciler:
         self._causes = causes
         """Runtime to why no pod of it can take a model."""
         self._known: dict[str, _Known] = {}
+        self._written: dict[str, str] = {}
+        """Version that a status written by us gave an object whose echo has not come yet."""
         self._users: defaultdict[str, set[str]] = defaultdict(set)
         self._pace = Pace(_STATUSES_PER_SECOND, _STATUS_BURST)
         self.write_statuses = False
@@ -102,6 +104,11 @@ class IsvcReconciler:
             await self._write_status(name, document, declared)
         known = self._known.get(name)
         return None if known is None or known.again is None else max(0.0, known.again - self._clock())
+
+    def is_echo(self, name: str, document: Document | None) -> bool:
+        """Whether an object is just as the last status was written to it, and is told for the first time since."""
+        version = self._written.pop(name, None)
+        return version is not None and document is not None and document["metadata"]["resourceVersion"] == version
 
     def _remember(self, name: str, known: _Known | None) -> None:
         for runtime in self.runtimes_of(name):
@@ -197,6 +204,7 @@ class IsvcReconciler:
         # The informer will say the same in a moment; until then nothing shall be written over it.
         if self._store.isvc(name) is document:
             self._store.put(ISVC, name, written)
+            self._written[name] = written["metadata"]["resourceVersion"]
         self._tell(document, old, new, view)
         if rollout is not None:
             self._tell_rollout(document, old, new, rollout, declared.refused)

@@ -78,6 +78,8 @@ class Controller:
         epoch = self.store.epoch
         self.store.put(resource, name, document)
         if resource is ISVC:
+            if self._isvcs.is_echo(name, document):
+                return
             self.queue.add(("isvc", name))
         elif resource in (RUNTIME, CLUSTER_RUNTIME):
             if self.store.epoch == epoch:
@@ -145,10 +147,17 @@ class Controller:
     async def follow_mesh(self) -> None:
         """Have the status written of every endpoint that changes, a little later: a cold load is over by then."""
         loop = asyncio.get_running_loop()
+        pausing: set[str] = set()
+
+        def look(name: str) -> None:
+            pausing.discard(name)
+            self.queue.add(("isvc", name))
+
         async for names in self._mesh.changes():
-            for name in names:
+            for name in names - pausing:  # what is looked at in a moment is seen as it is by then
                 if self.store.get(ISVC, name) is not None:
-                    loop.call_later(_STATUS_PAUSE, self.queue.add, ("isvc", name))
+                    pausing.add(name)
+                    loop.call_later(_STATUS_PAUSE, look, name)
 
     async def _work(self, key: _Key) -> None:
         match key:
@@ -243,7 +252,8 @@ async def run(settings: ControllerSettings, mesh: MeshApi, connection: client.Ap
         for resource in _watched(settings)
     ]
     if settings.sole_mesh:
-        watchers.append(Watcher(connection, ISVC, "", controller.strangers.changed))
+        others = f"metadata.namespace!={settings.namespace}"
+        watchers.append(Watcher(connection, ISVC, "", controller.strangers.changed, field_selector=others))
     try:
         async with asyncio.TaskGroup() as group:
             for watcher in watchers:

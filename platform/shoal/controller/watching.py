@@ -49,12 +49,14 @@ class Watcher:
         handler: Handler,
         *,
         label_selector: str = "",
+        field_selector: str = "",
     ) -> None:
         self.resource = resource
         self._connection = connection
         self._path = resource.path(namespace)
         self._handler = handler
-        self._selector = label_selector
+        selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        self._selectors = {name: selector for name, selector in selectors.items() if selector}
         self._loop = asyncio.get_running_loop()
         self._synced = asyncio.Event()
         self._stopping = threading.Event()
@@ -136,8 +138,7 @@ class Watcher:
         self._pause()
         if self._stopping.is_set():
             raise _StoppedError
-        if self._selector:
-            query = query | {"labelSelector": self._selector}
+        query = query | self._selectors
         try:
             answer = self._connection.call_api(
                 self._path,
