@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import shutil
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -17,25 +14,22 @@ from typing import Any
 
 import grpc.aio
 import httpx
-import yaml
 
-from bench.processes import HOST, free_port
-from bench.rows import Row, at_most, measures
+from bench.cluster import CLAIM, FEATURES, NAMESPACE, START_SECONDS, cluster, train
+from bench.processes import HOST
+from bench.rows import Row, at_most, measures, of_turns
+from bench.turns import ratios, spelled
 from shoal.cluster.api import PODS, KubeClient, read_kubeconfig
 from shoal_protos import inference
 from shoal_runtime.drivers.base import Artifact
 from shoal_runtime.drivers.mlserver import MODELS_FOLDER
 from shoal_runtime.layout.mlserver import MLServerLayout
 
-_NAMESPACE = "modelmesh-serving"
-_CLAIM = "cold-models"
-_START_SECONDS = 180.0
 _CALL_SECONDS = 30.0
 _SETTLE_SECONDS = 0.4
 """Before each load: the server tidies its memory up 0.2 s after an unload, and statuses are written, which is no
 load's cost."""
-_ADDED_LIMIT = 20.0
-_FEATURES = 64
+_ADDED_LIMIT = at_most(20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,103 +48,43 @@ class _Seen:
     mesh: list[float] = field(default_factory=list)
     server: list[float] = field(default_factory=list)
 
-    def added(self) -> float:
-        """What the mesh adds at p50."""
-        return _share(self.mesh, 0.5) - _share(self.server, 0.5)
-
 
 @measures("cold")
 async def rows(quick: bool) -> list[Row]:
     """The same artifacts, the same MLServer, in turn: asked for cold through the gateway, or loaded and asked there."""
-    samples = 15 if quick else 60
+    turns, samples = (3, 5) if quick else (5, 12)
     with tempfile.TemporaryDirectory(prefix="shoal-cold-") as folder:
         artifacts = Path(folder, "artifacts")
         artifacts.mkdir()
-        names = await asyncio.to_thread(_train, artifacts)
-        async with _cluster(Path(folder, "state"), artifacts, names) as cluster:
-            await _warm_up(cluster, names)
-            seen = await _measure(cluster, names, samples)
-    mesh, own = _share(seen.mesh, 0.5), _share(seen.server, 0.5)
-    group, beside = "cold", f"{samples} samples of each, {len(names)} scikit-learn models on a claim"
+        names = [Path(file).stem for file in await asyncio.to_thread(train, artifacts)]
+        async with _cold(Path(folder), artifacts, names) as up:
+            await _warm_up(up, names)
+            seen = [await _measure(up, names, samples) for _ in range(turns)]
+    mesh, own = ([_share(getattr(turn, who), 0.5) for turn in seen] for who in ("mesh", "server"))
+    added = [through - alone for through, alone in zip(mesh, own, strict=True)]
+    worst, own_worst = ([_share(getattr(turn, who), 0.99) for turn in seen] for who in ("mesh", "server"))
+    group = "cold"
+    beside = f"{turns} turns of {samples} samples of each, {len(names)} scikit-learn models on a claim"
     return [
-        Row(group, "time added to the server's own load, p50", seen.added(), "ms", beside, at_most(_ADDED_LIMIT)),
-        Row(group, "cold request through the mesh, p50", mesh, "ms", f"{own:.3g} ms: load and request at the server"),
-        Row(group, "the same, p99", _share(seen.mesh, 0.99), "ms", f"{_share(seen.server, 0.99):.3g} ms"),
-        Row(group, "the same, times the server's own, p50", mesh / own, "x"),
+        of_turns(group, "time added to the server's own load, p50", added, "ms", beside, _ADDED_LIMIT),
+        of_turns(group, "cold request through the mesh, p50", mesh, "ms", f"{spelled(own)}: at the server itself"),
+        of_turns(group, "the same, slowest", worst, "ms", f"{spelled(own_worst)}"),
+        of_turns(group, "the same, times the server's own, p50", ratios(mesh, own), "x"),
     ]
 
 
-def _train(folder: Path) -> list[str]:
-    import joblib
-    from sklearn.datasets import load_digits
-    from sklearn.ensemble import RandomForestClassifier
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.svm import SVC
-
-    data = load_digits()
-    models = {
-        "svm": SVC(gamma=0.001),
-        "forest": RandomForestClassifier(30, random_state=0),
-        "logistic": LogisticRegression(max_iter=200),
-        "neighbours": KNeighborsClassifier(),
-    }
-    for name, model in models.items():
-        joblib.dump(model.fit(data.data / 16, data.target), folder / f"{name}.joblib")
-    return list(models)
-
-
 @contextlib.asynccontextmanager
-async def _cluster(state: Path, artifacts: Path, names: list[str]) -> AsyncIterator[_Cluster]:
+async def _cold(folder: Path, artifacts: Path, names: list[str]) -> AsyncIterator[_Cluster]:
     """An embedded cluster of one pod that serves the models; each is also laid out for the pod's server directly."""
-    port = free_port()
-    up = ["up", "--detach", "--pods-per-runtime", "1", "--grpc-port", str(port), "--rest-port", str(free_port())]
-    try:
-        await _shoal(state, *up)
-        await _shoal(state, "pvc", "create", _CLAIM, "--from", str(artifacts))
-        manifests = state.parent / "manifests.yaml"
-        manifests.write_text(yaml.safe_dump_all(_manifest(name) for name in names))
-        await _shoal(state, "apply", "-f", str(manifests))
-        admin = json.loads((state / "status.json").read_text())["addresses"]["admin"]
-        async with httpx.AsyncClient(base_url=admin, trust_env=False) as client:
-            for name in names:
-                _lay_out(state, state / "pvcs" / _CLAIM / f"{name}.joblib", name)
-            async with (
-                grpc.aio.insecure_channel(f"{HOST}:{port}") as gateway,
-                grpc.aio.insecure_channel(await _server_address(state)) as server,
-            ):
-                yield _Cluster(gateway, server, client)
-    finally:
-        await _shoal(state, "down")
-
-
-async def _shoal(state: Path, *arguments: str) -> None:
-    program = shutil.which("shoal", path=str(Path(sys.executable).parent)) or "shoal"
-    process = await asyncio.create_subprocess_exec(
-        program, *arguments, "--state-dir", str(state),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    async with asyncio.timeout(_START_SECONDS):
-        output, _ = await process.communicate()
-    if process.returncode != 0:
-        raise RuntimeError(f"shoal {' '.join(arguments)} failed:\n{output.decode()}")
-
-
-def _manifest(name: str) -> dict[str, Any]:
-    model = {
-        "modelFormat": {"name": "sklearn"},
-        "storage": {"parameters": {"type": "pvc", "name": _CLAIM}, "path": f"{name}.joblib"},
-    }
-    return {
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {
-            "name": name,
-            "namespace": _NAMESPACE,
-            "annotations": {"serving.kserve.io/deploymentMode": "ModelMesh"},
-        },
-        "spec": {"predictor": {"model": model}},
-    }
+    models = {name: f"{name}.joblib" for name in names}
+    async with cluster(folder, artifacts, models, "--pods-per-runtime", "1") as up:
+        for name, file in models.items():
+            _lay_out(up.state, up.state / "pvcs" / CLAIM / file, name)
+        async with (
+            grpc.aio.insecure_channel(f"{HOST}:{up.port}") as gateway,
+            grpc.aio.insecure_channel(await _server_address(up.state)) as server,
+        ):
+            yield _Cluster(gateway, server, up.admin)
 
 
 def _lay_out(state: Path, artifact: Path, name: str) -> None:
@@ -166,12 +100,12 @@ def _twin(name: str) -> str:
 async def _server_address(state: Path) -> str:
     """Where the only pod's MLServer listens."""
     async with KubeClient(read_kubeconfig(state / "kubeconfig")) as client:
-        (pod,), _ = await client.list(PODS, _NAMESPACE)
+        (pod,), _ = await client.list(PODS, NAMESPACE)
     return f"{pod['status']['podIP']}:8001"
 
 
 async def _until(look: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(_START_SECONDS):
+    async with asyncio.timeout(START_SECONDS):
         while True:
             if await look():
                 return
@@ -238,8 +172,8 @@ async def _evict(cluster: _Cluster, name: str) -> None:
 
 async def _infer(channel: grpc.aio.Channel, name: str) -> None:
     request = inference.ModelInferRequest(model_name=name)
-    tensor = request.inputs.add(name="predict", datatype="FP32", shape=[1, _FEATURES])
-    tensor.contents.fp32_contents.extend([0.5] * _FEATURES)
+    tensor = request.inputs.add(name="predict", datatype="FP32", shape=[1, FEATURES])
+    tensor.contents.fp32_contents.extend([0.5] * FEATURES)
     answer = await _method(channel, "ModelInfer")(request, timeout=_CALL_SECONDS)
     if len(answer.outputs[0].contents.int64_contents) != 1:
         raise RuntimeError(f"{name} answered {answer}")

@@ -47,6 +47,20 @@ async def test_the_gateway_answers_rightly_and_leaves_the_python_proxy_behind():
     assert rows["gateway", "memory a routed model"] <= 30
 
 
+@pytest.mark.server
+@pytest.mark.slow
+async def test_misses_that_need_room_fail_no_request():
+    need("shoal-bench-models", "shoal-bench-load")
+    code, output = await bench("misses", "--quick")
+    assert code == 0, output
+    path = ROOT / output.rpartition("written to ")[2].splitlines()[0]
+    rows = {(row["group"], row["name"]): row for row in json.loads(path.read_text())["rows"]}
+    path.unlink()
+    assert rows["misses", "failed requests"]["figure"] == 0
+    assert 60 < rows["misses, 16 in flight, by Zipf", "hits"]["figure"] < 90
+    assert rows["misses, 16 in flight", "CPU of the mesh a load"]["figure"] > 0
+
+
 def test_missing_programs_are_named_with_what_is_to_be_done(monkeypatch, capsys):
     monkeypatch.setattr(GoSource, "there", lambda *_: False)
     monkeypatch.setattr(sys, "argv", ["bench", "gateway"])
@@ -58,4 +72,4 @@ def test_missing_programs_are_named_with_what_is_to_be_done(monkeypatch, capsys)
 async def test_unknown_measurements_are_refused_with_those_there_are():
     code, output = await bench("gatway")
     assert code == 2
-    assert "no measurement named gatway; there are cold, dagster, gateway, loads, rollout" in output
+    assert "no measurement named gatway; there are cold, dagster, full, gateway, loads, misses, rollout" in output

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"io"
 	"net"
 	"sync"
@@ -280,7 +279,7 @@ func (c *connection) finished(stream *stream) {
 	switch {
 	case status == "":
 		status = "http " + stream.http
-	case status == "0" && !bytes.Equal(answeredName(stream.answer), []byte(c.expected[stream.model])):
+	case status == "0" && !c.expects(stream.model, answeredName(stream.answer)):
 		status = "wrong"
 	}
 	c.done(stream.asked, status, stream.cold)

@@ -43,7 +43,7 @@ func main() {
 	flag.StringVar(&o.spread, "spread", "uniform", "uniform, zipf (exponent 1), or each: all in turn")
 	flag.Uint64Var(&o.seed, "seed", 1, "of the random choice of models")
 	flag.StringVar(&o.asked, "asked", "", "what names in requests end with")
-	flag.StringVar(&o.answered, "answered", "", "what names in answers end with")
+	flag.StringVar(&o.answered, "answered", "", "what names in answers end with; in gRPC a star at its end stands for anything")
 	flag.Parse()
 	report, err := run(o)
 	if err != nil {

@@ -51,6 +51,14 @@ func prepare(o options) (*prepared, error) {
 	return r, nil
 }
 
+// expects says whether an answer for a model may call it so. What names end with may end in a star itself.
+func (p *prepared) expects(model int, name []byte) bool {
+	if begin, any := bytes.CutSuffix([]byte(p.expected[model]), []byte("*")); any {
+		return bytes.HasPrefix(name, begin)
+	}
+	return string(name) == p.expected[model]
+}
+
 func headers(o options, more ...hpack.HeaderField) []byte {
 	fields := []hpack.HeaderField{
 		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: method},

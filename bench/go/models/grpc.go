@@ -11,7 +11,11 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-const window = 1 << 20 // bytes; large enough that no small message ever waits for it
+const (
+	window           = 1 << 20 // bytes; large enough that no small message ever waits for it
+	ready            = 1       // the status of a server, in mmesh.ModelRuntime and in shoal.adapter.v1.Adapter
+	loadMilliseconds = 30_000  // a load may take
+)
 
 // bytesCodec leaves messages as they are. The few fields that matter are read by hand, which costs next to nothing.
 type bytesCodec struct{}
@@ -29,11 +33,14 @@ func (bytesCodec) Unmarshal(data mem.BufferSlice, message any) error {
 
 type method func(ctx context.Context, request []byte) ([]byte, error)
 
-func newServer(models *models) *grpc.Server {
+func newServer(models *models, guarded bool) *grpc.Server {
 	server := grpc.NewServer(
 		grpc.ForceServerCodecV2(bytesCodec{}), grpc.NumStreamWorkers(uint32(runtime.NumCPU())),
 		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
 	)
+	if guarded {
+		server.RegisterService(adapter(models), nil)
+	}
 	server.RegisterService(service("mmesh.ModelRuntime", map[string]method{
 		"loadModel": func(ctx context.Context, request []byte) ([]byte, error) {
 			if err := models.loadOne(ctx, string(field(request, 1))); err != nil {
@@ -99,11 +106,10 @@ var outputs = func() []byte {
 }()
 
 func runtimeStatus(settings settings) []byte {
-	const ready, timeoutMilliseconds = 1, 30_000
 	answer := number(nil, 1, ready)
 	answer = number(answer, 2, settings.capacity)
 	answer = number(answer, 3, uint64(settings.loads))
-	answer = number(answer, 4, timeoutMilliseconds)
+	answer = number(answer, 4, loadMilliseconds)
 	return number(answer, 5, settings.size)
 }
 

@@ -19,6 +19,7 @@ func main() {
 	httpAddress := flag.String("http", "", "address for REST, and for counts of what was done at /counts")
 	holds := flag.Int("holds", 0, "so many models are loaded from the start")
 	suffix := flag.String("suffix", "", "what their names end with")
+	guarded := flag.Bool("guarded", false, "speak Shoal's adapter protocol, which says that unloads harm no request")
 	settings := settings{}
 	flag.DurationVar(&settings.load, "load", 0, "time a load takes")
 	flag.DurationVar(&settings.unload, "unload", 0, "time an unload takes")
@@ -36,7 +37,7 @@ func main() {
 		log.Fatal(err)
 	}
 	failed := make(chan error, 2)
-	go func() { failed <- newServer(models).Serve(listener) }()
+	go func() { failed <- newServer(models, *guarded).Serve(listener) }()
 	if *httpAddress != "" {
 		rest := http.Server{Addr: *httpAddress, Handler: newRest(models), ReadHeaderTimeout: 10 * time.Second}
 		go func() { failed <- rest.ListenAndServe() }()

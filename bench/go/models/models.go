@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +39,12 @@ func (m *models) remove(name string) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	delete(m.loaded, name)
+}
+
+func (m *models) names() []string {
+	m.mutex.RLock()
+	defer m.mutex.RUnlock()
+	return slices.Collect(maps.Keys(m.loaded))
 }
 
 func (m *models) clear() {
