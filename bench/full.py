@@ -27,7 +27,7 @@ _KEPT = at_least(80)
 _REFUSED = "8"
 """RESOURCE_EXHAUSTED."""
 _ASKED = Load(
-    requests=1_000_000, models=_MODELS, in_flight=16, connections=4, spread="zipf", answered="__isvc-*"
+    requests=1_000_000, models=_MODELS, in_flight=64, connections=4, spread="zipf", answered="__isvc-*"
 )  # fmt: skip
 
 
