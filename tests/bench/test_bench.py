@@ -72,4 +72,4 @@ def test_missing_programs_are_named_with_what_is_to_be_done(monkeypatch, capsys)
 async def test_unknown_measurements_are_refused_with_those_there_are():
     code, output = await bench("gatway")
     assert code == 2
-    assert "no measurement named gatway; there are cold, dagster, full, gateway, loads, misses, rollout" in output
+    assert "no measurement named gatway; there are cold, core, dagster, full, gateway, loads, misses, rollout" in output
