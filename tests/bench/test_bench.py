@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +70,13 @@ def test_missing_programs_are_named_with_what_is_to_be_done(monkeypatch, capsys)
     assert said.startswith("shoal-bench-models, shoal-bench-load: missing; put Go 1.21 or newer on PATH")
 
 
+def measured() -> set[str]:
+    """The names that the modules below `bench` register."""
+    texts = [path.read_text() for path in (ROOT / "bench").glob("*.py")]
+    return {name for text in texts for name in re.findall(r'^@measures\("(\w+)"', text, re.MULTILINE)}
+
+
 async def test_unknown_measurements_are_refused_with_those_there_are():
     code, output = await bench("gatway")
     assert code == 2
-    assert "no measurement named gatway; there are cold, core, dagster, full, gateway, loads, misses, rollout" in output
+    assert measured() <= set(re.split(r"[ ,\n]+", output.partition("no measurement named gatway; there are ")[2]))
