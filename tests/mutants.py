@@ -169,14 +169,14 @@ class Copy:
         from mutmut.mutation.diff_apply import generated_function_names
 
         sources = self._sources.get(path) or self._sources.setdefault(path, self._read(path))
-        one, other = generated_function_names(name)
-        lines = list(
-            difflib.unified_diff(
-                sources[one].split("\n"), sources[other].replace(other, one).split("\n"), n=0, lineterm=""
-            )
-        )[2:]
+        where = self.where(path, name)
+        function = where.rpartition(" ")[2].rpartition(".")[2]
+        one, other = (
+            sources[generated].replace(generated, function).split("\n") for generated in generated_function_names(name)
+        )
+        lines = list(difflib.unified_diff(one, other, n=0, lineterm=""))[2:]
         before, after = (" ".join(line[1:].strip() for line in lines if line[0] == sign) for sign in "-+")
-        return Change(self.where(path, name), before.strip(), after.strip())
+        return Change(where, before.strip(), after.strip())
 
     def _read(self, path: Path) -> dict[str, str]:
         """The source of every function that mutmut wrote into a file, mutants and originals, by its name there."""

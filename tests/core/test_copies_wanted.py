@@ -94,6 +94,16 @@ def test_a_wish_that_failed_on_one_pod_is_tried_on_another() -> None:
     assert second != first
 
 
+def test_a_wish_that_failed_evicts_nothing_elsewhere_that_was_used_later() -> None:
+    world = world_with("p2")
+    world.declare(model("hot", 90), last_used=world.now, load=True)
+    world.settle()
+    world.join(pod("p1"))
+    world.declare(model("a", 30), load=True)
+    world.failed(P1, A)
+    assert pods_of(world, "hot") == ["p2"]
+
+
 def test_a_failed_load_names_its_pod() -> None:
     world = world_with("p1")
     world.declare(model("a"), load=True)

@@ -12,10 +12,11 @@ from shoal.core.actions import Forward, Reject, RejectCode
 from shoal.core.rollout.plan import IMMEDIATE, Pause, Plan, SetWeight, Strategy
 from shoal.core.rollout.record import Phase, Verb
 from shoal.core.settings import CoreSettings
-from shoal.core.suspicion import Cause, Doing, Suspect, Suspicion
+from shoal.core.suspicion import Cause, Doing, Suspect, Suspicion, convicted
 from shoal.core.types import (
     CopyState,
     EndpointName,
+    Failure,
     FailureReason,
     ModelState,
     ModelView,
@@ -652,3 +653,99 @@ def test_a_quarantine_without_a_last_charge_is_shown_as_well() -> None:
     world.send(ev.SuspicionRestored(BAD, Suspicion(2, since=world.now, runtime=RuntimeName("r"), quarantined=True)))
     (failure,) = view(world).failures
     assert (failure.reason, failure.pod, failure.at) == (FailureReason.QUARANTINED, None, world.now)
+
+
+# --- limits in time and number ----------------------------------------------------------------------------------------
+
+
+def charges(**of: int) -> list[tuple[RevisionId, Suspicion]]:
+    return [(RevisionId(name), Suspicion(number)) for name, number in of.items()]
+
+
+@pytest.mark.parametrize(
+    ("charged", "guilty"),
+    [
+        ([], ""),
+        (charges(a=1), ""),
+        (charges(a=2), "a"),
+        (charges(a=2, b=1), "a"),
+        (charges(a=2, b=2), ""),
+        (charges(a=3, b=2), "a"),
+        (charges(a=3, b=3, c=1), "ab"),
+    ],
+)
+def test_who_is_charged_most_often_is_guilty_and_several_only_after_one_more(
+    charged: list[tuple[RevisionId, Suspicion]], guilty: str
+) -> None:
+    assert convicted(charged, 2) == frozenset(guilty)
+
+
+@pytest.mark.parametrize(("before", "believed"), [(5, True), (6, False)])
+def test_an_end_is_that_of_a_server_lost_soon_after_it_was_told(before: float, believed: bool) -> None:
+    world = world_with("p1", "p2")
+    ask(world)
+    world.settle()
+    (at,) = pods_of(world, "bad")
+    world.send(ev.ServerExited(at, Cause.CRASHED, "exit code 3"))
+    world.pass_time(before)
+    crash(world, cause=None)
+    assert bool(view(world).failures) is believed
+
+
+@pytest.mark.parametrize(("after", "believed"), [(10, True), (11, False)])
+def test_last_words_are_those_of_a_server_that_was_lost_a_moment_ago(after: float, believed: bool) -> None:
+    world = world_with("p1", "p2")
+    ask(world)
+    world.settle()
+    at = crash(world, cause=None)
+    world.pass_time(after)
+    world.send(ev.ServerExited(at, Cause.CRASHED, "exit code 3"))
+    assert ("exit code 3" in view(world).failures[0].message) is believed
+
+
+@pytest.mark.parametrize(("after", "code"), [(4, RejectCode.LOST), (5, None)])
+def test_a_request_that_was_tried_is_refused_only_just_after_its_model_was_charged(
+    after: float, code: RejectCode | None
+) -> None:
+    world = world_with("p1", "p2")
+    world.declare(model("bad", 10, least=2))
+    world.settle()
+    world.lose_server(P1, "bad")
+    world.pass_time(after)
+    world.request(by_revision("bad"), tried=True)
+    answer = world.answers[Ticket(1)]
+    assert (answer.code if isinstance(answer, Reject) else None) is code
+
+
+@pytest.mark.parametrize(("paroles", "hours"), [(0, 0.5), (1, 1), (3, 4), (4, 6), (9, 6)])
+def test_each_quarantine_lasts_twice_as_long_up_to_six_hours(paroles: int, hours: float) -> None:
+    world = world_with("p1")
+    charged = Suspicion(2, since=world.now, runtime=RuntimeName("r"), quarantined=True, paroles=paroles)
+    world.send(ev.SuspicionRestored(BAD, charged))
+    world.wait(hours * 3600 - 1)
+    assert view(world).state is ModelState.FAILED_TO_LOAD
+    world.wait(1)
+    assert view(world).state is ModelState.STANDBY
+    assert world.suspicions[BAD].paroles == paroles + 1
+
+
+@pytest.mark.parametrize(("wait", "loading"), [(14, []), (15, ["bad"])])
+def test_a_suspect_s_patience_ends_after_fifteen_seconds(wait: float, loading: list[str]) -> None:
+    world = world_with("p1", models=("bad", "slow"))
+    world.declare(model("slow", 10))
+    world.send(ev.SuspicionRestored(BAD, Suspicion(1, since=world.now, runtime=RuntimeName("r"))))
+    ask(world, "slow")
+    ask(world)
+    world.wait(wait)
+    assert [name for name in ("bad",) if pods_of(world, name)] == loading
+
+
+@pytest.mark.parametrize(("since", "back"), [(-1, False), (0, True)])
+def test_only_what_a_target_is_charged_with_since_its_rollout_began_ends_it(since: float, back: bool) -> None:
+    world = canary(CANARY)
+    world.settle()
+    failure = Failure(FailureReason.SERVER_LOST, "it crashed", world.now, P1)
+    began = world.rollouts[NAME].started
+    charged = Suspicion(1, failure, since=began + since, runtime=RuntimeName("r"), cleared=True)
+    world.send(ev.SuspicionRestored(BAD, charged))
+    assert (phase(world) is Phase.ROLLED_BACK) is back

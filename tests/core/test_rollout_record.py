@@ -108,13 +108,15 @@ def test_a_verdict_is_made_durable_and_figures_alone_are_not() -> None:
     assert world.rollouts[NAME].checks[0].verdict is Verdict.PASS
 
 
-def test_an_answer_that_decides_nothing_is_shown_as_it_came() -> None:
+def test_an_answer_is_shown_as_it_came_whether_it_decides_or_not() -> None:
     gate = Check("gate", Metric.WEBHOOK, url="http://judge")
     world = loaded(Plan(Strategy.CANARY, (SetWeight(100), Pause(None)), checks=(gate,)))
     asked = world.asking.pop(0)
     world.pass_time(1.0)
     world.send(ev.CheckAnswered(NAME, asked.rollout, "gate", None, 0.5, "not yet"))
     assert rollout(world).checks == (CheckResult("gate", Verdict.WAITING, 0.5, None, 0, "not yet", world.now),)
+    world.send(ev.CheckAnswered(NAME, asked.rollout, "gate", True, 0.9, "fine"))
+    assert rollout(world).checks == (CheckResult("gate", Verdict.PASS, 0.9, None, 1, "fine", world.now),)
 
 
 def test_what_is_forced_while_it_waits_for_approval_ended_for_that_reason_alone() -> None:
@@ -148,6 +150,12 @@ def test_a_rollout_retried_after_a_failed_warm_up_warms_up_again() -> None:
     assert [asked.rollout for asked in world.warming] == [rollout(world).id]
     world.warmed()
     assert rollout(world).phase is Phase.PAUSED
+
+
+def test_only_a_target_that_does_not_load_is_said_not_to_load() -> None:
+    world = begun()
+    observe(world, "a-2", 20, errors=20)
+    assert (rollout(world).phase, rollout(world).unloaded) == (Phase.ROLLED_BACK, False)
 
 
 def test_a_queued_target_is_not_loaded_once_its_rollout_is_aborted() -> None:

@@ -88,7 +88,8 @@ def test_evidence_that_did_not_pass_counts_as_missing_and_says_why(ask, on_claim
 def test_evidence_by_a_stranger_is_not_believed(ask, on_claim, directory, package, key, stranger):
     attested(package, stranger, "approval")
     source = source_of(publish(directory, on_claim, "digits", key=key))
-    assert "which is not trusted" in ask(source, "approval")
+    keyid = sign(statement(package), stranger).keyid
+    assert f"approval (signed by key {keyid[:12]}, which is not trusted" in ask(source, "approval")
     assert ask(source, "approval", trust=trust(stranger)) is None
 
 
