@@ -90,7 +90,7 @@ class Change:
         return (
             (in_words and any(" " in part for part in self.before.split('"')[1::2]))
             or ("] = None" in self.before and self.after == self.before.replace("] = None", '] = ""'))
-            or (self.before.endswith(" = False") and self.after == f"{self.before[:-5]}None")
+            or (" = False" in self.before and self.after == self.before.replace(" = False", " = None"))
         )
 
 

@@ -9,7 +9,7 @@ from shoal.core import events as ev
 from shoal.core.actions import Changed
 from shoal.core.ledger import Pod
 from shoal.core.settings import CoreSettings
-from shoal.core.types import CopyState, EndpointName, LoadedCopy, ModelState, PodId, RevisionId
+from shoal.core.types import CopyState, EndpointName, LoadedCopy, ModelState, PodId, RevisionId, Transition
 
 P1, P2 = PodId("p1"), PodId("p2")
 A, B = RevisionId("a"), RevisionId("b")
@@ -258,3 +258,28 @@ def test_requests_get_the_old_revision_back_when_the_load_that_displaced_it_is_b
     world.failed(P1, RevisionId("a-2"), "the pod is out of file handles", counts=False)
     world.unloaded(P1, RevisionId("a-2"))
     assert list(world.servers[P1].loading) == [RevisionId("a-1")]
+
+
+def test_a_change_is_not_blocked_while_a_pod_is_left_that_could_not_do_it_a_moment_ago() -> None:
+    world = world_with("p1", "p2")
+    world.declare(model("a-1"), load=True)
+    world.send(ev.EndpointDeclared(NAME, RevisionId("a-1")))
+    world.settle()
+    world.declare(model("a-2"))
+    world.send(ev.EndpointDeclared(NAME, RevisionId("a-2")))
+    for counts in (True, False):
+        (at,) = pods_of(world, "a-2", CopyState.LOADING)
+        world.failed(PodId(at), RevisionId("a-2"), counts=counts)
+    view = world.core.endpoint(NAME)
+    assert view is not None
+    assert view.transition is Transition.IN_PROGRESS
+
+
+def test_a_wish_for_a_model_that_was_removed_is_forgotten() -> None:
+    world = World()
+    world.declare(model("a"), load=True)
+    world.send(ev.ModelRemoved(A))
+    world.declare(model("a"))
+    world.join(pod("p1"))
+    world.wait(2.0)
+    assert not world.servers[P1].loading

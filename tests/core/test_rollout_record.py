@@ -113,6 +113,7 @@ def test_an_answer_is_shown_as_it_came_whether_it_decides_or_not() -> None:
     world = loaded(Plan(Strategy.CANARY, (SetWeight(100), Pause(None)), checks=(gate,)))
     asked = world.asking.pop(0)
     world.pass_time(1.0)
+    assert [(check.name, check.message) for check in rollout(world).checks] == [("gate", "not answered yet")]
     world.send(ev.CheckAnswered(NAME, asked.rollout, "gate", None, 0.5, "not yet"))
     assert rollout(world).checks == (CheckResult("gate", Verdict.WAITING, 0.5, None, 0, "not yet", world.now),)
     world.send(ev.CheckAnswered(NAME, asked.rollout, "gate", True, 0.9, "fine"))
@@ -175,3 +176,22 @@ def test_drift_of_scores_is_shown_with_the_moment_it_was_seen() -> None:
     alike = ((score_bucket(1.0), 100),)
     world.send(ev.TrafficObserved(NAME, (Observation("a-1", scores=alike), Observation("a-2", scores=alike))))
     assert rollout(world).checks == (CheckResult("drift", Verdict.PASS, 0.0, None, 100, "", world.now),)
+
+
+def test_a_step_asks_those_outside_that_it_names_itself() -> None:
+    gate = Check("gate", Metric.WEBHOOK, url="http://judge")
+    world = loaded(Plan(Strategy.CANARY, (SetWeight(100), Analyse((gate,), 60.0))))
+    asked = world.asking.pop(0)
+    world.send(ev.CheckAnswered(NAME, asked.rollout, "gate", True, None, ""))
+    world.settle()
+    assert rollout(world).phase is Phase.SUCCEEDED
+
+
+def test_a_step_compares_with_what_the_active_revision_answered_meanwhile() -> None:
+    compared = Check("errors", Metric.ERROR_RATE, max_increase=0.02, min_samples=100)
+    world = begun(Plan(Strategy.CANARY, (SetWeight(100), Analyse((compared,), 60.0))))
+    observe(world, "a-2", 500)
+    assert rollout(world).phase is Phase.PROGRESSING
+    observe(world, "a-1", 500)
+    world.settle()
+    assert rollout(world).phase is Phase.SUCCEEDED

@@ -34,6 +34,7 @@ def test_an_entry_that_cannot_be_read_is_named() -> None:
         ("dirty[key] = None", 'dirty[key] = ""', True),
         ("found = None", 'found = ""', False),
         ("waiting = False", "waiting = None", True),
+        ("waiting = False  # nobody is left", "waiting = None  # nobody is left", True),
         ("waiting = False", "waiting = True", False),
     ],
 )

@@ -184,6 +184,7 @@ def test_a_path_that_is_no_package_does_not_pass(ask, path):
         ({"storage_key": "nowhere"}, "no valid entry 'nowhere'"),
         ({"parameters": {"type": "pvc"}}, "does not name a claim"),
         ({"parameters": {"type": "pvc", "name": "../etc"}}, "does not name a claim"),
+        ({"parameters": {"type": "pvc", "name": "a/b"}}, "does not name a claim"),
         ({"storage_key": "bucket", "parameters": {"endpoint_url": "http://evil"}}, "may not differ"),
         ({"storage_key": "no-bucket"}, "lacks bucket"),
     ],
