@@ -176,15 +176,19 @@ def may_recall(state: State, copy: Copy) -> bool:
 
 def recall(state: State, copy: Copy, because: str) -> None:
     """Route to a copy again that was on its way out."""
+    pod = state.pods[copy.pod]
+    if copy.revision in pod.evicted_ahead:
+        pod.rest_reserve(state.settings.reserve_rest)
     state.move(copy, CopyInput.RECALL)
     state.decide("recall", copy.revision, because, copy.pod)
 
 
 def make_headroom(state: State, pod: Pod) -> None:
-    """Evict idle copies ahead of need, if there is anything that could be loaded instead."""
-    runtime = pod.spec.runtime
-    if pod.queue or state.absent.get(runtime, 0) <= 0:
+    """Evict ahead of need, if there is anything that could be loaded instead: idle copies, and for the next load."""
+    if pod.queue or state.absent.get(pod.spec.runtime, 0) <= 0:
         return
+    if pod.reserve_due:
+        _keep_reserve(state, pod)
     missing = pod.headroom_bytes(state.settings) - pod.coming_free_bytes
     if missing <= 0:
         return
@@ -192,6 +196,16 @@ def make_headroom(state: State, pod: Pod) -> None:
     found = plan(state, pod, Need(missing, colder_than=idle_since))
     if all(pod.copies[victim].since < idle_since for victim in found.victims):  # what just came stays a while
         evict(state, pod, found.victims, "keeps space free ahead of need")
+
+
+def _keep_reserve(state: State, pod: Pod) -> None:
+    """Requests wait for loads here, so there will be a next one: what would have to go for it goes now."""
+    pod.reserve_due = False
+    missing = pod.reserve_bytes(state.settings) - pod.coming_free_bytes
+    if missing > 0:
+        found = plan(state, pod, Need(missing))
+        evict(state, pod, found.victims, "keeps space free for the next load")
+        pod.evicted_ahead.update(found.victims)
 
 
 def relieve(state: State, pod: Pod) -> None:

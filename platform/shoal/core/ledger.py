@@ -27,6 +27,7 @@ class Pod:
         "drain_by",
         "drained",
         "draining",
+        "evicted_ahead",
         "incarnation",
         "loading",
         "loose",
@@ -37,6 +38,8 @@ class Pod:
         "queue",
         "queued_bytes",
         "releasing_bytes",
+        "reserve_due",
+        "reserve_rest",
         "restarting",
         "spec",
         "used_bytes",
@@ -64,6 +67,12 @@ class Pod:
         self.queued_bytes = 0
         self.loading = 0
         self.pace = Pace()
+        self.evicted_ahead: set[RevisionId] = set()
+        """What was evicted ahead of need and whose space no load has taken yet."""
+        self.reserve_due = False
+        """A load that a request waited for took space since space was last kept for the next."""
+        self.reserve_rest = 0
+        """How many more such loads go by before space is kept for the next one."""
         self._busy = 0.0
         self._busy_at = 0.0
 
@@ -87,6 +96,26 @@ class Pod:
         capacity = self.spec.capacity_bytes
         wanted = max(self.spec.default_model_bytes, int(capacity * settings.headroom_fraction))
         return min(wanted, int(capacity * settings.headroom_limit))
+
+    def reserve_bytes(self, settings: CoreSettings) -> int:
+        """Bytes to keep free for the next load: a model like those that are here. 0 if that would be too much."""
+        typical = (self.used_bytes - self.releasing_bytes) // max(1, len(self.lru) + self.loading)
+        return typical if typical <= self.spec.capacity_bytes * settings.headroom_limit else 0
+
+    def reserved_bytes(self, settings: CoreSettings) -> int:
+        """Bytes that are free, or about to be, only because copies were evicted for the next load."""
+        return self.reserve_bytes(settings) if self.evicted_ahead else 0
+
+    def note_miss(self) -> None:
+        """A load that a request waited for takes space."""
+        self.evicted_ahead.clear()
+        self.reserve_due = not self.reserve_rest
+        self.reserve_rest = max(0, self.reserve_rest - 1)
+
+    def rest_reserve(self, loads: int) -> None:
+        """What was evicted for the next load is wanted again: it was in vain, so many loads now get no such help."""
+        self.evicted_ahead.clear()
+        self.reserve_due, self.reserve_rest = False, loads
 
     def coldest(self) -> Iterator[Copy]:
         """Loaded copies, least recently used first."""

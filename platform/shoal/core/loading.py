@@ -184,9 +184,19 @@ def serve_queue(state: State, pod: Pod) -> None:
         first = next(pod.queued())
         if first.size > pod.free_bytes:
             break
+        if first.urgency is Urgency.WAITING:
+            _note_miss(state, pod, first.revision)
         state.move(first, CopyInput.START)
         state.act(Load(pod.spec.id, first.revision))
     _evict_for_queue(state, pod)
+
+
+def _note_miss(state: State, pod: Pod, revision: RevisionId) -> None:
+    """A request's load takes space: the next one's is to be made, unless that turns out to be in vain."""
+    in_vain = [other for other in state.staying_pods(pod.spec.runtime) if revision in other.evicted_ahead]
+    pod.note_miss()
+    for other in in_vain:
+        other.rest_reserve(state.settings.reserve_rest)
 
 
 def _drop_hopeless(state: State, pod: Pod) -> None:

@@ -79,7 +79,8 @@ def _strained(state: State, model: Model) -> bool:
 def _space_short(state: State, runtime: RuntimeName | None) -> bool:
     pods = state.staying_pods(runtime)
     capacity = sum(pod.spec.capacity_bytes for pod in pods)
-    return sum(max(0, pod.free_bytes) for pod in pods) <= capacity * state.settings.short_of_space
+    free = sum(max(0, pod.free_bytes - pod.reserved_bytes(state.settings)) for pod in pods)
+    return free <= capacity * state.settings.short_of_space
 
 
 def _turn(several: OrderedDict[RevisionId, None], most: int) -> list[RevisionId]:
