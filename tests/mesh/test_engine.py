@@ -20,6 +20,7 @@ from shoal.core.events import (
     PodReported,
     RequestWaiting,
     RoutesAcknowledged,
+    UnloadRequested,
 )
 from shoal.core.state import State
 from shoal.core.types import EndpointName, PodId, RevisionId, RouteKey, Ticket
@@ -66,6 +67,33 @@ async def loading(engine: Engine) -> None:
     await engine.apply(PodReported(pod(), incarnation="1"))
     await engine.apply(ModelDeclared(model("a")))
     await engine.apply(RequestWaiting(Ticket(1), RouteKey("a", is_revision=True)))
+
+
+async def test_a_request_is_under_way_at_its_copy_before_that_is_drained() -> None:
+    hands = Hands()
+    async with running(hands) as engine:
+        await engine.apply(PodReported(pod(), incarnation="1"))
+        await engine.apply(ModelDeclared(model("a")))
+        asked = asyncio.create_task(
+            engine.copy_for(
+                RouteKey("a", is_revision=True),
+                frozenset(),
+                10.0,
+                lambda forward: hands.did.append(("chosen", forward)),
+            )
+        )
+
+        async def begun() -> bool:
+            return ("load", P1, A) in hands.did
+
+        await eventually(begun, "the load starts")
+        for event in (LoadSucceeded(P1, A, 10), UnloadRequested(A), RoutesAcknowledged(99)):
+            engine.submit(event)
+        forward = await asked
+        assert [given for given in hands.did if given[0] in ("chosen", "drain")] == [
+            ("chosen", forward),
+            ("drain", P1, A),
+        ]
 
 
 async def test_routes_of_a_step_that_broke_reach_the_gateways_and_the_defect_is_seen(

@@ -45,6 +45,7 @@ def _answer(state: State, model: Model) -> None:
         fit = [copy for copy in loaded if _fits(copy, waiter)]
         if fit:
             state.forward(waiter.ticket, fit[waiter.ticket % len(fit)])
+            state.use(model, state.now)  # it is served now, however long ago it came
 
 
 def _fits(copy: Copy, waiter: Waiter) -> bool:

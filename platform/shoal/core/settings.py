@@ -55,9 +55,9 @@ class CoreSettings:
     headroom_idle: float = 60.0
     """Headroom is made by evicting copies unused for this long, so that a working set that just fits stays ..."""
     reserve_rest: int = 4
-    """... and after a load that a request waited for by evicting the coldest, so that the next need not wait. A pod whose
-    eviction was in vain, as the evicted model was asked for next, does without for so many such loads: a working set
-    that just fits is thrashed at most once in as many."""
+    """... and, after a load that a request waited for, by evicting the coldest for the next one. A pod whose eviction
+    was in vain, as the evicted model was asked for next, does without for so many such loads: a working set that just
+    fits loses one copy at most once in as many."""
 
     # --- leaving ---
     routes_ack_timeout: float = 30.0

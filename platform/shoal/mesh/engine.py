@@ -112,7 +112,7 @@ class Engine:
         self._check = check_invariants
         self._clock = clock
         self._events: asyncio.Queue[tuple[Event, asyncio.Future[None] | None]] = asyncio.Queue()
-        self._tickets: dict[Ticket, asyncio.Future[Forward | Reject]] = {}
+        self._tickets: dict[Ticket, tuple[asyncio.Future[Forward | Reject], Callable[[Forward], None]]] = {}
         self._next_ticket = 1
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_due = 0.0
@@ -141,9 +141,23 @@ class Engine:
         await done
 
     async def copy_for(
-        self, key: RouteKey, exclude: frozenset[PodId], timeout: float, *, tried: bool = False
+        self,
+        key: RouteKey,
+        exclude: frozenset[PodId],
+        timeout: float,
+        chosen: Callable[[Forward], None],
+        *,
+        tried: bool = False,
     ) -> Forward | Reject:
-        """A copy that can serve `key`, loaded if need be. `tried`: a copy that went away left the request unanswered.
+        """A copy that can serve `key`, loaded if need be.
+
+        Args:
+            key: what the request names.
+            exclude: pods it was forwarded to in vain.
+            timeout: seconds it waits.
+            chosen: called in the step in which the copy is chosen, before anything else is carried out that waits for
+                requests under way there: the copy may be on its way out already. Also where this raises afterwards.
+            tried: a copy that went away left the request unanswered.
 
         Raises:
             TimeoutError: none within `timeout` seconds. The load goes on.
@@ -151,7 +165,7 @@ class Engine:
         ticket = Ticket(self._next_ticket)
         self._next_ticket += 1
         answer: asyncio.Future[Forward | Reject] = asyncio.get_running_loop().create_future()
-        self._tickets[ticket] = answer
+        self._tickets[ticket] = (answer, chosen)
         self.submit(RequestWaiting(ticket, key, exclude, tried, timeout))
         try:
             return await asyncio.wait_for(answer, timeout)
@@ -265,9 +279,11 @@ class Engine:
             case PublishRoutes():
                 executor.publish(action)
             case Answer(ticket, result):
-                waiting = self._tickets.pop(ticket, None)
-                if waiting and not waiting.done():
-                    waiting.set_result(result)
+                answer, chosen = self._tickets.pop(ticket, (None, None))
+                if answer and chosen and not answer.done():
+                    if isinstance(result, Forward):
+                        chosen(result)
+                    answer.set_result(result)
             case PodDrained(pod):
                 executor.pod_drained(pod)
             case Changed():

@@ -147,13 +147,13 @@ class Forwarder:
         in_vain = 0  # where the pod itself is gone, there is another or its return to wait for: that counts as nothing
         while in_vain < self._attempts:
             forward = await self._copy(key, exclude, ends, tried=tried)
-            if (left := ends - time.monotonic()) <= 0:  # nobody waits for an answer any more
-                raise RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, f"{key.name} was loaded too late")
-            link = self._link(forward.pod)
-            if link is None:
+            link, left = self._link(forward.pod), ends - time.monotonic()
+            if link is None or left <= 0:
+                self._in_flight.leave(forward)
+                if left <= 0:  # nobody waits for an answer any more
+                    raise RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, f"{key.name} was loaded too late")
                 exclude |= {forward.pod}
                 continue
-            self._in_flight.enter(forward)
             try:
                 with pod_may_leave():
                     return await call(link, forward, left)
@@ -188,10 +188,21 @@ class Forwarder:
         await asyncio.gather(*(look(link) for link in links))
 
     async def _copy(self, key: RouteKey, exclude: frozenset[PodId], ends: float, *, tried: bool) -> Forward:
+        """The copy to forward to. The request counts as under way there."""
         started = time.monotonic()
+        entered: list[Forward] = []
+
+        def chosen(forward: Forward) -> None:
+            self._in_flight.enter(forward)
+            entered.append(forward)
+
         try:
-            answer = await self._engine.copy_for(key, exclude, max(0.0, ends - started), tried=tried)
-        except TimeoutError:
+            answer = await self._engine.copy_for(key, exclude, max(0.0, ends - started), chosen, tried=tried)
+        except (asyncio.CancelledError, TimeoutError) as error:
+            for forward in entered:  # it was chosen in just that moment
+                self._in_flight.leave(forward)
+            if isinstance(error, asyncio.CancelledError):
+                raise
             because = "no pod of its runtime is there" if self._engine.core.lacks_pods(key) else "the load goes on"
             message = f"{key.name} was not loaded within {time.monotonic() - started:.1f}s; {because}"
             raise RequestError(grpc.StatusCode.DEADLINE_EXCEEDED, message) from None
