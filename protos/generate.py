@@ -31,7 +31,19 @@ SERVICES = tuple(
 )
 MESSAGES = tuple(
     f"shoal_protos/xds/{name}.proto"
-    for name in ("access_log", "cluster", "composite", "core", "endpoint", "http_options", "typed_struct")
+    for name in (
+        "access_log",
+        "cluster",
+        "composite",
+        "core",
+        "endpoint",
+        "http_options",
+        "lua",
+        "percent",
+        "route",
+        "transcoder",
+        "typed_struct",
+    )
 )
 DESCRIPTORS = ("shoal_protos/inference/open_inference.proto",)
 

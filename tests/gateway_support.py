@@ -22,7 +22,7 @@ from shoal.core.types import RouteKey
 from shoal.gateway.api import Counted, GatewayCallbacks, RequestSeen, Upstream
 from shoal.gateway.bootstrap import command, write_bootstrap
 from shoal.gateway.control import GatewayControl
-from shoal.gateway.names import SERVED_HEADER
+from shoal.gateway.names import SERVED_HEADER, asked_for
 from shoal.gateway.settings import Address, GatewaySettings
 from shoal_protos import inference as oip
 
@@ -111,7 +111,7 @@ class ModelServer:
             )
         }
 
-    async def _check(self, name: str, context: grpc.aio.ServicerContext) -> None:
+    async def _check(self, name: str, context: grpc.aio.ServicerContext) -> str:
         self.metadata.append(dict(context.invocation_metadata()))
         if self.hold is not None:
             await self.hold.wait()
@@ -119,25 +119,28 @@ class ModelServer:
             await context.send_initial_metadata(((SERVED_HEADER, "cold"),))
         if self.fail is not None:
             await context.abort(self.fail, "told to fail", self.trailers)
+        if self.final and (key := asked_for(context.invocation_metadata())):
+            name = key.name  # as the activator does
         if name not in self.revisions:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"{self.name} has no {name}")
+        return name
 
     async def ModelInfer(self, request, context):
-        await self._check(request.model_name, context)
+        name = await self._check(request.model_name, context)
         self.requests.append(request)
-        return oip.ModelInferResponse(model_name=request.model_name, id=request.id, model_version=self.name)
+        return oip.ModelInferResponse(model_name=name, id=request.id, model_version=self.name)
 
     async def ModelMetadata(self, request, context):
-        await self._check(request.name, context)
-        return oip.ModelMetadataResponse(name=request.name, platform=self.name)
+        name = await self._check(request.name, context)
+        return oip.ModelMetadataResponse(name=name, platform=self.name)
 
     async def ServerLive(self, request, context):
         return oip.ServerLiveResponse(live=True)
 
     async def ModelStreamInfer(self, request_iterator, context):
         async for request in request_iterator:
-            await self._check(request.model_name, context)
-            yield oip.ModelInferResponse(model_name=request.model_name, id=request.id, model_version=self.name)
+            name = await self._check(request.model_name, context)
+            yield oip.ModelInferResponse(model_name=name, id=request.id, model_version=self.name)
 
 
 class Stub:

@@ -10,7 +10,7 @@ from shoal.gateway.api import Upstream
 from shoal.gateway.control import GatewayControl
 from shoal.gateway.follower import Follower
 from shoal.gateway.settings import GatewaySettings
-from shoal.gateway.table import RouteTable
+from shoal.gateway.table import ResourceKind, RouteTable
 from shoal_protos.xds import cluster_pb2
 
 
@@ -18,16 +18,24 @@ def route(name: str) -> dict[RouteKey, tuple[Upstream, ...]]:
     return {RouteKey(name): (Upstream(f"{name}__r", "127.0.0.1", 8001, None),)}
 
 
+def follow(table: RouteTable) -> Follower:
+    """A gateway that has asked for all there is."""
+    follower = Follower(table, 0, scoped=True)
+    for kind in ResourceKind:
+        follower.subscribed(kind, {})
+    return follower
+
+
 def accept(follower: Follower) -> None:
-    response = follower.next_response(0.0)
-    assert response is not None
-    follower.answered(response.nonce, "")
+    """Everything that is left to send."""
+    while (response := follower.next_response(0.0)) is not None:
+        follower.answered(response.nonce, "")
 
 
 async def test_the_slowest_gateway_speaks_for_all() -> None:
     heard = Heard()
     control = GatewayControl(GatewaySettings(), heard.callbacks)
-    followers = [Follower(control._table, 0, {}) for _ in range(3)]
+    followers = [follow(control._table) for _ in range(3)]
     control._streams = {follower: asyncio.Event() for follower in followers}
     for follower in followers:
         accept(follower)
@@ -43,7 +51,7 @@ async def test_the_slowest_gateway_speaks_for_all() -> None:
 async def test_a_gateway_that_is_new_does_not_speak_before_it_has_the_routes() -> None:
     heard = Heard()
     control = GatewayControl(GatewaySettings(), heard.callbacks)
-    control._streams = {Follower(control._table, 0, {}): asyncio.Event()}
+    control._streams = {follow(control._table): asyncio.Event()}
     control.publish(1, route("a"))
     control._report_acknowledged()
     assert heard.acknowledged == []
@@ -51,7 +59,7 @@ async def test_a_gateway_that_is_new_does_not_speak_before_it_has_the_routes() -
 
 def test_only_the_answer_to_what_was_sent_last_acknowledges() -> None:
     table = RouteTable(GatewaySettings())
-    follower = Follower(table, 0, {})
+    follower = follow(table)
     first = follower.next_response(0.0)
     assert first is not None
     for nonce in ("", "0", "2", "one"):
@@ -59,6 +67,8 @@ def test_only_the_answer_to_what_was_sent_last_acknowledges() -> None:
         assert follower.accepted == -1
         assert follower.next_response(0.0) is None, "one response is under way at a time"
     follower.answered(first.nonce, "")
+    assert follower.accepted == -1, "scopes are still to come"
+    accept(follower)
     assert follower.accepted == 0
     follower.changed(table.publish(route("a")), 1)
     follower.next_response(0.0)
@@ -68,7 +78,7 @@ def test_only_the_answer_to_what_was_sent_last_acknowledges() -> None:
 
 def test_a_refusal_is_no_acknowledgement() -> None:
     table = RouteTable(GatewaySettings())
-    follower = Follower(table, 0, {})
+    follower = follow(table)
     accept(follower)
     follower.changed(table.publish(route("a")), 1)
     response = follower.next_response(0.0)
@@ -87,9 +97,9 @@ def test_the_weights_of_a_cluster_are_the_shares_themselves_and_make_a_whole() -
                 for port in (8001, 8002, 8003)
             ]
             table.publish({RouteKey("a"): tuple(copies)})
-            found = table.get("sticky:a" if sticky else "a")
+            found = table.get(ResourceKind.CLUSTER, "sticky:a" if sticky else "a")
             assert found is not None
-            cluster = cluster_pb2.Cluster.FromString(found.serialize())
+            cluster = cluster_pb2.Cluster.FromString(found.content)
             shares = [
                 (e.locality.sub_zone, e.load_balancing_weight.value)
                 for e in cluster.load_assignment.endpoints

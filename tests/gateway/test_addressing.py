@@ -8,6 +8,7 @@ import pytest
 
 from gateway_support import HttpServer, ModelServer, Stub, running_gateway
 from shoal.core.types import RouteKey
+from shoal.gateway.names import asked_for
 from shoal_protos import inference as oip
 
 pytestmark = pytest.mark.server
@@ -29,7 +30,7 @@ async def activator_http():
 @pytest.fixture
 async def gateway(activator_http):
     async with running_gateway(activator_http.address) as running:
-        running.activator.revisions = {"digits", "anything", ""}
+        running.activator.revisions = {"digits", NEW}
         yield running
 
 
@@ -94,7 +95,7 @@ async def test_without_a_canary_the_activator_is_told_of_the_wish(gateway, pods,
     await gateway.route({"digits": (pods[0].upstream(OLD),)})
     assert await infer(stub, x_shoal_canary="always") == "activator"
     seen = gateway.activator.metadata[-1]
-    assert (seen["mm-vmodel-id"], seen["x-shoal-canary"]) == ("digits", "always")
+    assert (asked_for(seen.items()), seen["x-shoal-canary"]) == (CANARY, "always")
     assert "mm-model-id" not in seen
 
 
@@ -103,7 +104,7 @@ async def test_a_canary_that_is_gone_is_the_activators_business(gateway, pods, s
     await pods[1].stop()
     assert await infer(stub, x_shoal_canary="always") == "activator"
     seen = gateway.activator.metadata[-1]
-    assert (seen["mm-vmodel-id"], seen["x-shoal-canary"]) == ("digits", "always")
+    assert (asked_for(seen.items()), seen["x-shoal-canary"]) == (CANARY, "always")
 
 
 async def test_who_never_wants_the_canary_gets_the_active_revision(gateway, pods, stub):
@@ -113,7 +114,7 @@ async def test_who_never_wants_the_canary_gets_the_active_revision(gateway, pods
     assert await infer(stub, x_shoal_canary="never") == "old"
     await gateway.route({"digits": (old, new), CANARY: (new,)})
     assert {await infer(stub, x_shoal_canary="never") for _ in range(10)} == {"activator"}
-    assert gateway.activator.metadata[-1]["mm-vmodel-id"] == "digits"
+    assert asked_for(gateway.activator.metadata[-1].items()) == RouteKey("digits")
 
 
 async def test_a_stream_may_ask_for_the_canary(gateway, pods, stub):
@@ -150,7 +151,7 @@ async def test_mm_revision_counts_whatever_else_names_the_model(gateway, pods, s
     await rollout(gateway, pods)
     assert await infer(stub, "anything", mm_revision=NEW, **also) == "activator"
     seen = gateway.activator.metadata[-1]
-    assert seen["mm-model-id"] == NEW
+    assert asked_for(seen.items()) == RouteKey(NEW, is_revision=True)
     assert "mm-vmodel-id" not in seen
     gateway.control.want_revision(NEW)
     await gateway.route({})
@@ -163,7 +164,7 @@ async def test_rest_by_revision(gateway, pods, rest_pods, client, activator_http
     path = "/v2/models/anything/infer"
     answer = await client.post(path, json=STANDARD, headers={"mm-revision": NEW})
     assert answer.json() == {"server": "activator", "path": path}
-    assert activator_http.requests[-1][2]["mm-model-id"] == NEW
+    assert asked_for(activator_http.requests[-1][2].items()) == RouteKey(NEW, is_revision=True)
 
     gateway.control.want_revision(NEW)
     gateway.control.want_http(RouteKey(NEW, is_revision=True))
@@ -182,14 +183,14 @@ async def test_rest_to_the_canary(gateway, pods, rest_pods, client, activator_ht
     assert (await client.post(URL, json=PROTOBUF, headers=always)).json()["modelVersion"] == "new"
     assert (await client.post(URL, json=STANDARD, headers=always)).json()["server"] == "activator"
     headers = activator_http.requests[-1][2]
-    assert (headers["mm-vmodel-id"], headers["x-shoal-canary"]) == ("digits", "always")
+    assert (asked_for(headers.items()), headers["x-shoal-canary"]) == (CANARY, "always")
 
     gateway.control.want_http(CANARY)
     gateway.control.want_http(RouteKey("digits"))
     await gateway.route({})
     assert (await client.post(URL, json=STANDARD, headers=always)).json()["server"] == "new"
     assert (await client.post(URL, json=STANDARD)).json()["server"] == "old"
-    assert (await client.post(URL, json=STANDARD, headers={"x-shoal-canary": "never"})).json()["server"] == "activator"
+    assert (await client.post(URL, json=STANDARD, headers={"x-shoal-canary": "never"})).json()["server"] == "old"
     await gateway.route({CANARY: ()})
     answer = await client.post(URL, json=STANDARD, headers=always)
     assert answer.json() == {"server": "activator", "path": URL}

@@ -12,6 +12,8 @@ from shoal.core.types import RouteKey
 from shoal.gateway.api import Upstream
 from shoal.gateway.clusters import CLUSTER_TYPE
 from shoal.gateway.control import GatewayControl
+from shoal.gateway.names import TAKES_SCOPES
+from shoal.gateway.scopes import SCOPE_TYPE, scope_name
 from shoal_protos import inference as oip
 from shoal_protos.xds import discovery_pb2, discovery_pb2_grpc, load_stats_pb2, load_stats_pb2_grpc
 
@@ -41,58 +43,93 @@ async def test_nobody_connected_acknowledges_soon_but_not_at_once(control):
     await until(lambda: control.heard.acknowledged == [1])
 
 
+class Follows:
+    """A gateway's stream, by hand."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.stream = discovery_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
+
+    async def hello(self) -> None:
+        """Ask for clusters and scopes, and take what there is of them."""
+        first = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE)
+        first.node.metadata[TAKES_SCOPES] = True
+        await self.stream.write(first)
+        await self.accept()
+        await self.stream.write(discovery_pb2.DeltaDiscoveryRequest(type_url=SCOPE_TYPE))
+        await self.accept()
+
+    async def read(self) -> discovery_pb2.DeltaDiscoveryResponse:
+        return await self.stream.read()
+
+    async def answer(self, response: discovery_pb2.DeltaDiscoveryResponse, error: str = "") -> None:
+        request = discovery_pb2.DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
+        request.error_detail.message = error
+        await self.stream.write(request)
+
+    async def accept(self) -> None:
+        await self.answer(await self.read())
+
+
 async def test_a_stuck_gateway_is_cut_off_and_counts_no_more(control):
     control.publish(1, route("a"))
     async with grpc.aio.insecure_channel(control.target) as channel:
-        stream = discovery_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
-        await stream.write(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE))
-        first = await stream.read()
-        assert [r.name for r in first.resources] == ["a"]
-        await stream.write(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE, response_nonce=first.nonce))
+        gateway = Follows(channel)
+        await gateway.hello()
         control.publish(2, route("b"))
-        assert [r.name for r in (await stream.read()).resources] == ["b"]
+        assert [r.name for r in (await gateway.read()).resources] == [scope_name("b")]
         assert control.connected == 1
         assert 2 not in control.heard.acknowledged
         await until(lambda: 2 in control.heard.acknowledged)  # it never answers
         assert control.connected == 0
-        assert await stream.read() is grpc.aio.EOF
+        assert await gateway.read() is grpc.aio.EOF
 
 
 async def test_every_gateway_counts(control):
+    control.publish(0, route("first"))
     async with grpc.aio.insecure_channel(control.target) as channel:
-        stub = discovery_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
-        streams = [stub.DeltaAggregatedResources() for _ in range(2)]
-        for stream in streams:
-            await stream.write(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE))
-            nonce = (await stream.read()).nonce
-            await stream.write(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE, response_nonce=nonce))
+        gateways = [Follows(channel) for _ in range(2)]
+        for gateway in gateways:
+            await gateway.hello()
         control.publish(1, route("a"))
-        nonces = [(await stream.read()).nonce for stream in streams]
-        await streams[0].write(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE, response_nonce=nonces[0]))
+        sent = [await gateway.read() for gateway in gateways]
+        await gateways[0].answer(sent[0])
         control.publish(2, route("b"))
-        await streams[0].read()  # so its answer was heard
+        await gateways[0].read()  # so its answer was heard
         assert 1 not in control.heard.acknowledged
-        await streams[1].write(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE, response_nonce=nonces[1]))
+        await gateways[1].answer(sent[1])
         await until(lambda: 1 in control.heard.acknowledged)
 
 
 async def test_a_refusal_is_told_and_holds_nothing_up(control):
-    control.publish(1, route("a"))
     async with grpc.aio.insecure_channel(control.target) as channel:
-        stream = discovery_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources()
-        request = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE)
-        await stream.write(request)
-        request.response_nonce = (await stream.read()).nonce
-        request.error_detail.message = "a is odd"
-        await stream.write(request)
-        answer = await stream.read()
-        assert list(answer.removed_resources) == ["a"]
-        request = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE, response_nonce=answer.nonce)
-        await stream.write(request)
+        gateway = Follows(channel)
+        await gateway.hello()
+        control.publish(1, {RouteKey("a"): (Upstream("a__r", "127.0.0.1", 8001, None, watched=True),)})
+        cluster = await gateway.read()
+        assert [r.name for r in cluster.resources] == ["a"]
+        await gateway.answer(cluster, "a is odd")
+        away = await gateway.read()
+        assert list(away.removed_resources) == ["a"]
+        await gateway.answer(away)
+        scope = await gateway.read()
+        assert list(scope.removed_resources) == [scope_name("a")]
+        await gateway.answer(scope)
         control.publish(2, {})
         await until(lambda: 2 in control.heard.acknowledged)
     assert control.refusals == 1
     assert "a is odd" in control.last_refusal
+
+
+async def test_a_gateway_of_an_earlier_shoal_acknowledges_with_its_clusters(control):
+    control.publish(1, route("a"))
+    async with grpc.aio.insecure_channel(control.target) as channel:
+        gateway = Follows(channel)
+        hello = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER_TYPE, initial_resource_versions={"a": "old"})
+        await gateway.stream.write(hello)
+        await gateway.accept()
+        away = await gateway.read()
+        assert list(away.removed_resources) == ["a"]
+        await until(lambda: 1 in control.heard.acknowledged)
 
 
 async def test_load_reports_are_of_routes_that_divide_requests(control):

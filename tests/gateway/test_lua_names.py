@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lua_support import require, runtime
 from shoal.core.types import RouteKey
-from shoal.gateway.names import ACTIVATOR_GRPC, carries_http, escape, grpc_cluster, http_cluster, route_key
+from shoal.gateway.names import ACTIVATOR_GRPC, carries_http, escape, grpc_route, http_route, route_key
 
 lua = runtime()
 names = require("names", lua)
@@ -63,15 +63,15 @@ def test_what_is_not_base64():
 
 
 @given(KEYS)
-def test_clusters_tell_what_they_are_for(key):
-    assert route_key(grpc_cluster(key)) == key
-    assert route_key(http_cluster(key)) == key
-    assert not carries_http(grpc_cluster(key))
-    assert carries_http(http_cluster(key))
+def test_routes_tell_what_they_are_for(key):
+    assert route_key(grpc_route(key)) == key
+    assert route_key(http_route(key)) == key
+    assert not carries_http(grpc_route(key))
+    assert carries_http(http_route(key))
 
 
 @pytest.mark.parametrize("name", [ACTIVATOR_GRPC, "other:digits"])
-def test_other_clusters_are_of_no_key(name):
+def test_other_routes_are_of_no_key(name):
     with pytest.raises(ValueError):
         route_key(name)
 
@@ -107,7 +107,7 @@ def test_mm_revision_takes_other_names_away():
         ({"x_shoal_canary": "never"}, False, b"stable:"),
     ],
 )
-def test_kinds_of_clusters(given, is_revision, kind):
+def test_kinds_of_routes(given, is_revision, kind):
     assert names.kind(headers(**given)[0], is_revision) == kind
 
 

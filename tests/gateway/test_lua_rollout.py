@@ -1,4 +1,4 @@
-"""The scripts of rollouts, without Envoy: which cluster a wish leads to, and what is tried again."""
+"""The script of rollouts, without Envoy: what is tried again, and what is noted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from lua_support import runtime
 
 HANDLE = b"""
-function(headers, clusters)
+function(headers)
     local noted = {}
     local metadata = {
         get = function(_, filter) return noted[filter] end,
@@ -23,7 +23,6 @@ function(headers, clusters)
             replace = function(_, name, value) headers[name] = value end,
             remove = function(_, name) headers[name] = nil end,
         } end,
-        getCluster = function(_, name) return clusters[name] end,
         streamInfo = function() return { dynamicMetadata = function() return metadata end } end,
         timestampString = function() return "1700000000000000" end,
         noted = noted,
@@ -35,12 +34,11 @@ end
 class Handle:
     """A request as Envoy hands it to scripts; `lua` has their globals."""
 
-    def __init__(self, module: str, headers: dict[str, str], clusters: tuple[str, ...] = ()) -> None:
+    def __init__(self, module: str, headers: dict[str, str]) -> None:
         self.lua = runtime()
         self.lua.eval(f'require("shoal.{module}")'.encode())
         self.headers = self.lua.table_from({k.encode(): v.encode() for k, v in headers.items()})
-        known = self.lua.table_from({name.encode(): True for name in clusters})
-        self.handle = self.lua.eval(HANDLE)(self.headers, known)
+        self.handle = self.lua.eval(HANDLE)(self.headers)
 
     def call(self, function: str) -> object:
         return self.lua.globals()[function.encode()](self.handle)
@@ -48,30 +46,6 @@ class Handle:
     def note(self, attempt: str) -> dict[bytes, object] | None:
         notes = self.handle[b"noted"][b"shoal.attempts"]
         return None if notes is None or notes[attempt.encode()] is None else dict(notes[attempt.encode()])
-
-
-@pytest.mark.parametrize(
-    ("route", "clusters", "chosen"),
-    [
-        ("a", ("a",), "a"),
-        ("a", (), "shoal:activator-grpc"),
-        ("http:a", (), "shoal:activator-http"),
-        ("http-a", (), "shoal:activator-grpc"),
-        ("http-revision:a", (), "shoal:activator-http"),
-        ("canary:a", ("a",), "shoal:activator-grpc"),
-        ("canary:a", ("a", "canary:a"), "canary:a"),
-        ("http-canary:a", ("http:a",), "shoal:activator-http"),
-        ("stable:a", (), "shoal:activator-grpc"),
-        ("stable:a", ("a",), "a"),
-        ("stable:a", ("a", "canary:a"), "shoal:activator-grpc"),
-        ("stable:a", ("a", "http-canary:a"), "a"),
-        ("http-stable:a", ("http:a",), "http:a"),
-        ("http-stable:a", ("http:a", "http-canary:a"), "shoal:activator-http"),
-        ("http-stable:a", ("a",), "shoal:activator-http"),
-    ],
-)
-def test_the_cluster_of_a_wish(route, clusters, chosen):
-    assert Handle("cluster", {"x-shoal-route": route}, clusters).call("envoy_on_route") == chosen.encode()
 
 
 def answer(**headers: str) -> Handle:

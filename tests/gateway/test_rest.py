@@ -12,6 +12,7 @@ import pytest
 
 from gateway_support import HttpServer, ModelServer, running_gateway
 from shoal.core.types import RouteKey
+from shoal.gateway.names import asked_for
 from shoal_protos import inference as oip
 
 pytestmark = pytest.mark.server
@@ -257,7 +258,7 @@ async def test_the_standard_form_goes_to_the_activator_until_it_is_wanted(client
     assert answer.json() == {"server": "activator", "path": INFER}
     _, _, headers, body = activator_http.requests[-1]
     assert json.loads(body) == standard_body()
-    assert headers["mm-vmodel-id"] == NAME
+    assert asked_for(headers.items()) == RouteKey(NAME)
     assert "mm-model-id" not in headers
 
 
@@ -265,10 +266,10 @@ async def test_a_model_server_that_lost_the_model_is_made_good(client, pod, gate
     await route_http(gateway, pod, pod_http)
     pod_http.status = 404
     answer = await client.post(INFER, json=standard_body())
-    assert answer.json() == {"server": "activator", "path": INFER}
+    assert answer.json() == {"server": "activator", "path": f"/v2/models/{REVISION}/infer"}
     _, _, headers, body = activator_http.requests[-1]
     assert json.loads(body) == standard_body()
-    assert "mm-model-id" not in headers
+    assert asked_for(headers.items()) == RouteKey(NAME)
     assert headers["x-envoy-attempt-count"] == "2"
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from gateway_support import Gateway, HttpServer, ModelServer, Stub, running_gateway, until
 from shoal.core.types import RouteKey
+from shoal.gateway.names import asked_for
 from shoal_protos import inference as oip
 
 pytestmark = pytest.mark.server
@@ -104,7 +105,7 @@ async def test_the_activator_answers_for_a_copy_that_errs(gateway, canary, stub,
     assert (answer.model_version, answer.model_name, answer.id) == ("activator", "digits", "7")
     assert gateway.activator.requests == [request]
     metadata = gateway.activator.metadata[-1]
-    assert (metadata["mm-vmodel-id"], metadata["x-envoy-attempt-count"]) == ("digits", "2")
+    assert (asked_for(metadata.items()), metadata["x-envoy-attempt-count"]) == (RouteKey("digits"), "2")
     assert not {"mm-model-id", "x-shoal-watched"} & set(metadata)
     assert len(canary.metadata) == 1
     await reported_failure(gateway)
@@ -243,7 +244,7 @@ async def test_sticky_requests_are_not_tried_again_where_they_failed(gateway, ca
         await canary.stop()
     assert await answers() == ["activator" if one == "canary" else one for one in before]
     assert {metadata["x-envoy-attempt-count"] for metadata in gateway.activator.metadata} == {"2"}
-    assert {metadata["mm-vmodel-id"] for metadata in gateway.activator.metadata} == {"digits"}
+    assert {asked_for(metadata.items()) for metadata in gateway.activator.metadata} == {RouteKey("digits")}
     await active.stop()
 
 
@@ -323,7 +324,8 @@ async def test_a_copy_that_errs_after_the_rollout_ended(gateway, canary, stub, m
 async def test_rest_in_the_standard_form(gateway, canary_http, client, activator_http, status):
     canary_http.status = status
     answer = await client.post(URL, json=STANDARD)
-    assert (answer.status_code, answer.json()) == (200, {"server": "activator", "path": URL})
+    assert (answer.status_code, answer.json()) == (200, {"server": "activator", "path": f"/v2/models/{NEW}/infer"})
+    assert asked_for(activator_http.requests[-1][2].items()) == RouteKey("digits")
     assert activator_http.requests[-1][3] == canary_http.requests[-1][3]
     assert not [name for name in answer.headers if name.startswith("x-shoal") and name != "x-shoal-served"]
     await reported_failure(gateway)

@@ -93,7 +93,7 @@ async def test_long_rest_requests_are_under_way_too(tmp_path):
 
 async def test_a_request_that_waits_at_the_activator_is_at_no_copy():
     async with running_gateway() as gateway, grpc.aio.insecure_channel(gateway.target) as channel:
-        gateway.activator.revisions = {"digits"}
+        gateway.activator.revisions = {REVISION}
         gateway.activator.hold = asyncio.Event()
         call = asyncio.ensure_future(Stub(channel).ModelInfer(INFER, metadata=[("mm-model-id", REVISION)]))
         await until(lambda: gateway.activator.metadata)

@@ -15,6 +15,7 @@ from scipy.stats import chisquare
 from gateway_support import Gateway, HttpServer, ModelServer, Stub, running_gateway
 from shoal.core.types import RouteKey
 from shoal.gateway.api import Upstream
+from shoal.gateway.names import FOR_HEADER, ROUTE_HEADER, asked_for
 from shoal_protos import inference as oip
 
 pytestmark = pytest.mark.server
@@ -185,7 +186,7 @@ async def test_sticky_requests_may_stick_to_the_activator(gateway, pods):
 
 @pytest.mark.parametrize("header", [None, "mm-vmodel-id"])
 async def test_the_activators_share_comes_as_other_requests_to_it(gateway, header):
-    """As priority 1: what the client sent, and the name it goes by."""
+    """As priority 1: what the client sent, and what it is for."""
     metadata = [(header, "digits")] if header else []
     request = oip.ModelInferRequest(model_name="" if header else "digits", id="7")
     gateway.activator.revisions = {"digits", ""}
@@ -195,6 +196,10 @@ async def test_the_activators_share_comes_as_other_requests_to_it(gateway, heade
         for marks in ({}, {"sticky": True}):
             await gateway.route({"digits": (activators_share(1, **marks),)})
             await infer(request, metadata=metadata)
-    cold, *shares = gateway.activator.metadata
-    assert shares == [cold, cold]
+    assert {asked_for(seen.items()) for seen in gateway.activator.metadata} == {RouteKey("digits")}
+    sent = [
+        {name: value for name, value in seen.items() if name not in (ROUTE_HEADER, FOR_HEADER)}
+        for seen in gateway.activator.metadata
+    ]
+    assert sent == [sent[0]] * 3
     assert gateway.activator.requests[0] == gateway.activator.requests[1] == gateway.activator.requests[2]

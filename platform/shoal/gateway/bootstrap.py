@@ -32,7 +32,7 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
         }
     }
     config: dict[str, Any] = {
-        "node": {"id": settings.node_id, "cluster": "shoal"},
+        "node": {"id": settings.node_id, "cluster": "shoal", "metadata": {names.TAKES_SCOPES: True}},
         # Statistics of 20,000 clusters would cost several times what their routes cost.
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
         **counting.reporting(grpc_service),
@@ -138,7 +138,7 @@ def _cluster(
     options = {"@type": f"type.googleapis.com/{_OPTIONS}", "explicit_http_config": protocol}
     if retry is not None:
         options["retry_policy"] = retry
-    limit = settings.max_requests_per_model
+    limit = settings.max_requests_per_pod
     return {
         "name": name,
         "type": "STATIC",

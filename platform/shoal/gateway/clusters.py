@@ -1,14 +1,14 @@
-"""Builds the Envoy cluster of one route.
+"""Builds the Envoy clusters of a route in a rollout, which has its own: for weights, marks of copies and stickiness.
 
-Twenty thousand clusters share all but their name and copies, so that part is serialized once; protobuf messages may be
-concatenated, which merges them.
+They share all but their name and copies, so that part is serialized once; protobuf messages may be concatenated, which
+merges them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from hashlib import blake2b
+from typing import Final
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
@@ -16,13 +16,12 @@ from google.protobuf.message import Message
 
 from shoal.gateway.api import Upstream
 from shoal.gateway.counting import host_name
-from shoal.gateway.names import METADATA, REVISION, SHIELDED, WATCHED, is_sticky_cluster
-from shoal.gateway.rollouts import in_rollout, is_sticky, protocol_options, retry_list
+from shoal.gateway.names import HTTP_OPTIONS, METADATA, REVISION, SHIELDED, WATCHED, is_sticky_cluster
+from shoal.gateway.rollouts import is_sticky, protocol_options, retry_list
 from shoal.gateway.settings import Address, GatewaySettings
 from shoal_protos.xds import cluster_pb2, core_pb2, endpoint_pb2, http_options_pb2
 
-CLUSTER_TYPE = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
-_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+CLUSTER_TYPE: Final = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 
 
 class ClusterBuilder:
@@ -33,13 +32,6 @@ class ClusterBuilder:
         self._http = http
         self._activator = settings.activator_http if http else settings.activator_grpc
         self._templates = {kind: _template(settings, http=http, kind=kind) for kind in _Kind}
-        shared = b"".join(self._templates.values()) + repr((self._activator, settings.retries)).encode()
-        self._fingerprint = blake2b(shared, digest_size=16).digest()
-
-    def version(self, name: str, upstreams: Sequence[Upstream]) -> str:
-        """The same for the same content, also after a restart of the mesh, so that gateways keep what they have."""
-        content = "" if _kind(name, upstreams) is _Kind.RETRY_LIST else repr(upstreams)
-        return blake2b(content.encode(), digest_size=12, key=self._fingerprint).hexdigest()
 
     def build(self, name: str, upstreams: Sequence[Upstream]) -> bytes:
         """The serialized `envoy.config.cluster.v3.Cluster`."""
@@ -47,11 +39,11 @@ class ClusterBuilder:
         cluster = cluster_pb2.Cluster(name=name)
         if kind is _Kind.RETRY_LIST:
             cluster.cluster_type.name = "envoy.clusters.composite"
-            cluster.cluster_type.typed_config.Pack(retry_list(self._settings, name, http=self._http))
+            options = retry_list(self._settings, name, http=self._http)
+            cluster.cluster_type.typed_config.Pack(options, deterministic=True)
         else:
             self._place(cluster, upstreams)
-        serialized: bytes = cluster.SerializeToString()
-        return serialized + self._templates[kind]
+        return serialized(cluster) + self._templates[kind]
 
     def _place(self, cluster: cluster_pb2.Cluster, upstreams: Sequence[Upstream]) -> None:
         assignment = cluster.load_assignment
@@ -68,16 +60,16 @@ class ClusterBuilder:
             self._add(cluster.name, locality.lb_endpoints.add(), upstream)
         fallback = assignment.endpoints.add(priority=1)
         fallback.load_balancing_weight.value = 1
-        _set_address(fallback.lb_endpoints.add(), self._activator)
+        set_address(fallback.lb_endpoints.add(), self._activator)
 
     def _add(self, name: str, endpoint: endpoint_pb2.LbEndpoint, upstream: Upstream) -> None:
         if not upstream.revision:
-            _set_address(endpoint, self._activator)
+            set_address(endpoint, self._activator)
             return
         port = upstream.http_port if self._http else upstream.grpc_port
         if port is None:
             raise ValueError(f"{name}: the copy of {upstream.revision} at {upstream.host} has no HTTP port")
-        _set_address(endpoint, Address(host=upstream.host, port=port))
+        set_address(endpoint, Address(host=upstream.host, port=port))
         if upstream.pod:
             endpoint.endpoint.hostname = host_name(upstream.runtime, upstream.pod)
         metadata = endpoint.metadata.filter_metadata[METADATA]
@@ -93,8 +85,8 @@ class ClusterBuilder:
 class _Kind(Enum):
     """What a cluster is for."""
 
-    PLAIN = 0
-    ROLLOUT = 1
+    DIVIDED = 1
+    """Of a route that does not stick."""
     RETRY_LIST = 2
     """Of a sticky route: it leads to the next."""
     STICKY = 3
@@ -103,46 +95,57 @@ class _Kind(Enum):
 def _kind(name: str, upstreams: Sequence[Upstream]) -> _Kind:
     if is_sticky(upstreams):
         return _Kind.STICKY if is_sticky_cluster(name) else _Kind.RETRY_LIST
-    return _Kind.ROLLOUT if in_rollout(upstreams) else _Kind.PLAIN
+    return _Kind.DIVIDED
 
 
-_BALANCERS = {
-    _Kind.PLAIN: cluster_pb2.Cluster.LEAST_REQUEST,
-    _Kind.ROLLOUT: cluster_pb2.Cluster.LEAST_REQUEST,
+_BALANCERS: Final = {
+    _Kind.DIVIDED: cluster_pb2.Cluster.LEAST_REQUEST,
     _Kind.RETRY_LIST: cluster_pb2.Cluster.CLUSTER_PROVIDED,
     _Kind.STICKY: cluster_pb2.Cluster.MAGLEV,
 }
 
 
-def _set_address(endpoint: endpoint_pb2.LbEndpoint, address: Address) -> None:
+def set_address(endpoint: endpoint_pb2.LbEndpoint, address: Address) -> None:
+    """Where an endpoint listens."""
     socket = endpoint.endpoint.address.socket_address
     socket.address = address.host
     socket.port_value = address.port
 
 
+def serialized(message: Message) -> bytes:
+    """The same for the same content, also in another process."""
+    found: bytes = message.SerializeToString(deterministic=True)
+    return found
+
+
+def common_fields(settings: GatewaySettings) -> cluster_pb2.Cluster:
+    """Limits that all clusters of copies have."""
+    cluster = cluster_pb2.Cluster()
+    cluster.connect_timeout.CopyFrom(_duration(settings.connect_timeout))
+    cluster.per_connection_buffer_limit_bytes.value = settings.max_message_bytes
+    thresholds = cluster.circuit_breakers.thresholds.add()
+    for field in ("max_connections", "max_pending_requests", "max_requests", "max_retries"):
+        getattr(thresholds, field).value = settings.max_requests_per_pod
+    return cluster
+
+
 def _template(settings: GatewaySettings, *, http: bool, kind: _Kind) -> bytes:
-    cluster = cluster_pb2.Cluster(lb_policy=_BALANCERS[kind])
+    cluster = common_fields(settings)
+    cluster.lb_policy = _BALANCERS[kind]
     if kind is not _Kind.RETRY_LIST:
         cluster.type = cluster_pb2.Cluster.STATIC
         cluster.common_lb_config.locality_weighted_lb_config.SetInParent()
         # 0: never choose among copies that are not there
         cluster.common_lb_config.healthy_panic_threshold.SetInParent()
-    cluster.connect_timeout.CopyFrom(_duration(settings.connect_timeout))
-    cluster.per_connection_buffer_limit_bytes.value = settings.max_message_bytes
-    limit = settings.max_requests_per_model
-    thresholds = cluster.circuit_breakers.thresholds.add()
-    for field in ("max_connections", "max_pending_requests", "max_requests", "max_retries"):
-        getattr(thresholds, field).value = limit
     packed = Any()
     options: Message
-    if kind in (_Kind.PLAIN, _Kind.STICKY):  # Envoy asks the route's own cluster for filters, retries and what to hash
+    if kind is _Kind.STICKY:  # Envoy asks the route's own cluster for filters, retries and what to hash
         options = _plain_options(settings, http=http)
     else:
         options = protocol_options(settings, http=http, sticky=kind is _Kind.RETRY_LIST)
     packed.Pack(options, deterministic=True)
-    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed)
-    serialized: bytes = cluster.SerializeToString(deterministic=True)
-    return serialized
+    cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(packed)
+    return serialized(cluster)
 
 
 def _plain_options(settings: GatewaySettings, *, http: bool) -> http_options_pb2.HttpProtocolOptions:

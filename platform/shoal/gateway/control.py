@@ -11,12 +11,12 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 
 from shoal.core.types import PodId, RevisionId, RouteKey
+from shoal.gateway import names
 from shoal.gateway.api import GatewayCallbacks, Upstream
-from shoal.gateway.clusters import CLUSTER_TYPE
 from shoal.gateway.counting import counted
 from shoal.gateway.follower import Follower
 from shoal.gateway.settings import MIB, GatewaySettings
-from shoal.gateway.table import RouteTable
+from shoal.gateway.table import Refs, ResourceKind, RouteTable
 from shoal.gateway.underway import PERIOD_SECONDS, Underway, long_requests, used
 from shoal.gateway.usage import Usage, read_counts, read_load
 from shoal.gateway.watching import attempts
@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_RECEIVE = 64 * MIB
 """A gateway that reconnects names all clusters it has."""
+_KINDS = {kind.value: kind for kind in ResourceKind}
 LATE = 0.3
 """Seconds after its interval within which a report is here."""
 
@@ -132,12 +133,12 @@ class GatewayControl(
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self._settings.withdrawn_seconds)
-            if names := self._table.sweep():
-                self._changed(names)
+            if removed := self._table.sweep():
+                self._changed(removed)
 
-    def _changed(self, names: set[str]) -> None:
+    def _changed(self, refs: Refs) -> None:
         for follower, wake in self._streams.items():
-            follower.changed(names, self._version)
+            follower.changed(refs, self._version)
             wake.set()
         if not self._streams:
             self._report_soon()
@@ -162,15 +163,14 @@ class GatewayControl(
         hello = await anext(aiter(request_iterator), None)
         if hello is None:
             return
-        if hello.type_url != CLUSTER_TYPE:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"only {CLUSTER_TYPE} is served here")
-        if adopted := self._table.adopt(hello.initial_resource_versions):
-            self._changed(adopted)
-        follower = Follower(self._table, self._version, hello.initial_resource_versions)
+        if hello.type_url not in _KINDS:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"only {', '.join(_KINDS)} are served here")
+        follower = Follower(self._table, self._version, scoped=names.TAKES_SCOPES in hello.node.metadata)
+        self._hear(follower, hello)
         wake = asyncio.Event()
         wake.set()
         self._streams[follower] = wake
-        logger.info("gateway %s connected with %d routes", hello.node.id, len(hello.initial_resource_versions))
+        logger.info("gateway %s connected", hello.node.id)
         reader = asyncio.ensure_future(self._read(follower, request_iterator, wake))
         try:
             await self._write(follower, context, wake, reader)
@@ -184,12 +184,20 @@ class GatewayControl(
         self, follower: Follower, requests: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest], wake: asyncio.Event
     ) -> None:
         async for request in requests:
-            refusal = follower.answered(request.response_nonce, request.error_detail.message)
-            if refusal:
-                self.refusals += 1
-                self.last_refusal = refusal
-                logger.error("%s", refusal)
+            self._hear(follower, request)
             wake.set()
+
+    def _hear(self, follower: Follower, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
+        kind = _KINDS.get(request.type_url)
+        if kind is ResourceKind.CLUSTER and (adopted := self._table.adopt(request.initial_resource_versions)):
+            self._changed(adopted)
+        if kind is not None:
+            follower.subscribed(kind, request.initial_resource_versions)
+        refusal = follower.answered(request.response_nonce, request.error_detail.message)
+        if refusal:
+            self.refusals += 1
+            self.last_refusal = refusal
+            logger.error("%s", refusal)
 
     async def _write(
         self,

@@ -85,10 +85,17 @@ def counted_logs(settings: GatewaySettings, *, is_grpc: bool) -> list[dict[str, 
     status = (
         (_GRPC, "%GRPC_STATUS_NUMBER% %RESPONSE_FLAGS%") if is_grpc else (_HTTP, "%RESPONSE_CODE% %RESPONSE_FLAGS%")
     )
-    tags = [("method", "%ROUTE_NAME%"), status, ("copy", "%UPSTREAM_HOST_NAME%")]
+    method = f"%REQ({names.METHOD_HEADER})% %ROUTE_NAME%"
+    tags = [("method", method), status, ("copy", "%UPSTREAM_HOST_NAME%")]
     if settings.per_model_metrics:
-        tags += [("revision", f"%UPSTREAM_METADATA({names.METADATA}:{names.REVISION})%")]
-        tags += [("route", "%UPSTREAM_CLUSTER_RAW%")]
+        # One of them says so: the route, the copy in a rollout, or the script where large messages share a route.
+        revision = (
+            f"%METADATA(ROUTE:{names.LUA}:{names.REVISION})%",
+            f"%UPSTREAM_METADATA({names.METADATA}:{names.REVISION})%",
+            f"%DYNAMIC_METADATA({names.METADATA}:{names.REVISION})%",
+        )
+        route = (f"%DYNAMIC_METADATA({names.METADATA}:route)%", f"%REQ({names.ROUTE_HEADER})%")
+        tags += [("revision", " ".join(revision)), ("route", " ".join(route))]
     gone = {"response_flag_filter": {"flags": sorted(_GONE)}}
     return [_log(_HISTOGRAMS, tags), _log((_CANCELLED,), tags) | {"filter": gone}]
 
@@ -149,7 +156,7 @@ def counted(message: metrics_service_pb2.StreamMetricsMessage) -> Iterator[Count
         for metric in family.metric:
             histogram = metric.histogram
             labels = {label.name: label.value for label in metric.label}
-            method = _named(labels.get("method", ""))
+            method = _method(labels.get("method", ""))
             if not histogram.sample_count or not method:
                 continue
             runtime, pod = copy_of(labels.get("copy", ""))
@@ -161,8 +168,8 @@ def counted(message: metrics_service_pb2.StreamMetricsMessage) -> Iterator[Count
                 code=_code(labels),
                 runtime=runtime,
                 pod=pod,
-                revision=_named(labels.get("revision", "")),
-                endpoint=_endpoint(labels.get("route", "")),
+                revision=_said(labels.get("revision", "")) if pod else "",
+                endpoint=_endpoint(_said(labels.get("route", ""))),
                 cumulative=tuple(bucket.cumulative_count for bucket in histogram.bucket),
                 count=histogram.sample_count,
                 total=histogram.sample_sum / kind.scale,
@@ -180,16 +187,23 @@ def copy_of(host: str) -> tuple[str, str]:
     return (runtime, pod) if pod else ("", "")
 
 
-def _named(value: str) -> str:
-    return "" if value == "-" else value
+def _said(values: str) -> str:
+    """The first of several values that is there."""
+    return next((value for value in values.split(" ") if value not in ("", "-")), "")
 
 
-def _endpoint(cluster: str) -> str:
+def _method(values: str) -> str:
+    """What the script says goes before the name of the route; requests on routes without a name do not count."""
+    said, _, route = values.rpartition(" ")
+    return _said(f"{said} {route}") if _said(route) else ""
+
+
+def _endpoint(route: str) -> str:
     try:
-        key = names.route_key(cluster.removeprefix(names.STICKY))
+        key = names.route_key(route)
     except ValueError:
         return ""  # the activator
-    return "" if key.is_revision else _named(key.name)
+    return "" if key.is_revision else key.name
 
 
 def http_code(status: int) -> str:

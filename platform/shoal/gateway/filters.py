@@ -31,15 +31,13 @@ def noted_encoding() -> dict[str, Any]:
     )
 
 
-def upstream_filters(source: str, forget: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """What happens to each attempt once its copy is known. `forget`: headers never sent on."""
-    model = _from_copy(names.MODEL_HEADER, names.REVISION)
-    requests = [*_remove(*forget, names.MODEL_HEADER), model]
-    return [_mutate(request_mutations=requests), lua_filter("shoal.upstream", source), _CODEC]
+def copy_filters() -> list[dict[str, Any]]:
+    """What happens to each attempt at a copy over REST: its answer may not count."""
+    return [lua_filter("shoal.upstream", "upstream_rest"), _CODEC]
 
 
 def rollout_filters(forget: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The same on routes of a rollout, where the script is told more of the copy."""
+    """What happens to each attempt on a route of a rollout once its copy is known. `forget`: headers never sent on."""
     requests = [
         *_remove(*forget, names.MODEL_HEADER, names.WATCHED_HEADER),
         _from_copy(names.MODEL_HEADER, names.REVISION),
@@ -52,6 +50,22 @@ def rollout_filters(forget: Sequence[str] = ()) -> list[dict[str, Any]]:
         _mutate(response_mutations=responses),  # answers pass the filters in reverse: before the script sees them
         _CODEC,
     ]
+
+
+def own_headers(route: str) -> dict[str, Any]:
+    """Clears the headers that only the gateway may set, before anything else; requests begin on `route`."""
+    mutations = [
+        *_remove(names.FOR_HEADER, names.METHOD_HEADER, names.WATCHED_HEADER),
+        _header(names.ROUTE_HEADER, route),
+    ]
+    kind = "http.early_header_mutation.header_mutation"
+    return {
+        "name": f"envoy.{kind}",
+        "typed_config": {
+            "@type": f"type.googleapis.com/envoy.extensions.{kind}.v3.HeaderMutation",
+            "mutations": mutations,
+        },
+    }
 
 
 _CODEC = {

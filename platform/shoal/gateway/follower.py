@@ -2,7 +2,8 @@
 
 The protocol is delta xDS ("Delta" in Envoy's xDS protocol description): every response carries a nonce and the gateway
 answers each with a request of that nonce, with `error_detail` when it refused something. One response is under way at
-a time; what changes meanwhile is collected into the next.
+a time; what changes meanwhile is collected into the next. Clusters come before the scopes that lead to them, and go
+after these: first clusters to set, then scopes, then clusters to remove.
 """
 
 from __future__ import annotations
@@ -11,48 +12,84 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from shoal.gateway.clusters import CLUSTER_TYPE
-from shoal.gateway.names import is_sticky_cluster
-from shoal.gateway.table import RouteTable
+from shoal.gateway.scopes import salted
+from shoal.gateway.table import Ref, ResourceKind, RouteTable
 from shoal_protos.xds import discovery_pb2
 
 BATCH = 500
-"""Clusters in one response: about 250 KB, and some 80 ms of Envoy's main thread."""
+"""Resources in one response: about 150 KB."""
+_SALTED = "~"
+"""Before the salt in the version of a scope."""
+_CLUSTER, _SCOPE = ResourceKind.CLUSTER, ResourceKind.SCOPE
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
     nonce: str
-    names: tuple[str, ...]
+    refs: tuple[Ref, ...]
     removals_only: bool
     version: int | None
-    """Of the table, when the gateway has all of it with this response."""
+    """Of the table, when the gateway has all of it with this response, but for clusters to remove."""
     at: float
 
 
 class Follower:
-    """The state of one xDS stream."""
+    """The state of one xDS stream.
 
-    def __init__(self, table: RouteTable, version: int, known: Mapping[str, str]) -> None:
-        """`known` is what the gateway says it has, names to versions; `version` that of the table now."""
+    Args:
+        version: that of the table now.
+        scoped: whether the gateway takes scopes. One that does not is of an earlier Shoal, with clusters by model: it
+            is left with clusters it cannot use, and has the activator take all requests.
+    """
+
+    def __init__(self, table: RouteTable, version: int, *, scoped: bool) -> None:
         self._table = table
         self._version = version
-        self._pending: dict[str, None] = {r.name: None for r in table if known.get(r.name) != r.version}
-        self._pending.update((name, None) for name in known if table.get(name) is None)
-        self._alone: deque[str] = deque()
-        self._refused: set[str] = set()
+        self._scoped = scoped
+        self._pending: dict[ResourceKind, dict[str, None]] = {kind: {} for kind in ResourceKind}
+        self._alone: dict[ResourceKind, deque[str]] = {kind: deque() for kind in ResourceKind}
+        self._removing: dict[str, None] = {}
+        """Clusters."""
+        self._refused: set[Ref] = set()
+        self._unanswered = {_CLUSTER, _SCOPE} if scoped else {_CLUSTER}
+        """Kinds of which it has been sent nothing yet."""
+        self._subscribed: set[ResourceKind] = set()
+        self._salt = 0
         self._sent: _Sent | None = None
         self._count = 0
         self.accepted = -1
         """The gateway runs with routes of at least this version; -1 until it has accepted its first."""
 
-    def changed(self, names: Iterable[str], version: int) -> None:
-        """These clusters changed; the table has this version now."""
+    def subscribed(self, kind: ResourceKind, known: Mapping[str, str]) -> None:
+        """The gateway asks for resources of a kind; `known` is what it has of them, names to versions."""
+        if kind in self._subscribed:
+            return
+        self._subscribed.add(kind)
+        for name in self._table.names(kind):
+            resource = self._table.get(kind, name)
+            if resource is None or known.get(name, "").partition(_SALTED)[0] != resource.version:
+                self._pending[kind][name] = None
+        gone = (name for name in known if self._table.get(kind, name) is None)
+        if kind is _SCOPE:
+            self._pending[kind].update(dict.fromkeys(gone))
+        else:
+            keep = self._table.is_withdrawn if self._scoped else lambda _: False
+            self._removing.update((name, None) for name in gone if not keep(name))
+
+    def changed(self, refs: Iterable[Ref], version: int) -> None:
+        """These resources changed, in the order in which to send them; the table has this version now."""
         self._version = version
-        # A route that sticks no more is to be changed before the cluster its copies were in.
-        for name in sorted(names, key=is_sticky_cluster):
-            self._refused.discard(name)
-            self._pending[name] = None
+        for kind, name in refs:
+            if kind is _CLUSTER and (kind, name) in self._refused:
+                self._pending[_SCOPE].update(dict.fromkeys(self._table.users(name)))
+            self._refused.discard((kind, name))
+            if kind is _CLUSTER and self._table.get(kind, name) is None:
+                self._pending[kind].pop(name, None)
+                self._removing[name] = None
+                continue
+            if kind is _CLUSTER:
+                self._removing.pop(name, None)
+            self._pending[kind][name] = None
 
     def overdue(self, now: float, limit: float) -> bool:
         """The gateway has not answered for longer than `limit` seconds."""
@@ -62,52 +99,77 @@ class Follower:
         """What to send now, if anything. The first may be empty: gateways open their ports when they have it."""
         if self._sent is not None:
             return None
-        if not self._pending and not self._alone and self._count > 0:
+        if self._is_complete():
             self.accepted = self._version
-            return None
-        names = (self._alone.popleft(),) if self._alone else tuple(self._pending)[:BATCH]
-        for name in names:
-            self._pending.pop(name, None)
-        self._count += 1
-        response = self._response(str(self._count), names)
-        complete = not self._pending and not self._alone
-        version = self._version if complete else None
-        self._sent = _Sent(response.nonce, names, not response.resources, version, now)
-        return response
+        for kind in ResourceKind:
+            if kind in self._subscribed and (self._alone[kind] or self._pending[kind] or kind in self._unanswered):
+                return self._send(kind, self._take(kind), now)
+        if self._removing and self._is_complete():
+            names = tuple(self._removing)[:BATCH]
+            for name in names:
+                del self._removing[name]
+            return self._send(_CLUSTER, names, now)
+        return None
 
     def answered(self, nonce: str, error: str) -> str | None:
         """The gateway answered a response. Returns what to tell the operator if it refused something.
 
-        A refusal never holds up the rest: a refused batch is sent again one by one, and a cluster that is refused alone
-        is taken away from that gateway, whose requests for it go to the activator then.
+        A refusal never holds up the rest: a refused batch is sent again one by one, and what is refused alone is taken
+        away from that gateway, whose requests for it go to the activator then. After a refusal a gateway may take
+        scopes for known that it does not have, so it is sent others in their place (`salted`).
         """
         sent = self._sent
         if sent is None or sent.nonce != nonce:
             return None
         self._sent = None
         if error and not sent.removals_only:
-            if len(sent.names) == 1:
-                self._refused.add(sent.names[0])
-            self._alone.extend(sent.names)
+            if len(sent.refs) == 1:
+                self._refuse(sent.refs[0])
+            self._salt += 1
+            for kind, name in sent.refs:
+                self._alone[kind].append(name)
         elif sent.version is not None:
             self.accepted = sent.version
         if not error:
             return None
-        return f"gateway refused {', '.join(sent.names[:3])}{', ...' if len(sent.names) > 3 else ''}: {error}"
+        names = [name for _, name in sent.refs]
+        return f"gateway refused {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}: {error}"
 
-    def _response(self, nonce: str, names: Iterable[str]) -> discovery_pb2.DeltaDiscoveryResponse:
-        response = discovery_pb2.DeltaDiscoveryResponse(type_url=CLUSTER_TYPE, nonce=nonce)
-        added: set[str] = set()
+    def _refuse(self, ref: Ref) -> None:
+        self._refused.add(ref)
+        kind, name = ref
+        if kind is _CLUSTER:  # scopes without their cluster would fail requests
+            self._pending[_SCOPE].update(dict.fromkeys(self._table.users(name)))
+
+    def _is_complete(self) -> bool:
+        """Nothing is left to send but clusters to remove."""
+        return not self._unanswered and not any(self._pending[kind] or self._alone[kind] for kind in self._subscribed)
+
+    def _take(self, kind: ResourceKind) -> tuple[str, ...]:
+        names = (self._alone[kind].popleft(),) if self._alone[kind] else tuple(self._pending[kind])[:BATCH]
         for name in names:
-            route = None if name in self._refused else self._table.get(name)
-            if route is None:
+            self._pending[kind].pop(name, None)
+        return names
+
+    def _send(self, kind: ResourceKind, names: tuple[str, ...], now: float) -> discovery_pb2.DeltaDiscoveryResponse:
+        self._unanswered.discard(kind)
+        self._count += 1
+        response = discovery_pb2.DeltaDiscoveryResponse(type_url=kind.value, nonce=str(self._count))
+        for name in names:
+            resource = self._table.get(kind, name)
+            if resource is None or self._is_refused(kind, name, resource.needs):
                 response.removed_resources.append(name)
                 continue
-            for one in (self._table.get(route.first) if route.first else None, route):
-                if one is None or one.name in added:
-                    continue
-                added.add(one.name)
-                resource = response.resources.add(name=one.name, version=one.version)
-                resource.resource.type_url = CLUSTER_TYPE
-                resource.resource.value = one.serialize()
+            content, version = resource.content, resource.version
+            if kind is _SCOPE and self._salt:
+                content, version = salted(content, self._salt), f"{version}{_SALTED}{self._salt}"
+            sent = response.resources.add(name=name, version=version)
+            sent.resource.type_url = kind.value
+            sent.resource.value = content
+        version_then = self._version if self._is_complete() else None
+        refs = tuple((kind, name) for name in names)
+        self._sent = _Sent(response.nonce, refs, not response.resources, version_then, now)
         return response
+
+    def _is_refused(self, kind: ResourceKind, name: str, needs: Iterable[str]) -> bool:
+        return (kind, name) in self._refused or any((_CLUSTER, cluster) in self._refused for cluster in needs)

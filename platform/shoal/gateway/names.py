@@ -1,8 +1,9 @@
-"""How clusters, headers and metadata are named on both sides of xDS; `lua/names.lua` is the gateway's half of it."""
+"""How routes, headers and metadata are named on both sides of xDS; `lua/names.lua` is the gateway's half of it."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import Enum
 from functools import lru_cache
 from urllib.parse import unquote
@@ -21,10 +22,11 @@ ATTEMPTS = "shoal.attempts"
 """Namespace of a request's own metadata: notes on its attempts, by number."""
 
 ROUTE_HEADER = "x-shoal-route"
-"""Cluster a request is meant for; set by the gateway, never sent on."""
-FORM_HEADER = "x-shoal-form"
-"""On REST requests that the transcoder shall convert: `PROTOBUF_FORM`."""
-PROTOBUF_FORM = "protobuf"
+"""Route a request is on: what it is for, or a part of the mesh. Only the gateway sets it; it selects the scope."""
+FOR_HEADER = "x-shoal-for"
+"""What a request is for whose `ROUTE_HEADER` does not say so; only the gateway sets it."""
+METHOD_HEADER = "x-shoal-method"
+"""What metrics call the method, other than inference; only the gateway sets it."""
 MODEL_HEADER = "mm-model-id"
 """Revision of the copy that was picked; a client's own is restored on the way to the activator."""
 ATTEMPT_HEADER = "x-envoy-attempt-count"
@@ -52,13 +54,32 @@ STICKY_HEADER = "x-shoal-sticky"
 """Requests with the same value go to the same copy, on routes that are sticky."""
 
 OWN = "shoal:"
-"""Before the names of clusters that are parts of the mesh."""
+"""Before the names of clusters and routes that are parts of the mesh."""
 ACTIVATOR_GRPC = "shoal:activator-grpc"
 ACTIVATOR_HTTP = "shoal:activator-http"
 MANAGEMENT = "shoal:management"
 HEALTH = "shoal:health"
 """The activator's HTTP server, for questions after its health: the answer that it is down is not tried again."""
 XDS = "shoal:xds"
+TAKES_SCOPES = "scopes"
+"""In the metadata of a gateway that says who it is: its routes are scopes."""
+FRONT_GRPC = "shoal:front-grpc"
+"""Route of requests on the gRPC port until the script has sent them elsewhere."""
+FRONT_REST = "shoal:front-rest"
+MESH_HTTP = "shoal:mesh-http"
+"""Route of REST requests that are for the mesh itself and no model."""
+LARGE = "shoal:large:"
+"""Before the name of a pod's cluster: route of large messages to it."""
+
+LUA = "shoal.lua"
+"""The filter that runs the script of a request, and the namespace of the route's metadata that it reads."""
+BY_ATTEMPT = "by_attempt"
+"""Metadata key of routes in a rollout: their copies hold several revisions, so each attempt is renamed on its own."""
+SERVERS = "servers"
+"""Metadata key of other routes to gRPC servers: the cluster the route leads to."""
+
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+"""Key of the options of a cluster's protocol."""
 
 HEALTH_SERVICE = "grpc.health.v1.Health"
 WATCH_HEALTH = f"/{HEALTH_SERVICE}/Watch"
@@ -67,7 +88,7 @@ _UNSAFE = re.compile(rb"[^A-Za-z0-9._~-]")
 
 
 class RouteKind(Enum):
-    """What a cluster carries; the value is the prefix of its name."""
+    """What a route carries; the value is the prefix of its name."""
 
     GRPC = ""
     GRPC_REVISION = "revision:"
@@ -80,12 +101,12 @@ class RouteKind(Enum):
 _OF_REVISIONS = (RouteKind.GRPC_REVISION, RouteKind.HTTP_REVISION)
 _OF_CANARIES = (RouteKind.GRPC_CANARY, RouteKind.HTTP_CANARY)
 _STABLE = ("stable:", "http-stable:")
-"""Instead of the prefix, in `ROUTE_HEADER`: for whoever wants no canary. There are no clusters of such names."""
+"""Instead of the prefix, in `FOR_HEADER`: for whoever wants no canary. There are no routes of such names."""
 _OF_HTTP = (RouteKind.HTTP, RouteKind.HTTP_REVISION, RouteKind.HTTP_CANARY)
 
 
 STICKY = "sticky:"
-"""Before the name of a sticky route's cluster: the cluster it takes its copies from."""
+"""Before the name of a sticky route: the cluster with its copies."""
 
 
 def escape(name: str) -> str:
@@ -93,28 +114,19 @@ def escape(name: str) -> str:
     return _UNSAFE.sub(lambda m: b"%%%02X" % m[0][0], name.encode()).decode("ascii")
 
 
-def grpc_cluster(key: RouteKey) -> str:
-    """Name of the cluster that carries gRPC for a key."""
-    return _cluster(key, RouteKind.GRPC, RouteKind.GRPC_REVISION, RouteKind.GRPC_CANARY)
+def grpc_route(key: RouteKey) -> str:
+    """Name of the route that carries gRPC for a key."""
+    return _route(key, RouteKind.GRPC, RouteKind.GRPC_REVISION, RouteKind.GRPC_CANARY)
 
 
-def http_cluster(key: RouteKey) -> str:
-    """Name of the cluster that carries standard V2 REST for a key."""
-    return _cluster(key, RouteKind.HTTP, RouteKind.HTTP_REVISION, RouteKind.HTTP_CANARY)
+def http_route(key: RouteKey) -> str:
+    """Name of the route that carries standard V2 REST for a key."""
+    return _route(key, RouteKind.HTTP, RouteKind.HTTP_REVISION, RouteKind.HTTP_CANARY)
 
 
-def _cluster(key: RouteKey, plain: RouteKind, revision: RouteKind, canary: RouteKind) -> str:
+def _route(key: RouteKey, plain: RouteKind, revision: RouteKind, canary: RouteKind) -> str:
     kind = revision if key.is_revision else canary if key.canary else plain
     return kind.value + escape(key.name)
-
-
-def canary_of_stable(route: str) -> tuple[str, str] | None:
-    """The clusters of the canary and of all copies, for a route that wants no canary; None for other routes."""
-    for stable, canary, plain in zip(_STABLE, _OF_CANARIES, (RouteKind.GRPC, RouteKind.HTTP), strict=True):
-        if route.startswith(stable):
-            name = route.removeprefix(stable)
-            return canary.value + name, plain.value + name
-    return None
 
 
 @lru_cache(maxsize=4096)
@@ -131,11 +143,27 @@ def route_key(route: str) -> RouteKey:
     return RouteKey(unquote(name), is_revision=kind in _OF_REVISIONS, canary=kind in _OF_CANARIES)
 
 
+def asked_for(headers: Iterable[tuple[str, str | bytes]]) -> RouteKey | None:
+    """What the gateway says that a request is for. It goes before anything else: attempts at copies rename requests.
+
+    None if it says nothing, because the request's own headers and message are as the client sent them.
+    """
+    found = {name: value for name, value in headers if name in (ROUTE_HEADER, FOR_HEADER)}
+    route = found.get(FOR_HEADER) or found.get(ROUTE_HEADER, OWN)
+    text = route.decode("ascii", "replace") if isinstance(route, bytes) else route
+    return None if text.startswith(OWN) else route_key(text)
+
+
+def large_cluster(cluster: str) -> str:
+    """Name of the cluster that large messages to the servers of a cluster go by."""
+    return f"large:{cluster}"
+
+
 def is_sticky_cluster(cluster: str) -> bool:
     """Whether it has the copies of a sticky route."""
     return cluster.startswith(STICKY)
 
 
-def carries_http(cluster: str) -> bool:
-    """Whether the cluster of this name carries standard V2 REST, and not gRPC."""
-    return cluster.removeprefix(STICKY).startswith(tuple(kind.value for kind in _OF_HTTP))
+def carries_http(route: str) -> bool:
+    """Whether the route of this name carries standard V2 REST, and not gRPC."""
+    return route.startswith(tuple(kind.value for kind in _OF_HTTP))

@@ -8,6 +8,7 @@ from shoal.gateway.names import HEALTH_SERVICE
 from shoal.gateway.settings import GatewaySettings
 
 _MESH_IS_DOWN = "the mesh does not answer: requests to models that are loaded are served, others wait until it is back"
+_NO_ROUTES = "the gateway has started and has no routes yet: it gets them from the mesh, which does not answer"
 _UNAVAILABLE = 14
 
 
@@ -18,6 +19,7 @@ def rest_replies(settings: GatewaySettings) -> dict[str, Any]:
         "mappers": [
             _mapper(limit, _status_is(413)),
             _mapper("the request took too long", _status_is(504)),
+            _without_routes(),
             _mapper(_MESH_IS_DOWN, _status_is(503), _path_begins("/v2/health/")),
             *_not_http(),
         ],
@@ -32,10 +34,18 @@ def grpc_replies(settings: GatewaySettings) -> dict[str, Any]:
         "mappers": [
             _mapper(limit, _status_is(413), grpc_status=8),
             _mapper("the deadline passed", _status_is(504), grpc_status=4),
+            _without_routes(grpc_status=_UNAVAILABLE),
             _mapper(_MESH_IS_DOWN, _status_is(503), _path_begins(f"/{HEALTH_SERVICE}/"), grpc_status=_UNAVAILABLE),
             *_not_http(),
         ]
     }
+
+
+def _without_routes(grpc_status: int | None = None) -> dict[str, Any]:
+    """A gateway that has not heard of the mesh yet, which gives it its routes."""
+    is_path = _header(":path", string_match={"prefix": "/"})
+    no_route = {"response_flag_filter": {"flags": ["NR"]}}
+    return {**_mapper(_NO_ROUTES, no_route, is_path, grpc_status=grpc_status), "status_code": 503}
 
 
 def _not_http() -> list[dict[str, Any]]:

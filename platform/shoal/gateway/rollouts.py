@@ -1,7 +1,6 @@
-"""What routes of a rollout have beyond others: watched and shielded copies, and requests that stick to one.
+"""What routes of a rollout have beyond others: weights, watched and shielded copies, and requests that stick to one.
 
-All of it is configuration of the route's own cluster, which Envoy prefers to that of the listener: requests of other
-routes do not pay for it.
+All of it is configuration of the route's own cluster: requests of other routes do not pay for it.
 """
 
 from __future__ import annotations
@@ -21,9 +20,17 @@ from shoal_protos.xds import composite_pb2, typed_struct_pb2
 _AGAIN = {"name": names.AGAIN_HEADER, "present_match": True}
 
 
-def in_rollout(upstreams: Sequence[Upstream]) -> bool:
-    """Whether a route needs `protocol_options`."""
-    return any(u.watched or u.shielded or u.sticky for u in upstreams)
+def shared_revision(upstreams: Sequence[Upstream]) -> str:
+    """The revision that all copies of a route hold, also those of weight 0, if nothing else is to be known of them.
+
+    It is empty if there is none.
+
+    Other routes are in a rollout and have clusters of their own.
+    """
+    if any(u.watched or u.shielded or u.sticky for u in upstreams):
+        return ""
+    revisions = {u.revision for u in upstreams}
+    return revisions.pop() if len(revisions) == 1 else ""
 
 
 def is_sticky(upstreams: Sequence[Upstream]) -> bool:

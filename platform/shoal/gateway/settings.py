@@ -56,14 +56,15 @@ class GatewaySettings(BaseModel):
     """Client connections; more are refused."""
     max_streams: int = Field(default=1024, ge=1, le=2**31 - 1)
     """Requests at a time on one HTTP/2 connection; clients hold back the rest."""
-    max_requests_per_model: int = Field(default=65_536, ge=1, le=2**32 - 1)
-    """Requests in flight to one route. It bounds memory; model servers queue, and deadlines end waiting."""
+    max_requests_per_pod: int = Field(default=65_536, ge=1, le=2**32 - 1)
+    """Requests in flight to one pod, or to a set of pods. It bounds memory; model servers queue, and deadlines end
+    waiting."""
     request_timeout: float = Field(default=300.0, gt=0)
     """Seconds a request without a deadline of its own may take, loading the model included."""
     connect_timeout: float = Field(default=1.0, gt=0)
     """Seconds to connect to a model server."""
     idle_timeout: float = Field(default=120.0, gt=0)
-    """Seconds until an unused connection to a model server is closed; each routed model in use has its own."""
+    """Seconds until an unused connection to a model server is closed."""
     retries: int = Field(default=8, ge=1, le=50)
     """Attempts after the first, the activator's included: with growing waits, about ten seconds in all."""
 
@@ -72,12 +73,12 @@ class GatewaySettings(BaseModel):
     ack_timeout: float = Field(default=5.0, gt=0)
     """Seconds a gateway may take to accept a change before it is cut off."""
     withdrawn_seconds: float = Field(default=60.0, gt=0)
-    """How long at least a withdrawn route leads to the activator before it is removed.
+    """How long at least gateways keep the cluster of a pod or a rollout that no route leads to any more.
 
-    A request whose copy fails is tried again on the route it came by, so the route must outlast such requests.
+    A request whose copy fails is tried again by the cluster it went to, so that must outlast such requests.
     """
-    max_withdrawn_routes: int = Field(default=2000, ge=0)
-    """Withdrawn routes kept at most; the oldest are removed early."""
+    max_withdrawn_clusters: int = Field(default=2000, ge=0)
+    """Such clusters kept at most; the oldest are removed early."""
     max_http_routes: int = Field(default=1000, ge=0)
     max_revision_routes: int = Field(default=1000, ge=0)
 

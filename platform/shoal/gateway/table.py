@@ -1,100 +1,110 @@
-"""The route table: which clusters every gateway shall have, decided without I/O."""
+"""The route table: which clusters and scopes every gateway shall have, decided without I/O."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from hashlib import blake2b
+from typing import Final
 
 from shoal.core.types import RevisionId, RouteKey
 from shoal.gateway.api import Upstream
-from shoal.gateway.clusters import ClusterBuilder
-from shoal.gateway.names import (
-    STICKY,
-    RouteKind,
-    canary_of_stable,
-    carries_http,
-    grpc_cluster,
-    http_cluster,
-    is_sticky_cluster,
-)
-from shoal.gateway.rollouts import in_rollout, is_sticky
+from shoal.gateway.clusters import CLUSTER_TYPE, ClusterBuilder
+from shoal.gateway.names import LARGE, STICKY, RouteKind, carries_http, grpc_route, http_route, large_cluster
+from shoal.gateway.pods import PodClusters, Server, servers
+from shoal.gateway.rollouts import is_sticky, shared_revision
+from shoal.gateway.routes import fixed_routes
+from shoal.gateway.scopes import SCOPE_TYPE, ScopeBuilder, fixed_scope, scope_name
 from shoal.gateway.settings import GatewaySettings
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One cluster that gateways shall have; without copies it leads to the activator."""
+class ResourceKind(Enum):
+    """What gateways are sent; the value is how xDS calls it."""
 
-    name: str
-    upstreams: tuple[Upstream, ...]
-    builder: ClusterBuilder
+    CLUSTER = CLUSTER_TYPE
+    SCOPE = SCOPE_TYPE
 
-    @property
+
+Ref = tuple[ResourceKind, str]
+"""A resource by kind and name."""
+Refs = dict[Ref, None]
+"""What changed, in the order in which gateways must have it."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One that gateways shall have."""
+
+    content: bytes
+    needs: tuple[str, ...] = ()
+    """Clusters that a scope leads to; gateways must have them before it."""
+
+    @cached_property
     def version(self) -> str:
-        """Changes with the content and only with it."""
-        return self.builder.version(self.name, self.upstreams)
-
-    @property
-    def revision(self) -> RevisionId | None:
-        """The revision that all its requests go to; None where they are divided, or there is no copy."""
-        revisions = {upstream.revision for upstream in self.upstreams if upstream.weight}
-        if len(revisions) != 1 or in_rollout(self.upstreams):
-            return None
-        return RevisionId(revisions.pop()) or None
-
-    @property
-    def divides(self) -> bool:
-        """Whether it has copies, and load reports have to tell which of them got how much."""
-        if is_sticky(self.upstreams) and not is_sticky_cluster(self.name):
-            return False
-        return self.revision is None and any(upstream.revision for upstream in self.upstreams)
-
-    @property
-    def first(self) -> str | None:
-        """The cluster gateways must have before this one."""
-        needs = is_sticky(self.upstreams) and not is_sticky_cluster(self.name)
-        return STICKY + self.name if needs else None
-
-    def serialize(self) -> bytes:
-        """The Envoy cluster."""
-        return self.builder.build(self.name, self.upstreams)
+        """The same for the same content, also after a restart of the mesh, so that gateways keep what they have."""
+        return blake2b(self.content, digest_size=12).hexdigest()
 
 
 class RouteTable:
-    """Copies of every key; gRPC clusters of all endpoints, other clusters only of keys that were asked for.
+    """Copies of every key; gRPC routes of all endpoints, other routes only of keys that were asked for.
 
-    A route that loses its last copy is withdrawn: it stays for a while and leads to the activator, because Envoy fails
-    requests whose cluster is gone by the time their first copy has failed them.
+    A route is a scope, which leads to clusters of pods or, in a rollout, to its own. Clusters that no scope leads to
+    are withdrawn: they stay for a while as they are, because requests under way are tried again by them.
     """
 
     def __init__(self, settings: GatewaySettings) -> None:
-        self._grpc = ClusterBuilder(settings, http=False)
-        self._http = ClusterBuilder(settings, http=True)
+        self._protocols: Final = {http: _Protocol(settings, http=http) for http in (False, True)}
+        self._resources: dict[ResourceKind, dict[str, Resource]] = {kind: {} for kind in ResourceKind}
+        self._users: dict[str, set[str]] = {}
+        """Scopes that lead to a cluster, of the clusters that have any."""
+        self._pods: dict[str, tuple[_Protocol, tuple[Server, ...]]] = {}
+        """The clusters of pods."""
         self._upstreams: dict[RouteKey, tuple[Upstream, ...]] = {}
-        self._routes: dict[str, Route] = {}
-        self._divided: set[str] = set()
+        self._routed: dict[str, tuple[Upstream, ...]] = {}
+        """The copies that a route leads to now."""
+        self._divided: dict[str, str] = {}
+        """The clusters with the copies of routes in a rollout, by route."""
         self._wanted_http: OrderedDict[RouteKey, None] = OrderedDict()
         self._wanted_revisions: OrderedDict[RouteKey, None] = OrderedDict()
         self._max_http = settings.max_http_routes
         self._max_revisions = settings.max_revision_routes
         self._on_demand: dict[str, RouteKey] = {}
         self._withdrawn: OrderedDict[str, bool] = OrderedDict()
-        """Routes without copies, longest first; True once `sweep` has seen them."""
-        self._max_withdrawn = settings.max_withdrawn_routes
+        """Clusters without scopes, longest first; True once `sweep` has seen them."""
+        self._max_withdrawn = settings.max_withdrawn_clusters
+        for route, routes in fixed_routes(settings).items():
+            self._put(ResourceKind.SCOPE, scope_name(route), Resource(fixed_scope(route, routes)))
 
-    def __iter__(self) -> Iterator[Route]:
-        return iter(self._routes.values())
+    def names(self, kind: ResourceKind) -> Iterator[str]:
+        """The names of all resources of a kind."""
+        return iter(self._resources[kind])
 
-    def __len__(self) -> int:
-        return len(self._routes)
+    @property
+    def divided(self) -> frozenset[str]:
+        """Names of the clusters of which load reports have to tell which revision got how much."""
+        return frozenset(self._divided.values())
 
-    def get(self, name: str) -> Route | None:
-        """The route of this name; None when gateways shall not have it."""
-        return self._routes.get(name)
+    def revision(self, route: str) -> RevisionId | None:
+        """The revision that all requests on this route go to; None if it leads nowhere or divides them."""
+        return RevisionId(shared_revision(self._routed.get(route, ()))) or None
 
-    def publish(self, changes: Mapping[RouteKey, tuple[Upstream, ...]]) -> set[str]:
-        """Take over changed copies; names of the clusters that changed."""
+    def get(self, kind: ResourceKind, name: str) -> Resource | None:
+        """The resource of this name; None when gateways shall not have it."""
+        return self._resources[kind].get(name)
+
+    def users(self, cluster: str) -> frozenset[str]:
+        """The scopes that lead to a cluster."""
+        return frozenset(self._users.get(cluster, ()))
+
+    def copies(self, route: str) -> tuple[Upstream, ...]:
+        """Where a route leads; empty when gateways shall not have it."""
+        return self._routed.get(route, ())
+
+    def publish(self, changes: Mapping[RouteKey, tuple[Upstream, ...]]) -> Refs:
+        """Take over changed copies; what changed by that."""
         for key, upstreams in changes.items():
             if upstreams:
                 self._upstreams[key] = upstreams
@@ -102,111 +112,158 @@ class RouteTable:
                 self._upstreams.pop(key, None)
         return self._refresh(changes)
 
-    def want_http(self, key: RouteKey) -> set[str]:
-        """Have an HTTP cluster for this key from now on."""
+    def want_http(self, key: RouteKey) -> Refs:
+        """Have an HTTP route for this key from now on."""
         return self._want(self._wanted_http, self._max_http, key)
 
-    def want_revision(self, revision: str) -> set[str]:
-        """Have a gRPC cluster for this revision from now on."""
+    def want_revision(self, revision: str) -> Refs:
+        """Have a gRPC route for this revision from now on."""
         return self._want(self._wanted_revisions, self._max_revisions, RouteKey(revision, is_revision=True))
 
-    def adopt(self, names: Iterable[str]) -> set[str]:
-        """Withdraw routes a gateway has from another mesh; names of those that were not in the table."""
-        changed = set()
-        for name in [name for name in names if name not in self._routes]:
-            changed |= self._withdraw(name, self._http if carries_http(name) else self._grpc)
+    def adopt(self, clusters: Iterable[str]) -> Refs:
+        """Withdraw clusters a gateway has from another mesh; those that it has to remove at once."""
+        changed: Refs = {}
+        for name in clusters:
+            if self.get(ResourceKind.CLUSTER, name) is None and name not in self._withdrawn:
+                changed |= self._withdraw(name)
         return changed
 
-    def sweep(self) -> set[str]:
-        """Remove the routes that were withdrawn before this was last called; their names."""
-        old = {name for name, seen in self._withdrawn.items() if seen}
-        for name in old:
-            self._remove(name)
-        self._withdrawn.update(dict.fromkeys(self._withdrawn, True))
-        return old
+    def is_withdrawn(self, cluster: str) -> bool:
+        """Whether gateways that have this cluster shall keep it, though no scope leads to it."""
+        return cluster in self._withdrawn
 
-    def used(self, name: str) -> None:
-        """This cluster carried requests: if it is one made on demand, it goes later."""
-        name = name.removeprefix(STICKY)
-        key = self._on_demand.get(name)
+    def sweep(self) -> Refs:
+        """Remove the clusters that were withdrawn before this was last called."""
+        changed: Refs = {}
+        for name in [name for name, seen in self._withdrawn.items() if seen]:
+            changed |= self._remove(name)
+        self._withdrawn.update(dict.fromkeys(self._withdrawn, True))
+        return changed
+
+    def used(self, route: str) -> None:
+        """This route carried requests: if it is one made on demand, it goes later."""
+        key = self._on_demand.get(route.removeprefix(STICKY))
         if key is None:
             return
-        wanted = self._wanted_http if carries_http(name) else self._wanted_revisions
+        wanted = self._wanted_http if carries_http(route.removeprefix(STICKY)) else self._wanted_revisions
         if key in wanted:
             wanted.move_to_end(key)
 
-    @property
-    def divided(self) -> frozenset[str]:
-        """Names of the clusters that divide requests between revisions."""
-        return frozenset(self._divided)
-
-    def revision(self, name: str) -> RevisionId | None:
-        """The revision that all requests go to which are meant for this route; None if there is not just one."""
-        if stable := canary_of_stable(name):
-            canary, name = stable
-            if canary in self._routes:  # it goes to the activator, see `lua/cluster.lua`
-                return None
-        route = self._routes.get(name)
-        return route.revision if route else None
-
-    def _want(self, wanted: OrderedDict[RouteKey, None], limit: int, key: RouteKey) -> set[str]:
+    def _want(self, wanted: OrderedDict[RouteKey, None], limit: int, key: RouteKey) -> Refs:
         if key in wanted:
             wanted.move_to_end(key)
-            return set()
+            return {}
         wanted[key] = None
         affected = [key]
         while len(wanted) > limit:
             affected.append(wanted.popitem(last=False)[0])
         return self._refresh(affected)
 
-    def _refresh(self, keys: Iterable[RouteKey]) -> set[str]:
-        changed = set()
+    def _refresh(self, keys: Iterable[RouteKey]) -> Refs:
+        changed: Refs = {}
         for key in keys:
             upstreams = self._upstreams.get(key, ())
             direct = upstreams if not key.is_revision or key in self._wanted_revisions else ()
             reachable = tuple(u for u in upstreams if u.http_port or not u.revision) if key in self._wanted_http else ()
-            changed |= self._set(grpc_cluster(key), key, direct, self._grpc)
-            changed |= self._set(http_cluster(key), key, reachable, self._http)
+            changed |= self._set(grpc_route(key), key, direct)
+            changed |= self._set(http_route(key), key, reachable)
         return changed
 
-    def _set(self, name: str, key: RouteKey, upstreams: tuple[Upstream, ...], builder: ClusterBuilder) -> set[str]:
-        old = self._routes.get(name)
-        if (old.upstreams if old else ()) == upstreams:
-            return set()
-        changed = self._set_copies(STICKY + name, upstreams, builder)
+    def _set(self, route: str, key: RouteKey, upstreams: tuple[Upstream, ...]) -> Refs:
+        if self._routed.get(route, ()) == upstreams:
+            return {}
+        scope = scope_name(route)
+        before = self.get(ResourceKind.SCOPE, scope)
         if not upstreams:
-            return changed | self._withdraw(name, builder)
-        self._put(Route(name, upstreams, builder))
-        if carries_http(name) or name.startswith(RouteKind.GRPC_REVISION.value):
-            self._on_demand[name] = key
-        return {name, *changed}
+            del self._routed[route]
+            self._divided.pop(route, None)
+            self._on_demand.pop(route, None)
+            del self._resources[ResourceKind.SCOPE][scope]
+            return {(ResourceKind.SCOPE, scope): None} | self._leave(scope, before.needs if before else ())
+        self._routed[route] = upstreams
+        if carries_http(route) or route.startswith(RouteKind.GRPC_REVISION.value):
+            self._on_demand[route] = key
+        changed: Refs = {}
+        needed, content = self._built(route, upstreams, changed)
+        for name in needed:
+            self._withdrawn.pop(name, None)
+            self._users.setdefault(name, set()).add(scope)
+        changed |= self._put(ResourceKind.SCOPE, scope, Resource(content, needed))
+        return changed | self._leave(scope, [name for name in (before.needs if before else ()) if name not in needed])
 
-    def _set_copies(self, name: str, upstreams: tuple[Upstream, ...], builder: ClusterBuilder) -> set[str]:
-        """The second cluster of a route, if it is sticky."""
-        if is_sticky(upstreams):
-            self._put(Route(name, upstreams, builder))
-            return {name}
-        return self._withdraw(name, builder) if name in self._routes and name not in self._withdrawn else set()
+    def _built(self, route: str, upstreams: tuple[Upstream, ...], changed: Refs) -> tuple[tuple[str, ...], bytes]:
+        """The clusters of a route, which are there then, and its scope; adds to what changed."""
+        protocol = self._protocols[carries_http(route)]
+        revision = shared_revision(upstreams)
+        if not revision:
+            own = (STICKY + route, route) if is_sticky(upstreams) else (route,)
+            if any(upstream.revision for upstream in upstreams):
+                self._divided[route] = own[0]
+            for name in own:
+                changed |= self._put(ResourceKind.CLUSTER, name, Resource(protocol.clusters.build(name, upstreams)))
+            return own, protocol.scopes.by_attempt(route, route)
+        self._divided.pop(route, None)
+        chosen = protocol.pods.choose(servers((u for u in upstreams if u.weight), http=protocol.http))
+        for name, copies in chosen.items():
+            if name not in self._pods:
+                changed |= self._add_pods(protocol, name, copies)
+        return tuple(chosen), protocol.scopes.shared(route, revision, tuple(chosen))
 
-    def _put(self, route: Route) -> None:
-        self._routes[route.name] = route
-        if route.divides:
-            self._divided.add(route.name)
-        else:
-            self._divided.discard(route.name)
-        self._withdrawn.pop(route.name, None)
-
-    def _withdraw(self, name: str, builder: ClusterBuilder) -> set[str]:
-        self._on_demand.pop(name, None)
-        self._divided.discard(name)
-        self._routes[name] = Route(name, (), builder)
-        self._withdrawn[name] = False
-        changed = {name}
-        while len(self._withdrawn) > self._max_withdrawn:
-            changed.add(oldest := next(iter(self._withdrawn)))
-            self._remove(oldest)
+    def _add_pods(self, protocol: _Protocol, name: str, copies: tuple[Server, ...]) -> Refs:
+        """A cluster of pods, and beside it that for large messages, which on HTTP/1.1 hold up no others."""
+        self._pods[name] = (protocol, copies)
+        protocol.pods.appeared(name, copies)
+        changed = self._put(ResourceKind.CLUSTER, name, Resource(protocol.pods.built(name, copies)))
+        if not protocol.http:
+            large, scope = large_cluster(name), scope_name(LARGE + name)
+            changed |= self._put(ResourceKind.CLUSTER, large, Resource(protocol.pods.built(large, copies)))
+            changed |= self._put(ResourceKind.SCOPE, scope, Resource(protocol.scopes.large(name), (large,)))
+            self._users[large] = {scope}
         return changed
 
-    def _remove(self, name: str) -> None:
-        del self._withdrawn[name]
-        del self._routes[name]
+    def _put(self, kind: ResourceKind, name: str, resource: Resource) -> Refs:
+        if kind is ResourceKind.CLUSTER:
+            self._withdrawn.pop(name, None)
+        old = self._resources[kind].get(name)
+        self._resources[kind][name] = resource
+        return {} if old == resource else {(kind, name): None}
+
+    def _leave(self, scope: str, clusters: Iterable[str]) -> Refs:
+        changed: Refs = {}
+        for name in clusters:
+            self._users[name].discard(scope)
+            if not self._users[name]:
+                del self._users[name]
+                changed |= self._withdraw(name)
+        return changed
+
+    def _withdraw(self, cluster: str) -> Refs:
+        self._withdrawn[cluster] = False
+        changed: Refs = {}
+        while len(self._withdrawn) > self._max_withdrawn:
+            changed |= self._remove(next(iter(self._withdrawn)))
+        return changed
+
+    def _remove(self, cluster: str) -> Refs:
+        del self._withdrawn[cluster]
+        self._resources[ResourceKind.CLUSTER].pop(cluster, None)
+        changed: Refs = {(ResourceKind.CLUSTER, cluster): None}
+        protocol, copies = self._pods.pop(cluster, (None, ()))
+        if protocol is not None:
+            protocol.pods.vanished(cluster, copies)
+            if not protocol.http:
+                large, scope = large_cluster(cluster), scope_name(LARGE + cluster)
+                del self._resources[ResourceKind.CLUSTER][large], self._resources[ResourceKind.SCOPE][scope]
+                del self._users[large]
+                changed |= {(ResourceKind.CLUSTER, large): None, (ResourceKind.SCOPE, scope): None}
+        return changed
+
+
+class _Protocol:
+    """What builds routes of one protocol."""
+
+    def __init__(self, settings: GatewaySettings, *, http: bool) -> None:
+        self.http = http
+        self.clusters = ClusterBuilder(settings, http=http)
+        self.pods = PodClusters(settings, http=http)
+        self.scopes = ScopeBuilder(settings, http=http)

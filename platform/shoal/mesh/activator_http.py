@@ -19,7 +19,7 @@ from starlette.routing import Route
 from shoal.core.actions import Forward
 from shoal.core.types import RouteKey
 from shoal.gateway.counting import http_code
-from shoal.gateway.names import FAULT_HEADER, OF_THE_REQUEST, REVISION_HEADER
+from shoal.gateway.names import FAULT_HEADER, OF_THE_REQUEST, REVISION_HEADER, asked_for
 from shoal.mesh.activator_grpc import SERVED_COLD, ask
 from shoal.mesh.errors import RequestError
 from shoal.mesh.forwarding import CopyGoneError, Forwarder, PodUnreachableError
@@ -246,10 +246,12 @@ class RestActivator:
             message = "this model's server has no REST port, so ModelStreamInfer over gRPC is the only way to stream"
             raise RequestError(grpc.StatusCode.UNIMPLEMENTED, message)
         header = request.headers.get(BINARY_HEADER)
+        # The gateway has compared the names in path and body, and may have renamed the path.
+        by_header = REVISION_HEADER in request.headers or asked_for(request.headers.items()) is not None
         try:
             message = to_protobuf(
                 body, int(header) if header else None, forward.revision,
-                name=None if REVISION_HEADER in request.headers else request.path_params["name"],
+                name=None if by_header else request.path_params["name"],
                 version=request.path_params.get("version", ""),
             )  # fmt: skip
         except (BadBodyError, ValueError) as error:

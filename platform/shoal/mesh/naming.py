@@ -10,7 +10,7 @@ from typing import Final
 import grpc
 
 from shoal.core.types import RouteKey
-from shoal.gateway.names import CANARY_HEADER, REVISION_HEADER
+from shoal.gateway.names import CANARY_HEADER, REVISION_HEADER, asked_for
 from shoal.mesh.errors import RequestError
 from shoal.mesh.wire import MalformedMessageError, read_string
 from shoal_protos.inference import SERVICE
@@ -35,9 +35,14 @@ Metadata = Iterable[tuple[str, str | bytes]]
 def key_from_headers(headers: Metadata) -> RouteKey | None:
     """What the headers name, or None. `mm-revision` goes before anything else, so that it can be added to any request.
 
+    Only what the gateway says goes before that: copies that failed have had the request by the name of their revision.
+
     Raises:
         RequestError: they name nothing, or more than one thing.
     """
+    headers = tuple(headers)
+    if key := asked_for(headers):
+        return key
     found: dict[str, str] = {}
     revision = ""
     for name, value in headers:

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from shoal_protos.xds import percent_pb2 as shoal__protos_dot_xds_dot_percent__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bshoal_protos/xds/core.proto\x12\x14\x65nvoy.config.core.v3\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"#\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\":\n\x08Locality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x10\n\x08sub_zone\x18\x03 \x01(\t\"\xa7\x01\n\x08Metadata\x12K\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32\x32.envoy.config.core.v3.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\"H\n\rSocketAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x14\n\nport_value\x18\x03 \x01(\rH\x00\x42\x10\n\x0eport_specifier\"S\n\x07\x41\x64\x64ress\x12=\n\x0esocket_address\x18\x01 \x01(\x0b\x32#.envoy.config.core.v3.SocketAddressH\x00\x42\t\n\x07\x61\x64\x64ress\"F\n\x13HttpProtocolOptions\x12/\n\x0cidle_timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x16\n\x14Http1ProtocolOptions\"\x16\n\x14Http2ProtocolOptionsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bshoal_protos/xds/core.proto\x12\x14\x65nvoy.config.core.v3\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1eshoal_protos/xds/percent.proto\"N\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12)\n\x08metadata\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\":\n\x08Locality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x10\n\x08sub_zone\x18\x03 \x01(\t\"\xa7\x01\n\x08Metadata\x12K\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32\x32.envoy.config.core.v3.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\"H\n\rSocketAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x14\n\nport_value\x18\x03 \x01(\rH\x00\x42\x10\n\x0eport_specifier\"S\n\x07\x41\x64\x64ress\x12=\n\x0esocket_address\x18\x01 \x01(\x0b\x32#.envoy.config.core.v3.SocketAddressH\x00\x42\t\n\x07\x61\x64\x64ress\"F\n\x13HttpProtocolOptions\x12/\n\x0cidle_timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x16\n\x14Http1ProtocolOptions\"\x16\n\x14Http2ProtocolOptions\"2\n\nDataSource\x12\x17\n\rinline_string\x18\x03 \x01(\tH\x00\x42\x0b\n\tspecifier\"S\n\x18RuntimeFractionalPercent\x12\x37\n\rdefault_value\x18\x01 \x01(\x0b\x32 .envoy.type.v3.FractionalPercentb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,22 +36,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_METADATA_FILTERMETADATAENTRY']._loaded_options = None
   _globals['_METADATA_FILTERMETADATAENTRY']._serialized_options = b'8\001'
-  _globals['_NODE']._serialized_start=115
-  _globals['_NODE']._serialized_end=150
-  _globals['_LOCALITY']._serialized_start=152
-  _globals['_LOCALITY']._serialized_end=210
-  _globals['_METADATA']._serialized_start=213
-  _globals['_METADATA']._serialized_end=380
-  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=302
-  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=380
-  _globals['_SOCKETADDRESS']._serialized_start=382
-  _globals['_SOCKETADDRESS']._serialized_end=454
-  _globals['_ADDRESS']._serialized_start=456
-  _globals['_ADDRESS']._serialized_end=539
-  _globals['_HTTPPROTOCOLOPTIONS']._serialized_start=541
-  _globals['_HTTPPROTOCOLOPTIONS']._serialized_end=611
-  _globals['_HTTP1PROTOCOLOPTIONS']._serialized_start=613
-  _globals['_HTTP1PROTOCOLOPTIONS']._serialized_end=635
-  _globals['_HTTP2PROTOCOLOPTIONS']._serialized_start=637
-  _globals['_HTTP2PROTOCOLOPTIONS']._serialized_end=659
+  _globals['_NODE']._serialized_start=147
+  _globals['_NODE']._serialized_end=225
+  _globals['_LOCALITY']._serialized_start=227
+  _globals['_LOCALITY']._serialized_end=285
+  _globals['_METADATA']._serialized_start=288
+  _globals['_METADATA']._serialized_end=455
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=377
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=455
+  _globals['_SOCKETADDRESS']._serialized_start=457
+  _globals['_SOCKETADDRESS']._serialized_end=529
+  _globals['_ADDRESS']._serialized_start=531
+  _globals['_ADDRESS']._serialized_end=614
+  _globals['_HTTPPROTOCOLOPTIONS']._serialized_start=616
+  _globals['_HTTPPROTOCOLOPTIONS']._serialized_end=686
+  _globals['_HTTP1PROTOCOLOPTIONS']._serialized_start=688
+  _globals['_HTTP1PROTOCOLOPTIONS']._serialized_end=710
+  _globals['_HTTP2PROTOCOLOPTIONS']._serialized_start=712
+  _globals['_HTTP2PROTOCOLOPTIONS']._serialized_end=734
+  _globals['_DATASOURCE']._serialized_start=736
+  _globals['_DATASOURCE']._serialized_end=786
+  _globals['_RUNTIMEFRACTIONALPERCENT']._serialized_start=788
+  _globals['_RUNTIMEFRACTIONALPERCENT']._serialized_end=871
 # @@protoc_insertion_point(module_scope)

@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
+from shoal_protos.xds import percent_pb2 as _percent_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -11,12 +12,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Node(_message.Message):
-    __slots__ = ("id", "cluster")
+    __slots__ = ("id", "cluster", "metadata")
     ID_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
     id: str
     cluster: str
-    def __init__(self, id: _Optional[str] = ..., cluster: _Optional[str] = ...) -> None: ...
+    metadata: _struct_pb2.Struct
+    def __init__(self, id: _Optional[str] = ..., cluster: _Optional[str] = ..., metadata: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class Locality(_message.Message):
     __slots__ = ("region", "zone", "sub_zone")
@@ -68,3 +71,15 @@ class Http1ProtocolOptions(_message.Message):
 class Http2ProtocolOptions(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class DataSource(_message.Message):
+    __slots__ = ("inline_string",)
+    INLINE_STRING_FIELD_NUMBER: _ClassVar[int]
+    inline_string: str
+    def __init__(self, inline_string: _Optional[str] = ...) -> None: ...
+
+class RuntimeFractionalPercent(_message.Message):
+    __slots__ = ("default_value",)
+    DEFAULT_VALUE_FIELD_NUMBER: _ClassVar[int]
+    default_value: _percent_pb2.FractionalPercent
+    def __init__(self, default_value: _Optional[_Union[_percent_pb2.FractionalPercent, _Mapping]] = ...) -> None: ...

@@ -1,14 +1,15 @@
 -- The gRPC port's shortest way, for nearly all requests: one uncompressed message that names its model, no name in a
 -- header, no wish for a canary. Envoy's route table has checked that; everything else is grpc.lua's.
 local inference = require("shoal.inference")
+local names = require("shoal.names")
 local usage = require("shoal.usage")
 
 function envoy_on_request(handle)
-  local name, bad = inference.name_in_body(handle)
+  local body, bad, name = inference.read(handle)
   if bad then
     if usage.is_tick(handle) then return usage.tick(handle) end -- which has no message
     return inference.refuse(handle, bad)
   end
   if not name or name == "" then return inference.refuse(handle, inference.NAMELESS) end
-  inference.route(handle, handle:headers(), "", name)
+  inference.send(handle, body, names.escape(name))
 end

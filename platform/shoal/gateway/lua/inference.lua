@@ -1,11 +1,12 @@
 -- What the scripts of the gRPC port share.
 local names = require("shoal.names")
 local frames = require("shoal.frames")
-local usage = require("shoal.usage")
+local routes = require("shoal.routes")
 
 local M = {}
 
 M.NAMELESS = "the message names no model: set model_name, or the header mm-vmodel-id"
+M.ACTIVATOR = "shoal:activator-grpc"
 
 M.INVALID_ARGUMENT, M.UNIMPLEMENTED = "3", "12"
 
@@ -18,19 +19,20 @@ function M.refuse(handle, message, status)
   })
 end
 
--- The name in the one message of a request: name or nil, error.
-function M.name_in_body(handle)
+-- The one message of a request and the name in it: body or nil, error, name.
+function M.read(handle)
   local body = handle:body()
   if not body then return nil, "the request has no message" end
-  return frames.read_name(function(offset, count) return body:getBytes(offset, count) end, body:length())
+  local name, bad = frames.read_name(function(offset, count) return body:getBytes(offset, count) end, body:length())
+  if bad then return nil, bad end
+  return body, nil, name
 end
 
--- Say which cluster the request is meant for, and have Envoy look for its route anew.
-function M.route(handle, headers, kind, name)
-  local route = kind .. names.escape(name)
-  headers:replace("x-shoal-route", route)
-  usage.count(route)
-  handle:clearRouteCache()
+-- Send a request with one message where `key` leads, by the name it has there.
+function M.send(handle, body, key)
+  local length = body:length()
+  local revision = routes.send(handle, handle:headers(), key, M.ACTIVATOR, length)
+  if revision then body:setBytes(frames.rename(body:getBytes(0, length), revision)) end
 end
 
 return M

@@ -317,6 +317,22 @@ function M.form(s, model, version, binary)
   return nil, result.message
 end
 
+-- Whether an object may have a field of the model's name, as protobuf's JSON calls it.
+function M.may_name_model(s)
+  return find(s, '"model_name"', 1, true) or find(s, '"modelName"', 1, true)
+end
+
+local function escaped(char)
+  return string.format("\\u%04x", byte(char))
+end
+
+-- An object with the model's name once more at its end: the last one counts, for protobuf's JSON as for protobuf.
+function M.renamed(s, name)
+  local last = #s
+  while byte(s, last) ~= 125 do last = last - 1 end -- a closing brace
+  return sub(s, 1, last - 1) .. ',"model_name":"' .. string.gsub(name, '[%c"\\]', escaped) .. '"}'
+end
+
 -- The message of a google.rpc.Status in JSON, still escaped; nil if `s` is none.
 function M.status_message(s)
   if not find(s, '^{"code":') then return nil end

@@ -1,4 +1,4 @@
--- Names of clusters and headers: the gateway's half of names.py.
+-- Names of routes and headers: the gateway's half of names.py.
 local M = {}
 
 local UNSAFE = "[^%w._~-]"
@@ -15,6 +15,12 @@ function M.escape(name)
     if not SAFE[string.byte(name, i)] then return (string.gsub(name, UNSAFE, percent)) end
   end
   return name
+end
+
+-- The path of a V2 REST request with its model renamed; nil if it is none for a model.
+function M.renamed_path(path, name)
+  local rest = string.match(path, "^/v2/models/[^/?]+(.*)$")
+  return rest and "/v2/models/" .. M.escape(name) .. rest
 end
 
 -- Percent-decoding, as in URL paths. Returns nil when a percent sign is not followed by two hex digits.
@@ -121,7 +127,7 @@ end
 
 local KINDS = { always = "canary:", never = "stable:" }
 
--- The kind of cluster a request is for, as its name starts: kind or nil, error.
+-- The kind of route a request is for, as its name starts: kind or nil, error.
 function M.kind(headers, is_revision)
   local canary = headers:get("x-shoal-canary")
   if not canary then return is_revision and "revision:" or "" end

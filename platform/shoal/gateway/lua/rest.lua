@@ -5,11 +5,13 @@
 --   server, readiness and repository routes -> the mesh
 local names = require("shoal.names")
 local json = require("shoal.json")
+local routes = require("shoal.routes")
 local usage = require("shoal.usage")
 
 local UNPACKED = "x-shoal-encoding" -- what content-encoding was before Envoy unpacked the body
 local SLASH = 47
-local MESH, HEALTH, TICK = "shoal:activator-http", "shoal:health", "tick"
+local MESH, HEALTH, TICK = "shoal:mesh-http", "shoal:health", "tick"
+local ACTIVATOR_GRPC, ACTIVATOR_HTTP = "shoal:activator-grpc", "shoal:activator-http"
 local ROUTES = "GET /v2, /v2/health/live, /v2/health/ready, /v2/models/NAME, /v2/models/NAME/ready; "
   .. "POST /v2/models/NAME/infer, /v2/repository/index, /v2/repository/models/NAME/load, "
   .. "/v2/repository/models/NAME/unload; models also as /v2/models/NAME/versions/VERSION"
@@ -61,12 +63,7 @@ local function without_slash(headers, path, query)
   return path, query
 end
 
-local function send(handle, headers, cluster)
-  headers:replace("x-shoal-route", cluster)
-  handle:clearRouteCache()
-end
-
--- What a request is for: name, kind of cluster; or nil, error. Names in headers must not contradict the path, but for
+-- What a request is for: name, kind of route; or nil, error. Names in headers must not contradict the path, but for
 -- mm-revision.
 local function wanted(headers, name)
   local given, is_revision, bad = names.from_headers(headers)
@@ -81,15 +78,15 @@ local function wanted(headers, name)
   return name, kind
 end
 
-local function by_name(handle, headers, kind, name)
-  local route = kind .. names.escape(name)
-  usage.count(route)
-  send(handle, headers, route)
+-- Send the request where its name leads, by the name it has there.
+local function by_name(handle, headers, key, activator, length)
+  local revision = routes.send(handle, headers, key, activator, length)
+  if revision then headers:replace(":path", names.renamed_path(headers:get(":path"), revision)) end
+  return revision
 end
 
 local function by_name_http(handle, headers, kind, name)
-  headers:replace("x-shoal-path", headers:get(":path"))
-  by_name(handle, headers, kind == "" and "http:" or "http-" .. kind, name)
+  by_name(handle, headers, (kind == "" and "http:" or "http-" .. kind) .. names.escape(name), ACTIVATOR_HTTP)
 end
 
 -- The JSON part of a body, and whether tensors follow it: text, binary, error.
@@ -130,10 +127,11 @@ local function infer(handle, in_path, version, kind, name, query)
   if not form then return respond(handle, "400", unpacked and of_gzip(bad, body:length()) or bad) end
   if form == "protobuf" then
     if query ~= "" then return respond(handle, "400", "query parameters are not used here; leave them out") end
-    headers:replace("x-shoal-form", "protobuf")
     handle:streamInfo():dynamicMetadata():set("shoal", "converted", true)
     headers:replace("content-type", "application/json")
-    return by_name(handle, headers, kind, name)
+    local revision = by_name(handle, headers, kind .. names.escape(name), ACTIVATOR_GRPC, body:length())
+    if revision and json.may_name_model(text) then body:setBytes(json.renamed(text, revision)) end
+    return
   end
   if not binary then headers:replace("content-type", "application/json") end
   by_name_http(handle, headers, kind, name)
@@ -141,8 +139,6 @@ end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
-  headers:remove("x-shoal-form")
-  headers:remove("x-shoal-path")
   local path, query = string.match(headers:get(":path"), "^([^?]*)%??(.*)$")
   if string.byte(path, -1) == SLASH and path ~= "/" then path, query = without_slash(headers, path, query) end
   local method, who, name, version = find_route(path)
@@ -153,13 +149,14 @@ function envoy_on_request(handle)
     return respond(handle, "405", path .. " is for " .. method .. ", not " .. given, method)
   end
   if who == TICK then return usage.tick(handle) end
-  if by_mesh then return send(handle, headers, who) end
+  if by_mesh then return routes.go(handle, headers, who) end
   name, version = names.unescape(name), version == "" and "" or names.unescape(version)
   if not name or not version then
     return respond(handle, "400", "the name or version in the path is not percent-encoded properly")
   end
   local asked, kind = wanted(headers, name)
   if not asked then return respond(handle, "400", kind) end
+  if given == "GET" then headers:replace("x-shoal-method", "ModelMetadata") end
   if who == "infer" then return infer(handle, asked == name and name, version, kind, asked, query) end
   by_name_http(handle, headers, kind, asked)
 end

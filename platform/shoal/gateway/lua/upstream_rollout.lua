@@ -1,9 +1,37 @@
--- What upstream.lua and upstream_rest.lua do, on routes of a rollout: there, errors of shielded copies are tried again
--- too, and attempts at watched copies are noted for the report that Envoy sends when the request is over
--- (watching.py). The report itself has how the last attempt went; notes are of those before it.
-require("shoal.upstream")
+-- Runs on routes of a rollout once an attempt has its copy: renames the model to the revision that copy holds, which
+-- Envoy has written into mm-model-id; there is no such header on the way to the activator, which goes by x-shoal-route.
+-- There, errors of shielded copies are tried again too, and attempts at watched copies are noted for the report that
+-- Envoy sends when the request is over (watching.py). The report itself has how the last attempt went; notes are of
+-- those before it.
+local names = require("shoal.names")
+local frames = require("shoal.frames")
 
-local prepare = envoy_on_request
+local SERVICE = "/inference.GRPCInferenceService/"
+local UNARY = { [SERVICE .. "ModelInfer"] = true, [SERVICE .. "ModelMetadata"] = true }
+local STREAM = SERVICE .. "ModelStreamInfer"
+
+local function rename_stream(handle, revision)
+  local rename = frames.renamer(revision)
+  for chunk in handle:bodyChunks() do
+    local length = chunk:length()
+    if length > 0 then chunk:setBytes(rename(chunk:getBytes(0, length))) end
+  end
+end
+
+local function rename(handle, headers)
+  local revision = headers:get("mm-model-id")
+  if not revision then return end
+  local path = headers:get(":path")
+  if UNARY[path] then
+    local body = handle:body()
+    body:setBytes(frames.rename(body:getBytes(0, body:length()), revision))
+  elseif path == STREAM then
+    rename_stream(handle, revision)
+  else
+    local renamed = names.renamed_path(path, revision)
+    if renamed then headers:replace(":path", renamed) end
+  end
+end
 
 local NOTES = "shoal.attempts"
 local AGAIN = { ["404"] = true, ["503"] = true }
@@ -37,7 +65,7 @@ function envoy_on_request(handle)
     notes:set(NOTES, "last", attempt)
     if watched then notes:set(NOTES, "watched", true) end
   end
-  prepare(handle)
+  rename(handle, headers)
 end
 
 local function note_failure(handle, status)
