@@ -24,7 +24,7 @@ _TIMES_FLOOR = at_most(1.5)
 _CONNECTIONS = at_most(32)
 _KB_A_MODEL = at_most(7.5)
 _SERVER_MIB = at_most(10)
-_TIMES_PROXY = at_least(5)
+_TIMES_PROXY = at_least(3)
 
 
 @dataclass(frozen=True, slots=True)
