@@ -174,10 +174,10 @@ def test_routes_on_demand_are_few_and_the_least_wanted_go_first(table):
     assert table.want_http(keys[1]) == scope("http:b")
     table.used("http:a")
     assert table.want_http(keys[2]) == scope("http:c", "http:b")
-    assert table.copies("http:b") == ()
+    assert table.get(SCOPE, scope_name("http:b")) is None
     assert table.publish({keys[0]: (copy("a2", http_port=8002),)}) == scope("a", "http:a")
     assert table.publish({keys[0]: (copy("a2"),)}) == scope("http:a")
-    assert table.copies("http:a") == ()
+    assert table.get(SCOPE, scope_name("http:a")) is None
 
 
 def test_revisions_are_routed_once_wanted(table):

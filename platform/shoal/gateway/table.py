@@ -99,10 +99,6 @@ class RouteTable:
         """The scopes that lead to a cluster."""
         return frozenset(self._users.get(cluster, ()))
 
-    def copies(self, route: str) -> tuple[Upstream, ...]:
-        """Where a route leads; empty when gateways shall not have it."""
-        return self._routed.get(route, ())
-
     def publish(self, changes: Mapping[RouteKey, tuple[Upstream, ...]]) -> Refs:
         """Take over changed copies; what changed by that."""
         for key, upstreams in changes.items():
