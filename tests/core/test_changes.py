@@ -75,6 +75,21 @@ def test_where_both_do_not_fit_a_copy_that_is_to_be_kept_makes_room_for_its_own_
     assert world.store[NAME] == ("a-2", "a-2")
 
 
+def test_a_queued_successor_waits_for_a_load_besides_the_copy_that_makes_room_for_it() -> None:
+    world = world_with("p1")
+    world.declare(model("a-1", 50, least=1))
+    world.send(ev.EndpointDeclared(NAME, RevisionId("a-1")))
+    world.settle()
+    world.declare(model("slow", 50), load=True)
+    world.declare(model("a-2", 60))
+    world.send(ev.EndpointDeclared(NAME, RevisionId("a-2")))
+    assert copies(world) == {
+        ("a-1", "p1"): CopyState.LOADED,
+        ("slow", "p1"): CopyState.LOADING,
+        ("a-2", "p1"): CopyState.QUEUED,
+    }
+
+
 def test_a_pod_that_comes_back_under_its_name_is_tried_again() -> None:
     world = world_with("p1")
     world.declare(model("a"))

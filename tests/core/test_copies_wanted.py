@@ -104,6 +104,18 @@ def test_a_wish_that_failed_evicts_nothing_elsewhere_that_was_used_later() -> No
     assert pods_of(world, "hot") == ["p2"]
 
 
+def test_a_wish_that_failed_and_finds_no_other_pod_fails_for_that_reason_alone() -> None:
+    world = world_with("p2")
+    world.declare(model("kept", 90, least=1))
+    world.settle()
+    world.join(pod("p1"))
+    world.declare(model("a"), load=True)
+    world.failed(P1, A)
+    view = world.core.model(A)
+    assert view is not None
+    assert [failure.message for failure in view.failures] == ["it broke"]
+
+
 def test_a_failed_load_names_its_pod() -> None:
     world = world_with("p1")
     world.declare(model("a"), load=True)

@@ -33,6 +33,12 @@ def test_a_draining_pod_lets_go_at_once_of_what_no_other_pod_can_take() -> None:
     assert PodDrained(P1) in world.drained(P1, A)
 
 
+def test_a_draining_pod_says_that_it_shall_stop() -> None:
+    world = holding("a", "p1", "p2")
+    world.stop(P1)
+    assert {view.spec.id: view.draining for view in world.core.pods()} == {"p1": True, "p2": False}
+
+
 def test_a_draining_pod_lets_go_once_its_copies_are_replaced() -> None:
     world = holding("a", "p1", "p2")
     assert Load(P2, A) in world.stop(P1)
@@ -168,6 +174,20 @@ def test_a_copy_on_its_way_out_comes_back_where_it_is_required() -> None:
     assert states(world) == {("a", "p1"): CopyState.LOADED}
 
 
+def test_a_request_calls_back_the_copy_that_left_last() -> None:
+    world = holding("a", "p2")
+    world.declare(model("full", 60), load=True)
+    world.settle()
+    world.join(pod("p1"))
+    world.declare(model("a", least=2))
+    world.settle()
+    world.declare(model("a", most=1))
+    world.pass_time(1.0)
+    world.send(ev.UnloadRequested(A))
+    world.request(by_revision("a"))
+    assert (states(world)["a", "p1"], states(world)["a", "p2"]) == (CopyState.LOADED, CopyState.WITHDRAWING)
+
+
 def test_copies_that_outgrew_their_pod_leave_only_as_far_as_they_must() -> None:
     world = world_with("p1")
     for name, size in (("a", 30), ("b", 40), ("c", 30)):
@@ -178,6 +198,17 @@ def test_copies_that_outgrew_their_pod_leave_only_as_far_as_they_must() -> None:
     world.send(ev.SizeMeasured(P1, RevisionId("c"), 60))
     assert states(world)["a", "p1"] is CopyState.WITHDRAWING
     assert states(world)["b", "p1"] is states(world)["c", "p1"] is CopyState.LOADED
+
+
+def test_of_two_copies_that_outgrew_their_pod_one_leaves() -> None:
+    world = world_with("p1")
+    for name in ("a", "b"):
+        world.pass_time(1.0)
+        world.declare(model(name, 50, least=1), last_used=world.now)
+        world.settle()
+    world.servers[P1].loaded[RevisionId("b")] = 60
+    world.send(ev.SizeMeasured(P1, RevisionId("b"), 60))
+    assert states(world) == {("a", "p1"): CopyState.WITHDRAWING, ("b", "p1"): CopyState.LOADED}
 
 
 def test_a_target_makes_room_by_what_it_replaces_last() -> None:
@@ -228,3 +259,17 @@ def test_no_copy_goes_soon_after_load_asked_for_more() -> None:
     world.wait(30.0)
     world.settle()
     assert len([name for name, _ in states(world) if name == "a"]) == 1
+
+
+def test_surplus_copies_go_one_after_the_other_until_one_is_left() -> None:
+    world = world_with("p1", "p2", "p3")
+    world.declare(model("a", 48, least=3))
+    world.settle()
+    world.declare(model("a", 48))
+    for others, left in (("bcd", 2), ("e", 1)):
+        for name in others:
+            world.declare(model(name, 48, least=1))
+            world.settle()
+        world.wait(10.0)
+        world.settle()
+        assert [name for name, _ in states(world)].count("a") == left

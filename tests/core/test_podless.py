@@ -24,6 +24,7 @@ def test_idle_models_are_told_of_the_first_pod_and_of_the_last_but_not_of_others
     assert view.failure is not None
     assert (view.active_model.state, view.failure.reason) == (ModelState.STANDBY, FailureReason.RUNTIME_UNHEALTHY)
     assert view.failure.message == "Waiting for supporting runtime Pod to become available"
+    assert view.failure.at == 0.0, "there never was a pod"
     assert told(world, ev.PodReported(pod("p1"), (), "0")) == {NAME}
     view = world.core.endpoint(NAME)
     assert view is not None

@@ -12,7 +12,7 @@ from shoal.core.actions import Forward, Reject, RejectCode
 from shoal.core.rollout.plan import IMMEDIATE, Pause, Plan, SetWeight, Strategy
 from shoal.core.rollout.record import Phase, Verb
 from shoal.core.settings import CoreSettings
-from shoal.core.suspicion import Cause, Doing, Suspect, Suspicion, convicted
+from shoal.core.suspicion import Cause, Doing, Incident, Suspect, Suspicion, charge_message, convicted
 from shoal.core.types import (
     CopyState,
     EndpointName,
@@ -337,6 +337,12 @@ def test_a_released_model_is_loaded_again() -> None:
     assert world.suspicions == {}
 
 
+def test_the_release_of_a_model_that_is_not_charged_changes_nothing() -> None:
+    world = world_with("p1")
+    assert world.send(ev.Released(BAD)) == []
+    assert world.core.why(BAD) == ()
+
+
 def test_quarantine_ends_for_one_try_and_lasts_twice_as_long_the_next_time() -> None:
     world = quarantined()
     world.pass_time(1800)
@@ -548,6 +554,12 @@ def test_a_charge_names_the_pod_and_how_many_others_were_there() -> None:
     world.come_back(P1)
     world.pass_time(5)
     assert "crashed while it was loading c (and 2 other models): it died" in view(world, "c").failures[0].message
+
+
+def test_a_charge_of_which_nothing_is_told_ends_with_the_model() -> None:
+    suspect = Suspect(BAD, Doing.LOADING)
+    message = charge_message(Incident(P1, RuntimeName("r"), 0.0, (suspect,), ""), Cause.HUNG, suspect)
+    assert message == "the model server of pod p1 hung while it was loading bad"
 
 
 def test_a_failure_says_when_the_model_was_charged_last() -> None:

@@ -34,6 +34,19 @@ def test_a_pod_that_reports_again_goes_on_with_its_loads() -> None:
     assert before[0].state is CopyState.LOADING
 
 
+def test_what_a_pod_reports_besides_a_load_whose_answer_is_on_its_way_is_used() -> None:
+    world = world_with("p1")
+    for name in ("a", "b"):
+        world.declare(model(name))
+    world.request(by_revision("a"))
+    world.servers[P1].loaded[RevisionId("b")] = 30
+    world.send(ev.PodReported(pod("p1"), (LoadedCopy(A, 30), LoadedCopy(RevisionId("b"), 30)), "0"))
+    assert {copy.revision: copy.state for copy in world.core.copies()} == {
+        "a": CopyState.LOADING,
+        "b": CopyState.LOADED,
+    }
+
+
 def test_a_size_that_a_pod_does_not_know_changes_nothing() -> None:
     world = loaded()
     world.send(ev.PodReported(pod("p1"), (LoadedCopy(A, 0),), "0"))

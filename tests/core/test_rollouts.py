@@ -22,7 +22,7 @@ from shoal.core.rollout.plan import (
     WarmUp,
 )
 from shoal.core.rollout.record import Phase, Verb
-from shoal.core.types import FailureReason, RevisionId, RouteKey, Transition, Unplaceable
+from shoal.core.types import FailureReason, PodId, RevisionId, RouteKey, Transition, Unplaceable
 
 
 def test_a_canary_takes_its_steps_and_takes_over() -> None:
@@ -206,6 +206,18 @@ def test_copies_are_warmed_before_they_take_requests() -> None:
     assert rollout(world).phase is Phase.WARMING_UP
     world.warmed()
     assert shares(world) == {"a-1": 900, "a-2": 100}
+
+
+def test_a_copy_on_a_pod_that_shall_stop_is_not_warmed() -> None:
+    world = served(pods=1)
+    world.join(pod("p2"))
+    world.declare(model("a-2"), last_used=world.now, load=True)
+    world.settle()
+    world.join(pod("p3"))
+    world.stop(PodId("p2"))
+    world.roll_out("a", "a-2", Plan(warm_up=WarmUp(5)))
+    world.loaded(PodId("p3"), RevisionId("a-2"))
+    assert world.warming[0].pods == ("p3",)
 
 
 def test_a_failed_warm_up_rolls_back() -> None:

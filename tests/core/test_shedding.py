@@ -116,10 +116,13 @@ def test_a_declared_copy_stays_queued_when_whoever_asks_for_it_is_refused() -> N
     assert RevisionId("kept") in world.servers[P1].loaded
 
 
-def test_a_full_waiting_room_says_when_to_come_back() -> None:
-    world = _world(settings=CoreSettings(max_waiting=1))
+@pytest.mark.parametrize(
+    ("settings", "name"), [(CoreSettings(max_waiting=1), "b"), (CoreSettings(max_waiting_per_revision=1), "a")]
+)
+def test_a_full_waiting_room_says_when_to_come_back(settings: CoreSettings, name: str) -> None:
+    world = _world(settings=settings)
     world.request(by_revision("a"))
-    world.request(by_revision("b"))
+    world.request(by_revision(name))
     assert rejection(world, 3).retry_after == RETRY_LEAST
 
 

@@ -51,6 +51,12 @@ def test_an_update_does_not_wait_for_more_copies_than_are_allowed() -> None:
     assert sum(copy.revision == NEW for copy in world.core.copies()) == 1
 
 
+def test_a_copy_that_is_on_its_way_is_one_of_those_the_old_revision_has() -> None:
+    world = updated("p1", "p2", "p3", "p4", copies=3, new=model(NEW, 10, least=2))
+    load_next(world)
+    assert sum(copy.revision == NEW for copy in world.core.copies()) == 3
+
+
 def test_an_update_waits_a_minute_for_a_second_copy_that_never_comes() -> None:
     world = updated("p1", "p2", copies=2)
     load_next(world)

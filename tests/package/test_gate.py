@@ -168,13 +168,18 @@ def test_what_did_not_change_is_not_hashed_again(ask, on_claim, directory, packa
 
 
 @pytest.mark.parametrize(
-    "path",
-    ["", "model.joblib", "digits/model", "digits/0a1b2c3d4e5f", "digits/0a1b2c3d4e5g/model", "../x/0a1b2c3d4e5f/model"],
+    "path", ["", "model.joblib", "digits/model", "digits/0a1b2c3d4e5f", "digits/0a1b2c3d4e5g/model"]
 )
-def test_a_path_that_is_no_package_does_not_pass(ask, path):
+def test_a_path_that_is_no_package_s_does_not_pass_and_is_named(ask, path):
     source = ModelSource(format="sklearn", path=path, parameters={"type": "pvc", "name": "models"})
     said = ask(source, "scan")
-    assert said.startswith("evidence is required (scan) and cannot be found")
+    assert said.startswith("evidence is required (scan) and cannot be found: storage.path")
+    assert f"{path!r} is not a published package (MODEL/DIGEST/model)" in said
+
+
+def test_a_path_that_leaves_its_claim_does_not_pass(ask):
+    source = ModelSource(format="sklearn", path="../x/0a1b2c3d4e5f/model", parameters={"type": "pvc", "name": "models"})
+    assert ask(source, "scan").startswith("evidence is required (scan) and cannot be found")
 
 
 @pytest.mark.parametrize(

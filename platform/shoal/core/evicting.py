@@ -43,11 +43,8 @@ def _why_compared(state: State, revision: RevisionId) -> str | None:
     return None
 
 
-def is_pinned(state: State, revision: RevisionId) -> bool:
-    """Whether what protects a revision may last: whoever needs its space is refused rather than made to wait."""
-    model = state.models.get(revision)
-    if model is not None and model.spec.min_copies:
-        return why_protected(state, revision) is not None
+def _is_compared(state: State, revision: RevisionId) -> bool:
+    """Whether a rollout protects a revision, which may last: whoever needs its space is refused, not made to wait."""
     ends = (*state.changing_to(revision), *state.changing_from(revision))
     return any(endpoint.comparing for endpoint in ends) and why_protected(state, revision) is not None
 
@@ -88,7 +85,7 @@ def pinned_bytes(state: State, pod: Pod, revision: RevisionId) -> int:
         copy = pod.copies.get(other)
         if copy is None or copy.pinned or copy.state is not CopyState.LOADED or other in replaced:
             continue
-        if is_pinned(state, other):
+        if _is_compared(state, other):
             total += copy.size
     return total
 

@@ -60,7 +60,7 @@ def place(
         return WAIT if apart else _refusal(state, model, pods, urgency, exclude)
     choice = state.policies.place(sites)
     pod = state.pods[choice.pod]
-    copy = state.assign(model, pod, urgency, model.expected_bytes(pod.spec.default_model_bytes))
+    copy = state.assign(model, pod, model.expected_bytes(pod.spec.default_model_bytes))
     if memory is not None:
         memory.unplaced = None
     state.decide("load", model.id, f"{because}: {choice.because}", choice.pod, (*choice.rejected, *rejected))

@@ -72,7 +72,7 @@ def exited(state: State, event: ServerExited) -> None:
         if incident.cause is None:
             _decide(state, incident, event.cause)
         else:
-            _reword(state, incident)
+            _reword(state, incident, incident.cause)
     else:
         _forget_gone_pods(state)
         state.suspicions.exits[event.pod] = (state.now, event.cause, event.words)
@@ -235,7 +235,7 @@ def _decide(state: State, incident: Incident, cause: Cause) -> None:
         state.look_at(suspect.revision)
         if cause is Cause.KILLED:
             continue
-        message = charge_message(incident, suspect)
+        message = charge_message(incident, cause, suspect)
         before = state.suspicions.of.get(suspect.revision) or Suspicion()
         failure = Failure(FailureReason.SERVER_LOST, message, state.now, incident.pod)
         after = replace(
@@ -272,12 +272,12 @@ def _unwish(state: State, revision: RevisionId) -> None:
         wishes.pop(revision, None)
 
 
-def _reword(state: State, incident: Incident) -> None:
+def _reword(state: State, incident: Incident, cause: Cause) -> None:
     """The server's last words became known after its suspects were charged."""
     for suspect in incident.suspects:
         suspicion = state.suspicions.of.get(suspect.revision)
         if suspicion is not None and suspicion.failure is not None and suspicion.failure.pod == incident.pod:
-            failure = replace(suspicion.failure, message=charge_message(incident, suspect))
+            failure = replace(suspicion.failure, message=charge_message(incident, cause, suspect))
             _set(state, suspect.revision, replace(suspicion, failure=failure))
             state.look_at(suspect.revision)
 

@@ -270,12 +270,10 @@ class State:
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
-    def assign(self, model: Model, pod: Pod, urgency: Urgency, size: int) -> Copy:
-        """A new copy, queued on a pod."""
+    def assign(self, model: Model, pod: Pod, size: int) -> Copy:
+        """A new copy, queued on a pod as a wish: the look at its model says how urgent it is."""
         self._order += 1
-        copy = Copy(model.id, pod.spec.id, size, last_used=model.last_used, urgency=urgency, order=self._order)
-        if urgency is Urgency.WAITING:
-            self._note_crowd(copy)
+        copy = Copy(model.id, pod.spec.id, size, last_used=model.last_used, order=self._order)
         self._store(copy)
         self.move(copy, CopyInput.ASSIGN)
         return copy
@@ -379,14 +377,11 @@ class State:
         changed = copy.urgency is not urgency
         copy.urgency = urgency
         if urgency is Urgency.WAITING:
-            self._note_crowd(copy)
+            copy.asked = self.waiting.first_since(copy.revision)
+            copy.crowd = min(MOST_CROWD, self.waiting.count(copy.revision))
         pod.add(copy)
         if changed or copy.queue_key != before:
             self.dirty_pods[copy.pod] = None
-
-    def _note_crowd(self, copy: Copy) -> None:
-        copy.asked = self.waiting.first_since(copy.revision)
-        copy.crowd = min(MOST_CROWD, self.waiting.count(copy.revision))
 
     def touch_routes(self, revision: RevisionId) -> None:
         """Routes to a revision may have changed."""

@@ -122,15 +122,14 @@ def quarantine_message(revision: RevisionId, suspicion: Suspicion) -> str:
     )
 
 
-def charge_message(incident: Incident, suspect: Suspect) -> str:
+def charge_message(incident: Incident, cause: Cause, suspect: Suspect) -> str:
     """One charge in words."""
     others = len(incident.suspects) - 1
     beside = f" (and {others} other model{'s' if others > 1 else ''})" if others else ""
-    how = (incident.cause or Cause.CRASHED).value
     words = incident.words or incident.message
     said = f": {words}" if words else ""
     return (
-        f"the model server of pod {incident.pod} {how} while it was {suspect.doing.value} {suspect.revision}"
+        f"the model server of pod {incident.pod} {cause.value} while it was {suspect.doing.value} {suspect.revision}"
         f"{beside}{said}"
     )
 
