@@ -131,6 +131,9 @@ async def test_times_and_sizes_are_those_of_the_request(http):
 
 async def test_models_have_their_own_counts_where_that_is_asked_for(http):
     async with one_copy(http, per_model_metrics=True) as (gateway, server):
+        async with grpc.aio.insecure_channel(gateway.target) as channel:  # which goes by connections for large messages
+            large = oip.ModelInferRequest(model_name="digits", raw_input_contents=[bytes(100_000)])
+            await Stub(channel).ModelInfer(large)
         await all_ways(gateway, server)
         await until(lambda: of(gateway).get(("other", "NOT_FOUND", "")))
         named = {(one.revision, one.endpoint) for one in gateway.heard.counted if one.pod}
@@ -153,6 +156,20 @@ async def test_a_gateway_that_starts_anew_adds_to_what_was_counted(http):
 async def test_health_checks_are_no_requests_for_models(http):
     async with one_copy(http) as (gateway, _), httpx.AsyncClient(base_url=gateway.rest, trust_env=False) as client:
         await client.get("/v2/health/live")
+        assert (await client.get("/v2/models/digits")).status_code == 200
+        await until(lambda: of(gateway))
+        assert of(gateway) == {("ModelMetadata", "OK", POD): 1}
+
+
+async def test_what_has_no_route_is_no_request_for_a_model(http):
+    async with one_copy(http) as (gateway, _), httpx.AsyncClient(base_url=gateway.rest, trust_env=False) as client:
+        to = gateway.settings.rest
+        for nonsense in (b"GET /v2 HTTP/1.1\r\n\r\n", b"GET no HTTP/1.1\r\nHost: a\r\n\r\n", b"\0\r\n\r\n", b"GET /"):
+            reader, writer = await asyncio.open_connection(to.host, to.port)
+            writer.write(nonsense)
+            writer.write_eof()
+            await reader.read()
+            writer.close()
         assert (await client.get("/v2/models/digits")).status_code == 200
         await until(lambda: of(gateway))
         assert of(gateway) == {("ModelMetadata", "OK", POD): 1}

@@ -8,16 +8,16 @@ from lua_support import runtime
 
 HANDLE = b"""
 function(headers, routes)
-    local selected = {}
+    local name = ""
     local noted = {}
     local handle = { noted = noted }
-    function handle:clearRouteCache() selected = routes[headers["x-shoal-route"]] or {} end
-    function handle:metadata() -- Envoy keeps what it told first
-        self.told = self.told or selected
-        return { get = function(_, key) return self.told[key] end }
-    end
+    function handle:clearRouteCache() name = "" end
+    function handle:metadata() name = routes[headers["x-shoal-route"]] or "" end -- Envoy looks when it must
     function handle:streamInfo()
-        return { dynamicMetadata = function() return { set = function(_, _, key, value) noted[key] = value end } end }
+        return {
+            dynamicMetadata = function() return { set = function(_, _, key, value) noted[key] = value end } end,
+            routeName = function() return name end,
+        }
     end
     local wrapped = {
         get = function(_, name) return headers[name] end,
@@ -29,24 +29,17 @@ function(headers, routes)
     end, noted
 end
 """
-COPY = {"revision": "r1", "servers": "pod:p"}
-SEVERAL = {"by_attempt": True}
+COPY = "pod:p r1"
+SEVERAL = "by-attempt"
 ACTIVATOR = "shoal:activator-grpc"
 
 
-def send(key: str, routes: dict[str, dict[str, object]], length: int | None = None):
+def send(key: str, routes: dict[str, str], length: int | None = None):
     """The revision to name, the headers, and what was noted."""
     lua = runtime()
     module = lua.eval(b'require("shoal.routes")')
     headers = lua.table()
-    known = lua.table_from(
-        {
-            name.encode(): lua.table_from(
-                {k.encode(): v.encode() if isinstance(v, str) else v for k, v in metadata.items()}
-            )
-            for name, metadata in routes.items()
-        }
-    )
+    known = lua.table_from({key.encode(): name.encode() for key, name in routes.items()})
     call, noted = lua.eval(HANDLE)(headers, known)
     activator = b"shoal:activator-http" if key.startswith("http") else ACTIVATOR.encode()
     revision = call(module, key.encode(), activator, length)
@@ -79,6 +72,10 @@ def test_where_a_request_goes(key, routes, leads_to, asked_for):
     copied = routes.get(leads_to) == COPY
     assert revision == (b"r1" if copied else None)
     assert headers.get("mm-model-id") == ("r1" if copied else None)
+
+
+def test_a_revision_may_have_any_name():
+    assert send("a", {"a": "pod:p my model 1"})[0] == b"my model 1"
 
 
 @pytest.mark.parametrize(("length", "large"), [(65536, False), (65537, True), (None, False)])

@@ -64,8 +64,7 @@ def test_models_of_one_pod_share_its_cluster(table):
     assert table.publish({RouteKey("a"): (copy("a__r"),)}) == scope("a") | cluster(pod(8001)) | lane(8001)
     assert table.publish({RouteKey("b"): (copy("b__r"),)}) == scope("b")
     assert leads_to(table, "a") == leads_to(table, "b") == [pod(8001)]
-    metadata = routes(table, "a")[0].metadata.filter_metadata["shoal.lua"]
-    assert dict(metadata) == {"revision": "a__r", "servers": pod(8001)}
+    assert routes(table, "a")[0].name == f"{pod(8001)} a__r"
     assert leads_to(table, f"shoal:large:{pod(8001)}") == [f"large:{pod(8001)}"]
 
 
@@ -200,7 +199,7 @@ def test_a_route_with_more_to_know_of_its_copies_has_a_cluster_of_its_own(table,
     assert table.publish({RouteKey("a"): (copy("r", **marks),)}) == scope("a") | cluster("a")
     [one] = routes(table, "a")
     assert one.route.cluster == "a"
-    assert dict(one.metadata.filter_metadata["shoal.lua"]) == {"by_attempt": True}
+    assert one.name == "by-attempt"
     assert scope("a") | cluster(pod(8001)) | lane(8001) == table.publish({RouteKey("a"): (copy("r"),)})
     table.sweep()
     assert table.sweep() == cluster("a")

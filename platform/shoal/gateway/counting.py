@@ -60,6 +60,8 @@ _CANCELLED: Final = _Histogram("cancelled_ms", Quantity.REQUEST_TIME, "Milliseco
 _BY_NAME: Final = {f"{PREFIX}.{histogram.name}": histogram for histogram in (*_HISTOGRAMS, _CANCELLED)}
 _GONE: Final = frozenset(("DC", "DR"))
 """Envoy's flags for that: the client's connection ended, or it reset the request."""
+_NEVER_ROUTED: Final = _GONE | {"", "-", "NR", "DPE"}
+"""All there can be of requests that came to no route, such as what is no HTTP."""
 _GRPC, _HTTP = "grpc", "http"
 """Tags: a status of gRPC, one of HTTP."""
 _HTTP_CODES: Final[Mapping[int, str]] = {
@@ -81,18 +83,18 @@ _GRPC_CODES: Final[Mapping[str, str]] = {str(code.value[0]): code.name for code 
 
 
 def counted_logs(settings: GatewaySettings, *, is_grpc: bool) -> list[dict[str, Any]]:
-    """The `envoy.config.accesslog.v3.AccessLog`s of a listener. Requests on routes without a name do not count."""
+    """The `envoy.config.accesslog.v3.AccessLog`s of a listener."""
     status = (
         (_GRPC, "%GRPC_STATUS_NUMBER% %RESPONSE_FLAGS%") if is_grpc else (_HTTP, "%RESPONSE_CODE% %RESPONSE_FLAGS%")
     )
-    method = f"%REQ({names.METHOD_HEADER})% %ROUTE_NAME%"
+    method = f"%REQ({names.METHOD_HEADER})% %METADATA(ROUTE:{names.METADATA}:{names.METHOD})%"
     tags = [("method", method), status, ("copy", "%UPSTREAM_HOST_NAME%")]
     if settings.per_model_metrics:
-        # One of them says so: the route, the copy in a rollout, or the script where large messages share a route.
+        # One of them says so: the copy in a rollout, the script where large messages share a route, or the route.
         revision = (
-            f"%METADATA(ROUTE:{names.LUA}:{names.REVISION})%",
             f"%UPSTREAM_METADATA({names.METADATA}:{names.REVISION})%",
             f"%DYNAMIC_METADATA({names.METADATA}:{names.REVISION})%",
+            "%ROUTE_NAME%",
         )
         route = (f"%DYNAMIC_METADATA({names.METADATA}:route)%", f"%REQ({names.ROUTE_HEADER})%")
         tags += [("revision", " ".join(revision)), ("route", " ".join(route))]
@@ -156,7 +158,7 @@ def counted(message: metrics_service_pb2.StreamMetricsMessage) -> Iterator[Count
         for metric in family.metric:
             histogram = metric.histogram
             labels = {label.name: label.value for label in metric.label}
-            method = _method(labels.get("method", ""))
+            method = _method(labels)
             if not histogram.sample_count or not method:
                 continue
             runtime, pod = copy_of(labels.get("copy", ""))
@@ -168,7 +170,7 @@ def counted(message: metrics_service_pb2.StreamMetricsMessage) -> Iterator[Count
                 code=_code(labels),
                 runtime=runtime,
                 pod=pod,
-                revision=_said(labels.get("revision", "")) if pod else "",
+                revision=_revision(labels.get("revision", "")) if pod else "",
                 endpoint=_endpoint(_said(labels.get("route", ""))),
                 cumulative=tuple(bucket.cumulative_count for bucket in histogram.bucket),
                 count=histogram.sample_count,
@@ -192,10 +194,29 @@ def _said(values: str) -> str:
     return next((value for value in values.split(" ") if value not in ("", "-")), "")
 
 
-def _method(values: str) -> str:
-    """What the script says goes before the name of the route; requests on routes without a name do not count."""
-    said, _, route = values.rpartition(" ")
-    return _said(f"{said} {route}") if _said(route) else ""
+def _method(labels: Mapping[str, str]) -> str:
+    """What the script says goes before what the route says; empty if the request does not count.
+
+    Routes of models say nothing. Neither do requests that had no route, which also went nowhere and were not refused
+    for a reason that one with a route can have.
+    """
+    said, _, fixed = labels.get("method", "").rpartition(" ")
+    if fixed == names.UNCOUNTED:
+        return ""
+    if not _said(fixed) and not _said(labels.get("copy", "")) and _NEVER_ROUTED.issuperset(_flags(labels)):
+        return ""
+    return _said(f"{said} {fixed}") or names.INFER
+
+
+def _flags(labels: Mapping[str, str]) -> list[str]:
+    return (labels.get(_HTTP) or labels.get(_GRPC, "")).partition(" ")[2].split(",")
+
+
+def _revision(values: str) -> str:
+    """What copy or script say goes before the name of the route."""
+    copy, _, others = values.partition(" ")
+    script, _, route = others.partition(" ")
+    return _said(f"{copy} {script}") or names.revision_of(route)
 
 
 def _endpoint(route: str) -> str:
@@ -213,8 +234,8 @@ def http_code(status: int) -> str:
 
 def _code(labels: Mapping[str, str]) -> str:
     """The name gRPC has for the status."""
-    status, _, flags = (labels.get(_HTTP) or labels.get(_GRPC, "")).partition(" ")
-    if _GONE & set(flags.split(",")):
+    status = (labels.get(_HTTP) or labels.get(_GRPC, "")).partition(" ")[0]
+    if _GONE.intersection(_flags(labels)):
         return "CANCELLED"
     if _HTTP in labels:
         return http_code(int(status)) if status.isdecimal() else "UNKNOWN"

@@ -72,11 +72,13 @@ LARGE = "shoal:large:"
 """Before the name of a pod's cluster: route of large messages to it."""
 
 LUA = "shoal.lua"
-"""The filter that runs the script of a request, and the namespace of the route's metadata that it reads."""
-BY_ATTEMPT = "by_attempt"
-"""Metadata key of routes in a rollout: their copies hold several revisions, so each attempt is renamed on its own."""
-SERVERS = "servers"
-"""Metadata key of other routes to gRPC servers: the cluster the route leads to."""
+"""The filter that runs the script of a request."""
+BY_ATTEMPT = "by-attempt"
+"""Name of routes in a rollout: their copies hold several revisions, so each attempt is renamed on its own."""
+METHOD = "method"
+"""Metadata key of the mesh's own routes: what metrics call the method of requests that end there."""
+INFER, OTHER, UNCOUNTED = "ModelInfer", "other", "-uncounted"
+"""Such methods. Clients may call any, so not each can have its own name."""
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 """Key of the options of a cluster's protocol."""
@@ -152,6 +154,16 @@ def asked_for(headers: Iterable[tuple[str, str | bytes]]) -> RouteKey | None:
     route = found.get(FOR_HEADER) or found.get(ROUTE_HEADER, OWN)
     text = route.decode("ascii", "replace") if isinstance(route, bytes) else route
     return None if text.startswith(OWN) else route_key(text)
+
+
+def shared_route(cluster: str, revision: str) -> str:
+    """Name of a route whose copies all hold one revision: where it leads to, and how requests must name the model."""
+    return f"{cluster} {revision}"
+
+
+def revision_of(route: str) -> str:
+    """The revision in the name of such a route; empty for others."""
+    return route.partition(" ")[2]
 
 
 def large_cluster(cluster: str) -> str:

@@ -25,8 +25,6 @@ _MESH_SERVICES: Final = (
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 )
-_INFER, _OTHER = "ModelInfer", "other"
-"""Names of routes: what metrics call the method. Clients may call any method, so not each can have its own name."""
 TRANSCODER: Final = "envoy.filters.http.grpc_json_transcoder"
 TRANSCODER_TYPE: Final = "filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder"
 TRANSCODER_OFF: Final[dict[str, Any]] = {
@@ -47,21 +45,28 @@ def limits(settings: GatewaySettings) -> dict[str, Any]:
 
 
 def fixed_routes(settings: GatewaySettings) -> dict[str, list[dict[str, Any]]]:
-    """Routes of the mesh's own scopes, as JSON. Requests on routes without a name are not counted."""
+    """Routes of the mesh's own scopes, as JSON. All say how the requests that end there are counted."""
 
     def to(cluster: str) -> dict[str, Any]:
         return {"match": {"prefix": "/"}, "route": {"cluster": cluster, **limits(settings)}}
+
+    uncounted = _counted(names.UNCOUNTED)
 
     return {
         names.FRONT_GRPC: _front_grpc(settings),
         names.FRONT_REST: [
             {**_tick(ticks.REST), **TRANSCODER_OFF},
-            {"name": _OTHER, "match": {"prefix": "/"}, "direct_response": {"status": 404}, **TRANSCODER_OFF},
+            {
+                **_counted(names.OTHER),
+                "match": {"prefix": "/"},
+                "direct_response": {"status": 404},
+                **TRANSCODER_OFF,
+            },
         ],
-        names.ACTIVATOR_GRPC: [{"name": _INFER, **to(names.ACTIVATOR_GRPC)}],
-        names.ACTIVATOR_HTTP: [{"name": _INFER, **to(names.ACTIVATOR_HTTP), **TRANSCODER_OFF}],
-        names.MESH_HTTP: [{**to(names.ACTIVATOR_HTTP), **TRANSCODER_OFF}],
-        names.HEALTH: [{**to(names.HEALTH), **TRANSCODER_OFF}],
+        names.ACTIVATOR_GRPC: [{**_counted(names.INFER), **to(names.ACTIVATOR_GRPC)}],
+        names.ACTIVATOR_HTTP: [{**_counted(names.INFER), **to(names.ACTIVATOR_HTTP), **TRANSCODER_OFF}],
+        names.MESH_HTTP: [{**uncounted, **to(names.ACTIVATOR_HTTP), **TRANSCODER_OFF}],
+        names.HEALTH: [{**uncounted, **to(names.HEALTH), **TRANSCODER_OFF}],
     }
 
 
@@ -69,18 +74,23 @@ def _front_grpc(settings: GatewaySettings) -> list[dict[str, Any]]:
     """Inference by name, which a script sends further, and the mesh's management API."""
     own: list[dict[str, Any]] = [{"match": {"prefix": f"/{service}/", "grpc": {}}} for service in _MESH_SERVICES]
     own += [{"match": {"path": f"/{SERVICE}/{method}", "grpc": {}}} for method in _MESH_METHODS]
-    to_mesh = {"route": {"cluster": names.MANAGEMENT, **limits(settings)}, **_script({"disabled": True})}
+    to_mesh = {
+        **_counted(names.UNCOUNTED),
+        "route": {"cluster": names.MANAGEMENT, **limits(settings)},
+        **_script({"disabled": True}),
+    }
     to_activator = {"route": {"cluster": names.ACTIVATOR_GRPC, **limits(settings)}}
-    infer = {"path": f"/{SERVICE}/{_INFER}", "grpc": {}}
+    infer = {**_counted(names.INFER), **to_activator}
     return [
-        {"name": _INFER, "match": _plain_inference(), **to_activator, **_script({"name": ticks.GRPC_PLAIN})},
+        {"match": _plain_inference(), **infer, **_script({"name": ticks.GRPC_PLAIN})},
         _watch_health(to_mesh),
         *({**match, **to_mesh} for match in own),
-        {"name": _INFER, "match": infer, **to_activator},
-        {"name": _OTHER, "match": {"prefix": "/", "grpc": {}}, **to_activator},
+        {"match": {"path": f"/{SERVICE}/{names.INFER}", "grpc": {}}, **infer},
+        {**_counted(names.OTHER), "match": {"prefix": "/", "grpc": {}}, **to_activator},
         _tick(ticks.GRPC),
         {**_tick(ticks.GRPC_PLAIN), **_script({"name": ticks.GRPC_PLAIN})},
         {
+            **_counted(names.UNCOUNTED),
             "match": {"prefix": "/"},
             "direct_response": {
                 "status": 415,
@@ -92,8 +102,16 @@ def _front_grpc(settings: GatewaySettings) -> list[dict[str, Any]]:
 
 
 def _tick(script: str) -> dict[str, Any]:
-    """Has the script run, which answers itself. Without a name, so that no metric has it."""
-    return {"match": {"path": ticks.TICK + script}, "direct_response": {"status": 404}}
+    """Has the script run, which answers itself."""
+    return {
+        **_counted(names.UNCOUNTED),
+        "match": {"path": ticks.TICK + script},
+        "direct_response": {"status": 404},
+    }
+
+
+def _counted(method: str) -> dict[str, Any]:
+    return {"metadata": {"filter_metadata": {names.METADATA: {names.METHOD: method}}}}
 
 
 def _watch_health(to_mesh: dict[str, Any]) -> dict[str, Any]:

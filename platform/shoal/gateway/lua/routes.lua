@@ -34,18 +34,20 @@ function M.send(handle, headers, key, activator, length)
   local asked = key
   if is_stable then key = without_stable(key) end
   go(handle, headers, key)
-  local route = handle:metadata() -- of the route that the key has now; Envoy tells this once a request
-  local revision = route:get("revision")
-  if not revision then
+  handle:metadata() -- has Envoy look which route the key has now
+  local route = handle:streamInfo():routeName()
+  local space = string.find(route, " ", 1, true)
+  if not space then
     -- In a rollout the filters of its own cluster rename, and load reports count; only the activator knows what is active.
-    if is_stable or not route:get("by_attempt") then hand_over(handle, headers, asked, activator) end
+    if is_stable or route == "" then hand_over(handle, headers, asked, activator) end
     return nil
   end
+  local revision = string.sub(route, space + 1)
   if length and length > LARGE then
     local metadata = handle:streamInfo():dynamicMetadata()
     metadata:set("shoal", "revision", revision)
     metadata:set("shoal", "route", key)
-    hand_over(handle, headers, key, "shoal:large:" .. route:get("servers"))
+    hand_over(handle, headers, key, "shoal:large:" .. string.sub(route, 1, space - 1))
   end
   headers:replace("mm-model-id", revision)
   usage.count(key)
