@@ -6,6 +6,7 @@ import pytest
 
 from controller_support import endpoint_view, eventually, load_failure, model_view
 from resources_support import example, isvc, model, runtime
+from shoal.controller import isvcs
 from shoal.controller.conditions import condition
 from shoal.controller.kube import DEPLOYMENT, EVENT, ISVC, POD, RUNTIME, SECRET, SERVICE, Kube, KubeError
 from shoal.core.types import ModelState, Unplaceable
@@ -238,6 +239,42 @@ async def test_failures_are_told_in_status_and_event(bench):
 
     event = await eventually(told)
     assert (event["type"], event["message"]) == ("Warning", "no such file")
+
+
+async def test_that_a_model_comes_and_goes_is_written_at_a_slow_pace_and_what_matters_at_once(bench, monkeypatch):
+    monkeypatch.setattr(isvcs, "_PASSING_PER_SECOND", 0.001)
+    monkeypatch.setattr(isvcs, "_PASSING_BURST", 1)
+    await bench.configure("scaleToZero: {enabled: false}")
+    await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
+    await bench.control()
+    await bench.apply(ISVC, isvc("m"))
+    await eventually(_status(bench, "m", _ready("False", "Pending")))
+
+    def show(state, **more):
+        bench.mesh.show("m", endpoint_view(model_view(bench.mesh.declarations["m"].revision, state, **more)))
+
+    def in_state(state):
+        return _status(bench, "m", lambda status: status["modelStatus"]["states"]["activeModelState"] == state)
+
+    show(ModelState.STANDBY)
+    await eventually(in_state("Standby"))
+    show(ModelState.LOADED, copies=1)
+    await eventually(in_state("Loaded"))  # for the first time
+    show(ModelState.STANDBY)
+    await eventually(in_state("Standby"))  # the turn that was left
+    for _ in range(10):
+        show(ModelState.LOADED, copies=1)
+        await asyncio.sleep(0.05)
+        show(ModelState.STANDBY)
+        await asyncio.sleep(0.05)
+    show(ModelState.LOADED, copies=1)
+    await bench.apply(ISVC, isvc("later"))
+    await eventually(_status(bench, "later", _ready("False", "Pending")))
+    assert await in_state("Standby")()
+    show(ModelState.FAILED_TO_LOAD, failure=load_failure("broken"))
+    await eventually(in_state("FailedToLoad"))
+    show(ModelState.LOADED, copies=1)
+    await eventually(in_state("Loaded"))
 
 
 async def test_a_taken_name_is_told(bench):

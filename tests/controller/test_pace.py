@@ -13,3 +13,11 @@ async def test_a_burst_passes_at_once_and_the_rest_at_the_pace():
     for _ in range(5):
         await pace.turn()
     assert loop.time() - start >= 0.04
+
+
+async def test_a_turn_that_was_reserved_is_nobody_elses():
+    pace = Pace(per_second=1, burst=2)
+    assert [pace.reserve() for _ in range(2)] == [0.0, 0.0]
+    first, second = pace.reserve(), pace.reserve()
+    assert 0.5 < first <= 1.0
+    assert 1.5 < second <= 2.0

@@ -298,10 +298,11 @@ async def test_the_admin_api_loads_what_is_not_loaded(world):
     await set_alias(world, "alias", "one")
     async with httpx.AsyncClient(base_url=f"http://{world.subnet}.1:18080", trust_env=False) as http:
         answer = await http.post("/endpoints/alias/load")
-        assert (answer.status_code, answer.json()) == (202, {"revision": "one"})
+        assert (answer.status_code, answer.json()) == (202, {"revision": "one", "loaded": False})
         assert (await world.management.ensureLoaded(pb.EnsureLoadedRequest(modelId="one", sync=True))).status == (
             pb.ModelStatusInfo.LOADED
         )
+        assert (await http.post("/endpoints/alias/load")).json() == {"revision": "one", "loaded": True}
         lines = (await http.get("/metrics")).text.splitlines()
         assert 'modelmesh_loadmodel_milliseconds_count{pod="pod-1",runtime="test"} 1.0' in lines
 

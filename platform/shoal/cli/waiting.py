@@ -75,7 +75,9 @@ async def _wait_one(
         if standing.reached:
             return
         if goal is Goal.LOADED and must_be_asked_for(item, asked):
-            refusal = await _ask_for(client, namespace, name)
+            is_loaded, refusal = await _ask_for(client, namespace, name)
+            if is_loaded:  # its status says so in a while
+                return
             asked = asked or not refusal
             standing = Standing(False, standing.words + refusal)
         if standing.words != told:
@@ -86,13 +88,13 @@ async def _wait_one(
         await asyncio.sleep(_POLL_SECONDS)
 
 
-async def _ask_for(client: KubeClient, namespace: str, name: str) -> str:
-    """Have a model loaded. What to add to what is said if that could not be asked for; empty if it could."""
+async def _ask_for(client: KubeClient, namespace: str, name: str) -> tuple[bool, str]:
+    """Have a model loaded: whether it is already, and what to add to what is said if that could not be asked for."""
     try:
-        await session.mesh_json(client, namespace, f"/endpoints/{quote(name, safe='')}/load", "POST")
+        answer = await session.mesh_json(client, namespace, f"/endpoints/{quote(name, safe='')}/load", "POST")
     except (CliError, ApiError) as error:
-        return f"; asking the mesh to load it failed: {error}"
-    return ""
+        return False, f"; asking the mesh to load it failed: {error}"
+    return bool(answer.get("loaded")), ""
 
 
 def judge_of(resource: Resource, goal: Goal) -> Callable[[Object | None], Standing]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from shoal.controller.evidence import RETRY_SECONDS, EvidenceGate
 from shoal.controller.handover import hand_over
 from shoal.controller.kube import ISVC, Document, KubeApi
 from shoal.controller.pace import Pace
+from shoal.controller.passing import least_wait, may_wait, proven_by
 from shoal.controller.reading import Reading, Wanted, read, refuse
 from shoal.controller.recorder import Recorder
 from shoal.controller.rolloutstatus import ROLLED_BACK, happenings
@@ -32,6 +34,9 @@ from shoal.mesh.api import MeshApi, NameTakenError, RolloutRefusedError, Rollout
 _LOG = logging.getLogger(__name__)
 _STATUSES_PER_SECOND = 100.0
 _STATUS_BURST = 50
+_PASSING_PER_SECOND = 2.0
+_PASSING_BURST = 20
+"""Statuses that may wait: so many are written at once, and then so many a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,11 @@ class IsvcReconciler:
         """Version that a status written by us gave an object whose echo has not come yet."""
         self._users: defaultdict[str, set[str]] = defaultdict(set)
         self._pace = Pace(_STATUSES_PER_SECOND, _STATUS_BURST)
+        self._passing = Pace(_PASSING_PER_SECOND, _PASSING_BURST)
+        self._turns: dict[str, float] = {}
+        """When a status that may wait is written."""
+        self._proven: dict[str, str] = {}
+        """The revision that an object was last shown to have loaded."""
         self.write_statuses = False
         """Off until the mesh has all declarations: right after a start it knows too little to say how models stand."""
 
@@ -97,13 +107,15 @@ class IsvcReconciler:
         document = self._store.isvc(name)
         if document is None:
             self._remember(name, None)
+            self._turns.pop(name, None)
+            self._proven.pop(name, None)
             await self._mesh.undeclare(name)
             return None
         declared = await self._declare(name, document)
-        if self.write_statuses:
-            await self._write_status(name, document, declared)
+        waits = await self._write_status(name, document, declared) if self.write_statuses else None
         known = self._known.get(name)
-        return None if known is None or known.again is None else max(0.0, known.again - self._clock())
+        again = None if known is None or known.again is None else max(0.0, known.again - self._clock())
+        return min((pause for pause in (waits, again) if pause is not None), default=None)
 
     def is_echo(self, name: str, document: Document | None) -> bool:
         """Whether an object is just as the last status was written to it, and is told for the first time since."""
@@ -189,7 +201,8 @@ class IsvcReconciler:
         kept = rollout is not None and revision in rollout.retained
         return (serves or kept) and self._mesh.runtime_of(revision) is not None
 
-    async def _write_status(self, name: str, document: Document, declared: Declared) -> None:
+    async def _write_status(self, name: str, document: Document, declared: Declared) -> float | None:
+        """Write the status if it says something else than before; the seconds until its turn if that may wait."""
         view = None if declared.not_ours else self._mesh.endpoint(name)
         if view is not None:
             view = with_causes(view, self._causes)
@@ -198,7 +211,9 @@ class IsvcReconciler:
         new = status_of(declared, view, self._addresses(), old, self._clock(), rollout)
         patch = merge_patch(old, new)
         if not patch:
-            return
+            return None
+        if pause := self._turn(name, old, new):
+            return pause
         await self._pace.turn()
         written = await self._kube.merge(ISVC, name, status_patch(document, patch), "status")
         # The informer will say the same in a moment; until then nothing shall be written over it.
@@ -208,6 +223,21 @@ class IsvcReconciler:
         self._tell(document, old, new, view)
         if rollout is not None:
             self._tell_rollout(document, old, new, rollout, declared.refused)
+        return None
+
+    def _turn(self, name: str, old: Document, new: Document) -> float:
+        """Seconds until a status may be written."""
+        if shown := proven_by(old):
+            self._proven[name] = shown
+        if not may_wait(old, new, self._proven.get(name, "")):
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        if name not in self._turns:
+            self._turns[name] = now + max(self._passing.reserve(), least_wait(new))
+        pause = self._turns[name] - now
+        if pause <= 0:
+            del self._turns[name]
+        return max(0.0, pause)
 
     def _addresses(self) -> Addresses:
         config = self._store.config

@@ -13,9 +13,13 @@ class Pace:
         self._slack = burst * self._interval
         self._next = float("-inf")
 
-    async def turn(self) -> None:
-        """Return when it is one's turn."""
+    def reserve(self) -> float:
+        """Take the next turn: the seconds until it comes, 0 if it is now."""
         now = asyncio.get_running_loop().time()
         self._next = max(self._next, now - self._slack) + self._interval
-        if self._next > now:
-            await asyncio.sleep(self._next - now)
+        return max(0.0, self._next - now)
+
+    async def turn(self) -> None:
+        """Return when it is one's turn."""
+        if pause := self.reserve():
+            await asyncio.sleep(pause)

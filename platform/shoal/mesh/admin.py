@@ -112,13 +112,14 @@ class Admin:
         return JSONResponse({"endpoints": views})
 
     async def _load(self, request: Request) -> Response:
-        """Begin to load what an endpoint shall lead to, also if that failed before."""
+        """Begin to load what an endpoint shall lead to, also if that failed before; say whether it is loaded."""
         name = request.path_params["name"]
         endpoint = self._models.alias(name)
         if endpoint is None:
             return JSONResponse({"error": f"no InferenceService {name}"}, 404)
         await self._models.ensure_loaded(endpoint.target, retry=True)
-        return JSONResponse({"revision": endpoint.target}, 202)
+        loaded = endpoint.active == endpoint.target and endpoint.active_model.state is ModelState.LOADED
+        return JSONResponse({"revision": endpoint.target, "loaded": loaded}, 202)
 
     async def _release(self, request: Request) -> Response:
         """Let the quarantined revisions of an endpoint, or one by its id, be loaded again."""
