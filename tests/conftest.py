@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-pytest_plugins = ["needs"]
+pytest_plugins = ["groups", "needs"]
 
 
 def pytest_configure() -> None:

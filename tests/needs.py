@@ -15,7 +15,8 @@ import pytest
 from tools.known import TOOLS, fixes, missing
 from tools.places import put_on_path
 
-_WITHOUT = pytest.StashKey[Counter[str]]()
+_PROPERTY = "missing tool"
+"""What the report of a test that could not run says: reports reach the process that ends the run, others do not."""
 
 
 def need(*names: str) -> None:
@@ -34,20 +35,19 @@ def need_program(name: str) -> None:
         need(name)
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Have tests, and all that they start, find the tools."""
-    config.stash[_WITHOUT] = Counter()
     put_on_path()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
+    call: pytest.CallInfo[None],
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Count who could not run. A fixture's exception is raised again for each test that wants the fixture."""
+    """Note who could not run. A fixture's exception is raised again for each test that wants the fixture."""
     report = yield
     if call.excinfo is not None and isinstance(call.excinfo.value, pytest.skip.Exception | pytest.fail.Exception):
-        item.config.stash[_WITHOUT].update(getattr(call.excinfo.value, "tools", ()))
+        report.user_properties += [(_PROPERTY, name) for name in getattr(call.excinfo.value, "tools", ())]
     return report
 
 
@@ -55,7 +55,13 @@ def pytest_runtest_makereport(
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
     """The last section of the run; pytest's own closing line comes after it."""
     yield
-    without = terminalreporter.config.stash[_WITHOUT]
+    without = Counter(
+        value
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == _PROPERTY
+    )
     if not without:
         return
     how = "failed" if os.environ.get("CI") == "true" else "skipped"
