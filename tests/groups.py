@@ -16,6 +16,7 @@ TOGETHER: Final = ("e2e", "dagster_ui", "cli", "dagster", "client", "apiserver",
 for another one that has just begun with them."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads it
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Say of each test with which others it belongs, and order them."""
     if not config.pluginmanager.hasplugin("dsession") and not hasattr(config, "workerinput"):
