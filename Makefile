@@ -38,7 +38,7 @@ pipelines: setup ## open the Dagster UI on an embedded mesh; Ctrl-C ends both (A
 
 test: setup ## run every test; the first time, fetch the tools they need into .tools/ (ARGS="-k name" selects)
 	$(BIN)/python -m tools
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 mutants: setup ## change the core and the gate in small ways, and see whether tests notice (ARGS="--minutes 20 core/loading.py")
 	$(BIN)/python tests/mutants.py $(ARGS)

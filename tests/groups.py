@@ -5,38 +5,47 @@ The tests of one file stay together, and so do those of a folder that share some
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-ROOT: Final = Path(__file__).parent
 TOGETHER: Final = ("e2e", "dagster_ui", "cli", "dagster", "client", "apiserver", "runtime_storage")
 """Folders whose tests share what takes seconds to start. The longest come first, so that in the end no process waits
 for another one that has just begun with them."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads it
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say of each test with which others it belongs, and order them."""
-    if not config.pluginmanager.hasplugin("dsession") and not hasattr(config, "workerinput"):
-        return
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=_when)
+class Groups(LoadScopeScheduling):
+    """Gives a process one group of tests after another."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """The group of a test; xdist asks for it."""
+        return group(nodeid)
 
 
-def _folder(item: pytest.Item) -> str:
-    return item.path.relative_to(ROOT).parts[0]
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Have xdist divide tests by groups."""
+    return Groups(config, log)
 
 
-def _group(item: pytest.Item) -> str:
-    folder = _folder(item)
-    return folder if folder in TOGETHER else item.path.relative_to(ROOT).as_posix()
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest groups first."""
+    items.sort(key=lambda item: _place(item.nodeid))
 
 
-def _when(item: pytest.Item) -> tuple[int, bool]:
-    """Long groups first, then what starts servers."""
-    folder = _folder(item)
-    place = TOGETHER.index(folder) if folder in TOGETHER else len(TOGETHER)
-    return place, item.get_closest_marker("server") is None
+def group(nodeid: str) -> str:
+    """The name of a test's group, which is its file or the folder below `tests/`."""
+    path = nodeid.partition("::")[0]
+    folder = _folder(nodeid)
+    return folder if folder in TOGETHER else path
+
+
+def _folder(nodeid: str) -> str:
+    return nodeid.removeprefix("tests/").partition("/")[0]
+
+
+def _place(nodeid: str) -> int:
+    folder = _folder(nodeid)
+    return TOGETHER.index(folder) if folder in TOGETHER else len(TOGETHER)
