@@ -19,12 +19,13 @@ from e2e_models import train_failing, train_numbered, train_refusing
 from e2e_rollouts import revisions_asked, rollout_status, until_shown
 from e2e_support import Cluster, eventually, running, service
 from e2e_traffic import Subject, Traffic
+from speed import rate, times
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
-ROLLBACKS = int(os.environ.get("SHOAL_ROLLBACKS", "10"))
+ROLLBACKS = int(os.environ.get("SHOAL_ROLLBACKS") or times(10))
 """Every sixth rollout is a bad one: fifty take over, ten go back. `SHOAL_ROLLBACKS=3` is a shorter run."""
 ROLLOUTS = 5 * ROLLBACKS
-RATE = 300.0
+RATE = rate(300.0)
 CANARY = """\
   rollout:
     strategy: canary
@@ -136,9 +137,9 @@ async def traffic_to(cluster: Cluster, subject: Subject) -> AsyncIterator[Traffi
         yield traffic
     finally:
         traffic.stop()
-        rate = await playing
+        reached = await playing
         await traffic.close()
-    print(f"\n{rate:.0f} requests/s, {traffic.answered} in all, {len(traffic.failures)} failed")
+    print(f"\n{reached:.0f} requests/s, {traffic.answered} in all, {len(traffic.failures)} failed")
     assert traffic.failures == [], Counter(failure.split(": ", 1)[1] for failure in traffic.failures)
 
 
