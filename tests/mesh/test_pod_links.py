@@ -1,11 +1,16 @@
-"""A pod that is back is not taken for lost by a timer of before."""
+"""When a pod counts as lost, when as back, and what is told of it meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Iterator
 
-from shoal.core.events import Event, PodLeft, PodPressed
+import pytest
+
+from shoal.core.events import Event, PodLeft, PodPressed, PodReported
 from shoal.core.types import PodId, PodSpec, RuntimeName
+from shoal.mesh import pods
 from shoal.mesh.api import PodEndpoint
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.pods import PodLink
@@ -42,4 +47,69 @@ async def test_the_pressure_on_a_pod_s_machine_is_told_once_for_each_change_and_
     says(0.25, "2")
     pressed = [event.cpu_pressure for event in told if isinstance(event, PodPressed)]
     assert pressed == [0.5, 0.25, 0.25]
+    await link._close()
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A server that accepts no connections before it listens."""
+    monkeypatch.setattr(pods, "WORD_TIMEOUT", 0.01)
+    monkeypatch.setattr(pods, "RECONNECT_AFTER", 0.01)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        yield server
+
+
+async def test_a_server_that_accepts_connections_again_is_back_though_its_adapter_says_nothing_new(
+    busy: socket.socket,
+) -> None:
+    told: asyncio.Queue[Event] = asyncio.Queue()
+    pod = PodEndpoint(PodId("p1"), RuntimeName("r"), "127.0.0.1", 9, busy.getsockname()[1])
+    link = PodLink(pod, told.put_nowait, lambda _: {}, Metrics(), lost_after=60.0, now=lambda: 0.0)
+    link._heard(adapter.State(status=adapter.State.READY, capacity_bytes=100, incarnation="1"))
+    assert isinstance(await told.get(), PodReported)
+    assert not await link.check()
+    assert await told.get() == PodLeft(pod.id)
+    busy.listen()
+    back = await told.get()
+    assert isinstance(back, PodReported)
+    assert (back.incarnation, back.pod.capacity_bytes) == ("1", 100)
+    await link._close()
+
+
+@pytest.mark.parametrize("word", ["not ready", "away"])
+async def test_a_server_is_not_looked_for_once_its_adapter_does_not_say_any_more_that_it_is_ready(
+    busy: socket.socket, word: str
+) -> None:
+    told: list[Event] = []
+    pod = PodEndpoint(PodId("p1"), RuntimeName("r"), "127.0.0.1", 9, busy.getsockname()[1])
+    link = PodLink(pod, told.append, lambda _: {}, Metrics(), lost_after=60.0, now=lambda: 0.0)
+    link._heard(adapter.State(status=adapter.State.READY, incarnation="1"))
+    assert not await link.check()
+    if word == "away":
+        await link._disconnected()
+    else:
+        link._heard(adapter.State(status=adapter.State.FAILING))
+    busy.listen()
+    assert link._return is not None
+    await link._return
+    assert isinstance(told[-1], PodLeft)
+    await link._close()
+
+
+async def test_a_server_too_busy_to_accept_connections_for_a_moment_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pods, "WORD_TIMEOUT", 0.01)
+    told: list[Event] = []
+    link = PodLink(POD, told.append, lambda _: {}, Metrics(), lost_after=60.0, now=lambda: 0.0)
+    link._heard(adapter.State(status=adapter.State.READY, incarnation="1"))
+    looks = iter((False, True))
+
+    async def serving() -> bool:
+        return next(looks)
+
+    monkeypatch.setattr(link, "serving", serving)
+    assert await link.check()
+    assert not any(isinstance(event, PodLeft) for event in told)
     await link._close()

@@ -109,6 +109,9 @@ class PodLink:
         self._recycling = False
         self._cpu_pressure = 0.0
         self._absent = asyncio.Event()
+        self._word: adapter.State | None = None
+        """What the adapter said last, if that is that its server is ready; None also while the adapter is away."""
+        self._return: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Follow the adapter until cancelled."""
@@ -129,7 +132,7 @@ class PodLink:
     async def _close(self) -> None:
         if self._lost_timer:
             self._lost_timer.cancel()
-        tasks = [*self._loads.values(), *self._unloads]
+        tasks = [*self._loads.values(), *self._unloads, *([self._return] if self._return else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -145,11 +148,16 @@ class PodLink:
                 self._lost_timer.cancel()
                 self._lost_timer = None
             self._incidents.tell(state)
-            if state.status == adapter.State.READY:
-                self._ready(state)
-            elif self._present:
-                log.warning("pod %s is not ready: %s", self.pod.id, state.message)
-                self._leave()
+            self._heard(state)
+
+    def _heard(self, state: adapter.State) -> None:
+        ready = state.status == adapter.State.READY
+        self._word = state if ready else None
+        if ready:
+            self._ready(state)
+        elif self._present:
+            log.warning("pod %s is not ready: %s", self.pod.id, state.message)
+            self._leave()
 
     def _ready(self, state: adapter.State) -> None:
         self._load_timeout = (state.model_loading_timeout_ms or 90_000) / 1000
@@ -198,6 +206,7 @@ class PodLink:
 
     async def _disconnected(self) -> None:
         """The adapter is away. Its model server may well go on serving; only when that is gone too the pod has left."""
+        self._word = None
         if not self._present:
             return
         if not await self.serving():
@@ -243,7 +252,8 @@ class PodLink:
         """Look again, because a request failed to reach this pod. False: it is gone, and the core knows.
 
         A server that is just being killed goes on accepting connections for a moment, so it is looked at twice. Its
-        adapter is asked first, by waiting for it: it tells what the server was busy with when it died.
+        adapter is asked first, by waiting for it: it tells what the server was busy with when it died. Where it tells
+        nothing the server may just be too busy to accept connections: the pod is back as soon as it does.
         """
         if await self.serving():
             with contextlib.suppress(TimeoutError):
@@ -255,8 +265,20 @@ class PodLink:
             async with asyncio.timeout(WORD_TIMEOUT):
                 if self._present and not self._lost_timer:
                     await self._absent.wait()
+        if self._word is not None and self._present and await self.serving():
+            return True
         self._leave()
+        if self._word is not None and (self._return is None or self._return.done()):
+            self._return = asyncio.create_task(self._await_return())
         return False
+
+    async def _await_return(self) -> None:
+        """Look for a server that accepted no connections, as long as its adapter says that it is ready."""
+        while self._word is not None and not self._present:
+            if not await self.serving():
+                await asyncio.sleep(RECONNECT_AFTER)
+            elif self._word is not None and not self._present:
+                self._ready(self._word)
 
     async def _follow_plain_runtime(self) -> None:
         """A runtime that only speaks `mmesh.ModelRuntime`: ask once, which empties it, then watch the connection."""
