@@ -100,6 +100,7 @@ class RecordingMesh:
         self.chooser: RuntimeChooser | None = None
         self.is_synced = asyncio.Event()
         self.fault_listeners: list[Callable[[Fault], None]] = []
+        self.pod_listeners: list[Callable[[PodId, str], None]] = []
         self._changed: asyncio.Queue[frozenset[str]] = asyncio.Queue()
 
     async def declare(self, declaration: Declaration) -> None:
@@ -168,6 +169,9 @@ class RecordingMesh:
 
     def server_exited(self, pod: PodId, cause: Cause, words: str) -> None:
         self.calls.append(f"exited {pod}: {cause.value}: {words}")
+
+    def on_pod(self, listener: Callable[[PodId, str], None]) -> None:
+        self.pod_listeners.append(listener)
 
     def on_fault(self, listener: Callable[[Fault], None]) -> None:
         self.fault_listeners.append(listener)

@@ -106,7 +106,9 @@ class ModelServer:
         port = self.server.add_insecure_port("127.0.0.1:0")
         await self.server.start()
         endpoint = PodEndpoint(pod, "test", "127.0.0.1", 1, port)  # nothing manages it
-        link = PodLink(endpoint, lambda _: None, lambda _: {}, Metrics(), lost_after=1, now=time.time)
+        link = PodLink(
+            endpoint, lambda _: None, lambda _: {}, Metrics(), judged=lambda _: None, lost_after=1, now=time.time
+        )
         self.following = asyncio.create_task(link.run())
         return link
 

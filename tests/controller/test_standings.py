@@ -6,6 +6,7 @@ import pytest
 
 from controller_support import endpoint_view, eventually, load_failure, model_view
 from resources_support import isvc, model, runtime
+from shoal.controller import troubles
 from shoal.controller.conditions import condition
 from shoal.controller.kube import CLUSTER_RUNTIME, CONFIG_MAP, DEPLOYMENT, EVENT, ISVC, POD, RUNTIME
 from shoal.core.types import ModelState
@@ -183,6 +184,24 @@ async def test_a_status_that_changes_has_nothing_declared_anew_and_is_not_told_a
     await _says(bench, "later", "Starting")
     assert await bench.get(RUNTIME, "r") == before[0]
     assert await bench.list(EVENT) == before[1]
+
+
+async def test_a_ready_pod_that_the_mesh_cannot_use_is_told_on_the_runtime_and_on_its_models(bench, monkeypatch):
+    monkeypatch.setattr(troubles, "_DOUBT", 0.5)
+    await bench.configure("scaleToZero: {enabled: false}")
+    await bench.apply(RUNTIME, runtime("r"))
+    await bench.control()
+    await bench.apply(ISVC, isvc("m"))
+    await _podless(bench, "m")
+    await _is(bench, "p4", ready=True)
+    await _says(bench, "r", "PodsReady", status="True")
+    (judged,) = bench.mesh.pod_listeners
+    judged("p4", "its adapter says: no licence")
+    said = "a pod of runtime r is ready, but the mesh cannot use it: its adapter says: no licence"
+    assert (await _says(bench, "r", "PodUnusable"))["message"] == said
+    await _waits(bench, "m", f"{NO_POD}: {said}")
+    judged("p4", "")
+    await _says(bench, "r", "PodsReady", status="True")
 
 
 @pytest.mark.parametrize("resource", [RUNTIME, CLUSTER_RUNTIME])

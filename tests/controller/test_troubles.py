@@ -2,7 +2,7 @@
 
 import pytest
 
-from shoal.controller.troubles import standing_of, trouble_of, uncreated_pods
+from shoal.controller.troubles import Unusable, standing_of, trouble_of, uncreated_pods
 
 IMAGE = "image 'x' is not on this machine"
 NOW = 1767225700.0
@@ -163,3 +163,20 @@ def test_a_container_that_runs_and_never_becomes_ready_is_told_when_its_time_is_
     assert late.trouble.reason == "ContainersNotReady"
     assert late.trouble.message == f"container server of runtime r {said}"
     assert late.until is None
+
+
+def test_a_ready_pod_that_the_mesh_cannot_use_is_not_counted_and_told_after_half_a_minute():
+    good, bad = pod(ready=True, name="a"), pod(ready=True, name="b")
+    unusable = {"b": Unusable("its adapter does not answer at 127.0.0.1:8085", NOW)}
+    early = standing_of("r", now=NOW + 29, pods=[good, bad], unusable=unusable)
+    assert (early.total, early.ready, early.trouble, early.until) == (2, 1, None, NOW + 30)
+    late = standing_of("r", now=NOW + 30, pods=[good, bad], unusable=unusable)
+    assert (late.ready, late.trouble.reason, late.until) == (1, "PodUnusable", None)
+    assert late.trouble.message == (
+        "a pod of runtime r is ready, but the mesh cannot use it: its adapter does not answer at 127.0.0.1:8085"
+    )
+
+
+def test_a_pod_that_is_not_ready_is_no_trouble_of_the_mesh():
+    unusable = {"p": Unusable("its adapter does not answer at 127.0.0.1:8085", NOW - 100)}
+    assert standing_of("r", now=NOW, pods=[pod()], unusable=unusable).trouble is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -19,10 +19,20 @@ from shoal_protos.adapter import adapter_pb2 as adapter
 POD = PodEndpoint(PodId("p1"), RuntimeName("r"), "127.0.0.1", 9, 9)
 
 
+def linked(
+    pod: PodEndpoint,
+    submit: Callable[[Event], None],
+    judged: Callable[[str], None] = lambda _: None,
+    *,
+    lost_after: float = 60.0,
+) -> PodLink:
+    return PodLink(pod, submit, lambda _: {}, Metrics(), judged=judged, lost_after=lost_after, now=lambda: 0.0)
+
+
 async def test_a_pod_that_is_back_does_not_leave_by_the_timer_of_an_earlier_loss() -> None:
     """Adapter and server are killed: the adapter's loss sets a timer, a request that fails finds the server gone."""
     told: list[Event] = []
-    link = PodLink(POD, told.append, lambda _: {}, Metrics(), lost_after=0.05, now=lambda: 0.0)
+    link = linked(POD, told.append, lost_after=0.05)
     link._report("1", PodSpec(POD.id, POD.runtime, 100), ())
     link._lost_timer = asyncio.get_running_loop().call_later(0.05, link._leave)
     assert not await link.check()
@@ -36,7 +46,7 @@ async def test_a_pod_that_is_back_does_not_leave_by_the_timer_of_an_earlier_loss
 
 async def test_the_pressure_on_a_pod_s_machine_is_told_once_for_each_change_and_again_when_the_pod_is_back() -> None:
     told: list[Event] = []
-    link = PodLink(POD, told.append, lambda _: {}, Metrics(), lost_after=60.0, now=lambda: 0.0)
+    link = linked(POD, told.append)
 
     def says(pressure: float, incarnation: str = "1") -> None:
         link._ready(adapter.State(status=adapter.State.READY, cpu_pressure=pressure, incarnation=incarnation))
@@ -65,7 +75,7 @@ async def test_a_server_that_accepts_connections_again_is_back_though_its_adapte
 ) -> None:
     told: asyncio.Queue[Event] = asyncio.Queue()
     pod = PodEndpoint(PodId("p1"), RuntimeName("r"), "127.0.0.1", 9, busy.getsockname()[1])
-    link = PodLink(pod, told.put_nowait, lambda _: {}, Metrics(), lost_after=60.0, now=lambda: 0.0)
+    link = linked(pod, told.put_nowait)
     link._heard(adapter.State(status=adapter.State.READY, capacity_bytes=100, incarnation="1"))
     assert isinstance(await told.get(), PodReported)
     assert not await link.check()
@@ -83,7 +93,7 @@ async def test_a_server_is_not_looked_for_once_its_adapter_does_not_say_any_more
 ) -> None:
     told: list[Event] = []
     pod = PodEndpoint(PodId("p1"), RuntimeName("r"), "127.0.0.1", 9, busy.getsockname()[1])
-    link = PodLink(pod, told.append, lambda _: {}, Metrics(), lost_after=60.0, now=lambda: 0.0)
+    link = linked(pod, told.append)
     link._heard(adapter.State(status=adapter.State.READY, incarnation="1"))
     assert not await link.check()
     if word == "away":
@@ -102,7 +112,7 @@ async def test_a_server_too_busy_to_accept_connections_for_a_moment_is_not_lost(
 ) -> None:
     monkeypatch.setattr(pods, "WORD_TIMEOUT", 0.01)
     told: list[Event] = []
-    link = PodLink(POD, told.append, lambda _: {}, Metrics(), lost_after=60.0, now=lambda: 0.0)
+    link = linked(POD, told.append)
     link._heard(adapter.State(status=adapter.State.READY, incarnation="1"))
     looks = iter((False, True))
 
@@ -112,4 +122,24 @@ async def test_a_server_too_busy_to_accept_connections_for_a_moment_is_not_lost(
     monkeypatch.setattr(link, "serving", serving)
     assert await link.check()
     assert not any(isinstance(event, PodLeft) for event in told)
+    await link._close()
+
+
+async def test_whether_a_pod_can_be_used_is_told_and_why_not(busy: socket.socket) -> None:
+    judged: asyncio.Queue[str] = asyncio.Queue()
+    port = busy.getsockname()[1]
+    pod = PodEndpoint(PodId("p1"), RuntimeName("r"), "127.0.0.1", port, port)
+    link = linked(pod, lambda _: None, judged.put_nowait)
+    following = asyncio.create_task(link.run())
+    assert await judged.get() == f"its adapter does not answer at 127.0.0.1:{port}"
+    following.cancel()
+    await asyncio.wait([following])
+    while not judged.empty():
+        judged.get_nowait()
+    link._heard(adapter.State(status=adapter.State.STARTING, message="no licence"))
+    assert judged.get_nowait() == "its adapter says: no licence"
+    link._heard(adapter.State(status=adapter.State.READY, incarnation="1"))
+    assert judged.get_nowait() == ""
+    await link.check()
+    assert judged.get_nowait() == f"its model server accepts no connections at 127.0.0.1:{port}"
     await link._close()

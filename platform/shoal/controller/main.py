@@ -34,7 +34,7 @@ from shoal.controller.standings import Standings
 from shoal.controller.store import Store
 from shoal.controller.strangers import Strangers
 from shoal.controller.watching import Watcher, quiet_informers
-from shoal.core.types import FailureReason, RuntimeName, Unplaceable
+from shoal.core.types import FailureReason, PodId, RuntimeName, Unplaceable
 from shoal.mesh.api import MeshApi, RuntimeChooser
 from shoal.mesh.faults import Fault
 from shoal.mesh.rollout.packaged import PackagedSamples
@@ -71,6 +71,7 @@ class Controller:
         self._runtimes = RuntimeReconciler(settings, self.store, kube, clock, self._isvcs.uses)
         self.strangers = Strangers(settings, kube, clock, self._add_stranger)
         self._pods = PodDiscovery(mesh)
+        mesh.on_pod(self._pod_judged)
         self.queue: WorkQueue[_Key] = WorkQueue(self._work)
 
     def changed(self, resource: Resource, name: str, document: Document | None) -> None:
@@ -105,6 +106,10 @@ class Controller:
             self._all_runtimes()
             if document is not None:
                 self._tell_storage(document)
+
+    def _pod_judged(self, pod: PodId, why: str) -> None:
+        if (runtime := self._standings.pod_judged(pod, why)) is not None:
+            self.queue.add(("standing", runtime))
 
     def _tell_settings(self, document: Document) -> None:
         """Events on the ConfigMap for what is wrong in it, or changes nothing."""

@@ -14,7 +14,7 @@ from shoal.controller.runtimes import configured_replicas
 from shoal.controller.runtimestatus import READY, RuntimeStanding, status_of, unusable, with_pods
 from shoal.controller.status import merge_patch, status_patch
 from shoal.controller.store import Store
-from shoal.controller.troubles import PodsStanding, standing_of, uncreated_pods
+from shoal.controller.troubles import PodsStanding, Unusable, standing_of, uncreated_pods
 from shoal.resources.adapters import missing_adapter
 
 
@@ -38,6 +38,8 @@ class Standings:
         self._runtime_of: dict[str, str] = {}
         self._pods: dict[str, dict[str, Document]] = {}
         self._pods_of: dict[str, PodsStanding] = {}
+        self._unusable: dict[str, Unusable] = {}
+        """Pods that the mesh cannot use."""
         self._judged: dict[str, _Judged] = {}
         self._told: dict[str, str] = {}
         """Runtime to the message last written."""
@@ -55,17 +57,30 @@ class Standings:
             return None
         if pod is None:
             self._runtime_of.pop(name, None)
+            self._unusable.pop(name, None)
             self._pods[runtime].pop(name, None)
         else:
             self._runtime_of[name] = runtime
             self._pods.setdefault(runtime, {})[name] = pod
         return runtime if self._count(runtime) else None
 
+    def pod_judged(self, name: str, why: str) -> str | None:
+        """The mesh can use a pod (empty), or cannot, and why. Returns the runtime that stands in another way now."""
+        known = self._unusable.get(name)
+        runtime = self._runtime_of.get(name)
+        if runtime is None or (known.why if known is not None else "") == why:
+            return None
+        if why:
+            self._unusable[name] = Unusable(why, known.since if known is not None else self._clock())
+        else:
+            del self._unusable[name]
+        return runtime if self._count(runtime) else None
+
     def _count(self, runtime: str) -> bool:
         """Look at the pods of a runtime. Returns whether they stand in another way than before."""
         before = self._pods_of.get(runtime, PodsStanding())
         pods = self._pods.get(runtime, {})
-        now = standing_of(runtime, pods.values(), self._clock(), before.trouble)
+        now = standing_of(runtime, pods.values(), self._clock(), before.trouble, self._unusable)
         if pods:
             self._pods_of[runtime] = now
         else:

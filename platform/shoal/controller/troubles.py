@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from shoal.controller.endings import MAX_WORDS, words_of
@@ -31,6 +32,9 @@ seconds more."""
 _UNREADY: Final = "ContainersNotReady"
 _PATIENCE: Final = 300.0
 """Seconds a container may take to become ready before that is told."""
+_UNUSABLE: Final = "PodUnusable"
+_DOUBT: Final = 30.0
+"""Seconds for which the mesh may not be able to use a ready pod before that is told."""
 _STOPPED_WITH_NODE: Final = "NodeShutdown"
 _OVER: Final = ("Succeeded", "Failed")
 _NUMBER: Final = re.compile(r"\w*\d\w*")
@@ -64,17 +68,42 @@ class PodsStanding:
     """When to look again, although nothing may have changed."""
 
 
-def standing_of(runtime: str, pods: Iterable[Document], now: float, before: Trouble | None = None) -> PodsStanding:
-    """How the pods of a runtime stand. Of several troubles that of `before` stays; else the newest pod is told of."""
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """What the mesh says of a pod that it cannot use."""
+
+    why: str
+    since: float
+
+
+def standing_of(
+    runtime: str,
+    pods: Iterable[Document],
+    now: float,
+    before: Trouble | None = None,
+    unusable: Mapping[str, Unusable] = MappingProxyType({}),
+) -> PodsStanding:
+    """How the pods of a runtime stand. Of several troubles that of `before` stays; else the newest pod is told of.
+
+    `unusable`: pods by name, whatever Kubernetes says of them.
+    """
     living = sorted((pod for pod in pods if _lives(pod)), key=_age, reverse=True)
-    troubles = [trouble_of(runtime, pod, now) for pod in living]
+    doubts = [unusable.get(str(pod["metadata"]["name"])) for pod in living]
+    troubles = [
+        trouble_of(runtime, pod, now) or (_unused(runtime, pod, doubt, now) if doubt is not None else None)
+        for pod, doubt in zip(living, doubts, strict=True)
+    ]
     found = [trouble for trouble in troubles if trouble is not None]
     trouble = found[0] if found else None
     if before is not None and any(_same(each, before) for each in found):
         trouble = before
-    ready = sum(trouble is None and _is_ready(pod) for pod, trouble in zip(living, troubles, strict=True))
+    ready = sum(
+        trouble is None and doubt is None and _is_ready(pod)
+        for pod, trouble, doubt in zip(living, troubles, doubts, strict=True)
+    )
     times = [each.until for each in found if each.until is not None]
     times += [due for pod in living for container in _containers(pod) if (due := _due(container)) > now]
+    times += [doubt.since + _DOUBT for doubt in doubts if doubt is not None and doubt.since + _DOUBT > now]
     until = min(times, default=None)
     return PodsStanding(len(living), ready, trouble, until)
 
@@ -85,7 +114,7 @@ def trouble_of(runtime: str, pod: Document, now: float) -> Trouble | None:
     A pod may be ready for the moments in which a container runs that has no probe and ends again and again.
     """
     status = pod.get("status") or {}
-    template = str((pod["metadata"].get("labels") or {}).get("pod-template-hash", ""))
+    template = _template(pod)
     for placed in _conditions(status, "PodScheduled"):
         if placed.get("status") == "False" and placed.get("reason"):
             message = f"a pod of runtime {runtime} finds no node: {placed.get('message', '')}"
@@ -100,6 +129,14 @@ def trouble_of(runtime: str, pod: Document, now: float) -> Trouble | None:
     return None
 
 
+def _unused(runtime: str, pod: Document, doubt: Unusable, now: float) -> Trouble | None:
+    """Why the mesh does not use a pod that is ready, unless that may be over in a moment."""
+    if not _is_ready(pod) or now < doubt.since + _DOUBT:
+        return None
+    message = f"a pod of runtime {runtime} is ready, but the mesh cannot use it: {doubt.why}"
+    return Trouble(_UNUSABLE, message, _template(pod), f"{_UNUSABLE} {_NUMBER.sub('#', doubt.why)}")
+
+
 def uncreated_pods(runtime: str, deployment: Document | None) -> Trouble | None:
     """Why the pods of a Deployment cannot even be created, such as a quota."""
     for failed in _conditions((deployment or {}).get("status") or {}, "ReplicaFailure"):
@@ -112,6 +149,10 @@ def uncreated_pods(runtime: str, deployment: Document | None) -> Trouble | None:
 def _is_ready(pod: Document) -> bool:
     """Whether a pod is ready."""
     return any(each.get("status") == "True" for each in _conditions(pod.get("status") or {}, "Ready"))
+
+
+def _template(pod: Document) -> str:
+    return str((pod["metadata"].get("labels") or {}).get("pod-template-hash", ""))
 
 
 def _lives(pod: Document) -> bool:

@@ -161,6 +161,9 @@ class MeshApi(Protocol):
     def server_exited(self, pod: PodId, cause: Cause, words: str) -> None:
         """A pod's model server ended: how, and its last words."""
 
+    def on_pod(self, listener: Callable[[PodId, str], None]) -> None:
+        """Have it told of each pod whenever the mesh can use it (empty) or cannot, and why. May repeat itself."""
+
     def on_fault(self, listener: Callable[[Fault], None]) -> None:
         """Have every defect of the mesh itself told that shows at run time."""
 

@@ -69,6 +69,7 @@ class PodLink:
         submit: how the core is told.
         loaded_since: when each copy the core takes for loaded there was loaded.
         metrics: load and unload times.
+        judged: told whenever it can be used (empty) or cannot, and why.
         lost_after: seconds without the adapter after which the pod counts as lost.
         now: the core's clock.
     """
@@ -80,6 +81,7 @@ class PodLink:
         loaded_since: Callable[[PodId], dict[RevisionId, float]],
         metrics: Metrics,
         *,
+        judged: Callable[[str], None],
         lost_after: float,
         now: Callable[[], float],
     ) -> None:
@@ -94,6 +96,7 @@ class PodLink:
         self._submit = submit
         self._loaded_since = loaded_since
         self._metrics = metrics
+        self._judged = judged
         self._lost_after = lost_after
         self._now = now
         self._loads: dict[RevisionId, asyncio.Task[None]] = {}
@@ -125,6 +128,8 @@ class PodLink:
                     else:
                         log.debug("adapter of %s: %s %s", self.pod.id, error.code().name, error.details())
                 await self._disconnected()
+                if not self._present:
+                    self._judged(f"its adapter does not answer at {self.pod.host}:{self.pod.management_port}")
                 await asyncio.sleep(RECONNECT_AFTER)
         finally:
             await self._close()
@@ -155,9 +160,11 @@ class PodLink:
         self._word = state if ready else None
         if ready:
             self._ready(state)
-        elif self._present:
+            return
+        if self._present:
             log.warning("pod %s is not ready: %s", self.pod.id, state.message)
             self._leave()
+        self._judged(f"its adapter says: {state.message}" if state.message else "its model server is not ready")
 
     def _ready(self, state: adapter.State) -> None:
         self._load_timeout = (state.model_loading_timeout_ms or 90_000) / 1000
@@ -192,6 +199,7 @@ class PodLink:
         self._epoch += 1
         log.info("pod %s is ready with %d models", self.pod.id, len(loaded))
         self._submit(PodReported(spec, loaded, incarnation))
+        self._judged("")
         self.reported.set()
 
     def _compare(self, state: adapter.State) -> None:
@@ -268,6 +276,7 @@ class PodLink:
         if self._word is not None and self._present and await self.serving():
             return True
         self._leave()
+        self._judged(f"its model server accepts no connections at {self.pod.host}:{self.pod.grpc_port}")
         if self._word is not None and (self._return is None or self._return.done()):
             self._return = asyncio.create_task(self._await_return())
         return False
@@ -286,6 +295,7 @@ class PodLink:
             status = await self._runtime.runtimeStatus(runtime.RuntimeStatusRequest(), timeout=STATUS_POLL * 5)
             if status.status == runtime.RuntimeStatusResponse.READY:
                 break
+            self._judged("its model server is not ready")
             await asyncio.sleep(STATUS_POLL)
         self._load_timeout = (status.modelLoadingTimeoutMs or 90_000) / 1000
         spec = PodSpec(

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from typing import Any, Self
 
 from starlette.applications import Starlette
@@ -76,6 +77,7 @@ class MeshProcess:
         self._bulletin = Bulletin()
         self._in_flight = InFlight()
         self._links: dict[PodId, PodLink] = {}
+        self._pod_listeners: list[Callable[[PodId, str], None]] = []
         self._link_tasks: dict[PodId, asyncio.Task[None]] = {}
         self._engine = Engine(Core(core or CoreSettings()), check_invariants=check_invariants)
         self._engine.faults.listen(lambda _: self._metrics.fault())
@@ -333,7 +335,7 @@ class MeshProcess:
             self.pod_gone(pod.id)
         self._links[pod.id] = link = PodLink(
             pod, self._engine.submit, self._loaded_since, self._metrics,
-            lost_after=self._settings.pod_lost_after, now=self._engine.now,
+            judged=partial(self._judged, pod.id), lost_after=self._settings.pod_lost_after, now=self._engine.now,
         )  # fmt: skip
         self._link_tasks[pod.id] = asyncio.create_task(link.run())
 
@@ -350,6 +352,14 @@ class MeshProcess:
     def server_exited(self, pod: PodId, cause: Cause, words: str) -> None:
         """See `MeshApi`."""
         self._engine.submit(ServerExited(pod, cause, words))
+
+    def on_pod(self, listener: Callable[[PodId, str], None]) -> None:
+        """See `MeshApi`."""
+        self._pod_listeners.append(listener)
+
+    def _judged(self, pod: PodId, why: str) -> None:
+        for listener in self._pod_listeners:
+            listener(pod, why)
 
     def on_fault(self, listener: Callable[[Fault], None]) -> None:
         """See `MeshApi`."""
