@@ -6,9 +6,8 @@ import random
 import statistics
 import tempfile
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from pathlib import Path
 
 from bench.load import LOAD, MODELS, Load, Seen, send
@@ -21,7 +20,6 @@ _ROOM = _MODELS // 2 // _PODS
 _LOAD, _UNLOAD = 0.050, 0.005
 _OWN_MS = (_LOAD + _UNLOAD) * 1000
 _ADDED_MS = at_most(15)
-_SIMULATED = 20_000
 _TURNS = 3
 _ALONE, _ZIPF = "one request at a time", "16 in flight, by Zipf"
 _FILLS = Load(requests=_PODS * _ROOM + 64, models=_PODS * _ROOM + 64, in_flight=16, connections=4, spread="each")
@@ -74,7 +72,7 @@ async def _rows(name: str, loads: dict[str, Load], *, guarded: bool) -> list[Row
     rows = [row for words, turns in seen.items() for row in _of(f"{name}, {words}", turns, must=guarded)]
     if _ZIPF in seen:
         hits = [turn.hits for turn in seen[_ZIPF]]
-        beside = f"{_lru_hits():.0f} % were plain LRU, {_ROOM * _PODS} of {_MODELS:,} models fit"
+        beside = f"{_lru_hits(loads):.0f} % were plain LRU, {_ROOM * _PODS} of {_MODELS:,} models fit"
         rows.append(of_turns(f"{name}, {_ZIPF}", "hits", hits, "%", beside))
     everything = [turn.seen for turns in seen.values() for turn in turns]
     failed, sent = sum(seen.failed for seen in everything), sum(seen.sent for seen in everything)
@@ -99,16 +97,26 @@ def _of(group: str, turns: list[_Turn], *, must: bool) -> Iterator[Row]:
     yield of_turns(group, "CPU of the mesh a load", cpu, "ms", f"{rate:.0f} loads/s")
 
 
-def _lru_hits() -> float:
-    """Percent of such a trace that a cache of the same size hits which drops the least recently used."""
+def _lru_hits(loads: dict[str, Load]) -> float:
+    """Percent that a cache of the same size hits which drops the least recently used, in turns of the same loads."""
     source = random.Random(1)
-    shares = list(accumulate(1 / rank for rank in range(1, _MODELS + 1)))
     cache: OrderedDict[int, None] = OrderedDict()
-    hits = 0
-    for number, asked in enumerate(source.choices(range(_MODELS), cum_weights=shares, k=2 * _SIMULATED)):
-        hits += asked in cache and number >= _SIMULATED  # the first half fills it
-        cache[asked] = None
-        cache.move_to_end(asked)
-        if len(cache) > _PODS * _ROOM:
-            cache.popitem(last=False)
-    return 100 * hits / _SIMULATED
+
+    def hits(asked: Iterable[int]) -> float:
+        found = []
+        for number in asked:
+            found.append(number in cache)
+            cache[number] = None
+            cache.move_to_end(number)
+            if len(cache) > _PODS * _ROOM:
+                cache.popitem(last=False)
+        return 100 * statistics.mean(found)
+
+    hits(range(_FILLS.requests))
+    turns = [{words: hits(_asked(load, source)) for words, load in loads.items()} for _ in range(_TURNS)]
+    return statistics.median(turn[_ZIPF] for turn in turns)
+
+
+def _asked(load: Load, source: random.Random) -> list[int]:
+    weights = [1 / rank if load.spread == "zipf" else 1 for rank in range(1, load.models + 1)]
+    return source.choices(range(load.models), weights, k=load.requests)

@@ -1,9 +1,9 @@
 import pytest
 
 from controller_support import endpoint_view, load_failure, model_view, rollout_status
-from shoal.controller.passing import LONG_LOAD, least_wait, may_wait, proven_by
+from shoal.controller.passing import LONG_LOAD, least_wait, may_wait, passes, proven_by
 from shoal.controller.status import Addresses, Declared, status_of
-from shoal.core.types import ModelState, RevisionId
+from shoal.core.types import ModelState, RevisionId, Transition
 
 ADDRESSES = Addresses("grpc://modelmesh-serving.ns:8033", "http://modelmesh-serving.ns:8008")
 NOW = 1_700_000_000.0
@@ -54,6 +54,17 @@ def test_a_load_is_shown_once_it_lasts_and_then_its_end_at_once():
     assert least_wait(loading) == LONG_LOAD
     assert least_wait(STANDBY) == 0
     assert not may_wait(loading, _in(ModelState.LOADED, loading, copies=1), ONE)
+
+
+def test_of_an_endpoint_whose_model_comes_and_goes_there_is_nothing_else_to_say():
+    standby = model_view(ONE, ModelState.STANDBY)
+    assert passes(endpoint_view(standby), ONE)
+    assert passes(endpoint_view(model_view(ONE, ModelState.LOADING)), ONE)
+    assert not passes(endpoint_view(standby), "")
+    assert not passes(endpoint_view(standby, model_view(TWO, ModelState.LOADING)), ONE)
+    assert not passes(endpoint_view(standby, None, Transition.BLOCKED_BY_FAILED_LOAD), ONE)
+    assert not passes(endpoint_view(model_view(ONE, ModelState.LOADED, copies=1, failure=load_failure())), ONE)
+    assert not passes(endpoint_view(model_view(ONE, ModelState.PENDING)), ONE)
 
 
 @pytest.mark.parametrize(("status", "revision"), [(LOADED, ONE), (STANDBY, ""), ({}, "")])

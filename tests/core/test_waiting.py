@@ -65,3 +65,18 @@ def test_a_pod_that_could_not_load_is_asked_again_after_five_seconds_each_time()
         assert RevisionId("a") in world.servers[PodId("p1")].loading
     world.settle()
     assert isinstance(world.answers[Ticket(1)], Forward)
+
+
+def test_the_core_tells_where_a_load_is_queued_and_since_when() -> None:
+    world = world_with("p1")
+    for name in ("a", "b"):
+        world.declare(model(name))
+    world.request(by_revision("a"))
+    world.pass_time(1)
+    world.request(by_revision("b"))
+    since = world.now
+    world.pass_time(1)
+    assert world.core.queued(RevisionId("a")) == {}
+    assert world.core.queued(RevisionId("b")) == {PodId("p1"): since}
+    world.loaded(PodId("p1"), RevisionId("a"))
+    assert world.core.queued(RevisionId("b")) == {}

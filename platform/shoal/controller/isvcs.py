@@ -13,7 +13,7 @@ from shoal.controller.evidence import RETRY_SECONDS, EvidenceGate
 from shoal.controller.handover import hand_over
 from shoal.controller.kube import ISVC, Document, KubeApi
 from shoal.controller.pace import Pace
-from shoal.controller.passing import least_wait, may_wait, proven_by
+from shoal.controller.passing import least_wait, may_wait, passes, proven_by
 from shoal.controller.reading import Reading, Wanted, read, refuse
 from shoal.controller.recorder import Recorder
 from shoal.controller.rolloutstatus import ROLLED_BACK, happenings
@@ -121,6 +121,13 @@ class IsvcReconciler:
         """Whether an object is just as the last status was written to it, and is told for the first time since."""
         version = self._written.pop(name, None)
         return version is not None and document is not None and document["metadata"]["resourceVersion"] == version
+
+    def is_waiting(self, name: str) -> bool:
+        """Whether an object's status has its turn later, and nothing that the mesh does with it must be told before."""
+        if name not in self._turns or self._mesh.rollout(name) is not None:
+            return False
+        view = self._mesh.endpoint(name)
+        return view is not None and passes(view, self._proven.get(name, ""))
 
     def _remember(self, name: str, known: _Known | None) -> None:
         for runtime in self.runtimes_of(name):

@@ -156,7 +156,8 @@ class Controller:
 
         def look(name: str) -> None:
             pausing.discard(name)
-            self.queue.add(("isvc", name))
+            if not self._isvcs.is_waiting(name):
+                self.queue.add(("isvc", name))
 
         async for names in self._mesh.changes():
             for name in names - pausing:  # what is looked at in a moment is seen as it is by then

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from shoal.controller.conditions import condition
-from shoal.core.types import ModelState, Transition
+from shoal.core.types import CopyState, EndpointView, ModelState, Transition
 
 LONG_LOAD: Final = 2.0
 """Seconds after which a load is shown as under way, so that others are shown only once they are done."""
@@ -34,6 +34,14 @@ def may_wait(old: Mapping[str, Any], new: Mapping[str, Any], proven: str) -> boo
 def least_wait(status: Mapping[str, Any]) -> float:
     """Seconds that a status which may wait has to wait at least: one of a load says something else in a moment."""
     return LONG_LOAD if _state(status) is ModelState.LOADING else 0.0
+
+
+def passes(view: EndpointView, proven: str) -> bool:
+    """Whether all there is to say of an endpoint is whether, and where, its model is in memory; see `may_wait`."""
+    model = view.active_model
+    known = proven != "" and view.active == view.target == proven and view.transition is Transition.UP_TO_DATE
+    failed = view.failure or model.failures or any(copy.state is CopyState.FAILED for copy in model.copies)
+    return known and not failed and model.state in _PASSING
 
 
 def proven_by(status: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from shoal.core.serving import look_at_model
 from shoal.core.settings import CoreSettings
 from shoal.core.state import State
 from shoal.core.types import (
+    CopyState,
     CopyView,
     Decision,
     EndpointName,
@@ -124,6 +125,11 @@ class Core:
         """All copies on one pod; none if it is not known."""
         found = self._state.pods.get(pod)
         return (copy.view() for copy in found.copies.values()) if found is not None else iter(())
+
+    def queued(self, revision: RevisionId) -> dict[PodId, float]:
+        """The pods that a revision waits to be loaded on, and since when."""
+        copies = self._state.copies(revision).items()
+        return {pod: copy.since for pod, copy in copies if copy.state is CopyState.QUEUED}
 
     def pods_with(self, key: RouteKey) -> tuple[PodId, ...]:
         """Pods with a copy, in whatever state, of what a request for `key` would be answered by."""

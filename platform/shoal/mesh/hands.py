@@ -9,7 +9,7 @@ from typing import Any
 
 from shoal.core.actions import AskCheck, Changed, Persist, PersistRollout, PersistSuspicion, PublishRoutes, WarmUpCopies
 from shoal.core.events import Drained, LoadFailed, UnloadSucceeded
-from shoal.core.types import CopyState, PodId, RevisionId, RouteCopy
+from shoal.core.types import PodId, RevisionId, RouteCopy
 from shoal.gateway.api import Gateways, Upstream
 from shoal.mesh.bulletin import Bulletin
 from shoal.mesh.engine import Engine
@@ -60,7 +60,7 @@ class Hands:
         self._drain_quiet = drain_quiet
         self._tasks: set[asyncio.Task[None]] = set()
         self._drains: dict[tuple[PodId, RevisionId], asyncio.Task[None]] = {}
-        self._queued: dict[tuple[PodId, RevisionId], float] = {}
+        self._queued: dict[RevisionId, dict[PodId, float]] = {}
 
     async def persist(self, actions: Sequence[Persist | PersistRollout]) -> None:
         """See `Executor`."""
@@ -81,7 +81,7 @@ class Hands:
             self._engine.submit(LoadFailed(pod, revision, "the pod or the model is gone", counts=False))
         else:
             now = self._engine.now()
-            self._metrics.queued(link.pod, revision, now - self._queued.pop((pod, revision), now))
+            self._metrics.queued(link.pod, revision, now - self._queued.get(revision, {}).get(pod, now))
             link.load(revision, info)
 
     def cancel_load(self, pod: PodId, revision: RevisionId) -> None:
@@ -152,12 +152,10 @@ class Hands:
         self._bulletin.announce((*action.endpoints, *action.revisions))
 
     def _note_queued(self, revision: RevisionId) -> None:
-        view = self._engine.core.model(revision)
-        for copy in view.copies if view else ():
-            if copy.state is CopyState.QUEUED:
-                self._queued.setdefault((copy.pod, revision), copy.since)
-            else:
-                self._queued.pop((copy.pod, revision), None)
+        if waits := self._engine.core.queued(revision):
+            self._queued[revision] = waits
+        else:
+            self._queued.pop(revision, None)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
