@@ -48,6 +48,23 @@ async def test_everything_is_there_after_a_restart(registry):
     assert again.referents("a-1") == {"a"}
 
 
+async def test_a_new_model_becomes_durable_together_with_its_endpoint(registry):
+    catalog = await reloaded(registry)
+    catalog.stage_model(model("a-1", auto_delete=True))
+    catalog.stage_model(model("b"))
+    assert (await reloaded(registry)).models == {}
+    before = (await registry.list("")).revision
+    await catalog.set_endpoint("a", "a-1", "a-1")
+    assert (await registry.list("")).revision == before + 1
+    again = await reloaded(registry)
+    assert again.models == {"a-1": model("a-1", auto_delete=True)}
+    assert again.endpoints.keys() == {"a"}
+    await catalog.put_model(model("b"))  # who registers it as well is answered only once it is durable
+    await catalog.put_model(model("b"))
+    assert (await registry.list("")).revision == before + 2
+    assert (await reloaded(registry)).models.keys() == {"a-1", "b"}
+
+
 async def test_of_two_last_uses_the_later_one_counts_wherever_it_comes_from(registry):
     catalog = await reloaded(registry)
     for name in ("a", "b", "c"):

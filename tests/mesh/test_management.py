@@ -1,6 +1,8 @@
 """`mmesh.ModelMesh` against a real mesh and real pods: what upstream's own tests assert, and its status codes."""
 
 import asyncio
+import contextlib
+import sqlite3
 
 import grpc
 import pytest
@@ -200,6 +202,16 @@ async def test_requests_keep_being_answered_while_an_alias_moves_back_and_forth(
     await asyncio.gather(*asking)
     assert list(dict.fromkeys(answers)) == sorted(set(answers))
     assert answers[-1] == "v5"
+
+
+async def test_a_new_alias_and_its_new_model_are_one_durable_write(mesh, world):
+    def writes():
+        with contextlib.closing(sqlite3.connect(world.registry.removeprefix("sqlite:"))) as file:
+            return file.execute("SELECT value FROM counters").fetchone()[0]
+
+    before = writes()
+    await alias(mesh, "v", "m", modelInfo=model_info("x"))
+    assert writes() == before + 1
 
 
 async def test_aliases_set_at_once_are_all_durable_and_none_is_mixed_up(mesh, world):

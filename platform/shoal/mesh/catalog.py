@@ -46,6 +46,7 @@ class Catalog:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self.models: dict[RevisionId, ModelRecord] = {}
+        self._staged: set[RevisionId] = set()
         self.endpoints: dict[EndpointName, EndpointRecord] = {}
         self.rollouts: dict[EndpointName, Rollouts] = {}
         self.last_used: dict[str, float] = {}
@@ -102,9 +103,15 @@ class Catalog:
 
     async def put_model(self, model: ModelRecord) -> None:
         """Add or change a model."""
-        if self.models.get(model.id) != model:
+        if self.models.get(model.id) != model or model.id in self._staged:
             await self._write([Put(model.key, model.encode())])
             self.models[model.id] = model
+            self._staged.discard(model.id)
+
+    def stage_model(self, model: ModelRecord) -> None:
+        """Add a model that becomes durable together with the endpoint that comes to lead to it."""
+        self.models[model.id] = model
+        self._staged.add(model.id)
 
     async def set_suspicion(self, revision: RevisionId, suspicion: Suspicion | None) -> None:
         """Change what a model is charged with; None: nothing any more."""
@@ -119,6 +126,7 @@ class Catalog:
         """Forget a model."""
         await self._write([Delete(MODELS + revision)])
         self.models.pop(revision, None)
+        self._staged.discard(revision)
 
     async def set_endpoint(
         self, name: EndpointName, active: RevisionId, target: RevisionId, rollouts: Sequence[Rollout] = ()
@@ -131,8 +139,10 @@ class Catalog:
             return Aftermath()
         forgotten = self._without_referents(name, old.revisions - new.revisions if old else frozenset())
         idle = self._idle(new)
+        staged = self._staged & new.revisions
         await self._write(
             [
+                *(Put(self.models[revision].key, self.models[revision].encode()) for revision in sorted(staged)),
                 Put(new.key, new.encode()),
                 *(after.puts(before) if after and after is not before else ()),
                 *(Delete(MODELS + revision) for revision in forgotten),
@@ -141,6 +151,7 @@ class Catalog:
         )
         if after:
             self.rollouts[name] = after
+        self._staged -= staged
         self._replace(name, old, new)
         self._forget(forgotten)
         self.models |= {model.id: model for model in idle}

@@ -145,19 +145,24 @@ class Models:
             RequestError: ALREADY_EXISTS, it is there with other attributes.
         """
         async with self._turns.of(revision):
-            return await self._register(revision, info, last_used, auto_delete)
+            record = self._registered(revision, info, auto_delete)
+            if record is None:
+                await self._catalog.put_model(self._catalog.models[revision])  # unless it is durable already
+            else:
+                await self._put(record, last_used, load=False)
+            return record is not None
 
-    async def _register(self, revision: RevisionId, info: ModelInfo, last_used: float, auto_delete: bool) -> bool:
+    def _registered(self, revision: RevisionId, info: ModelInfo, auto_delete: bool) -> ModelRecord | None:
+        """The record of a model that is to be added; None if it is there already. Raises RequestError."""
         existing = self._catalog.models.get(revision)
         if existing:
             if existing.info != info:
                 raise RequestError(
                     grpc.StatusCode.ALREADY_EXISTS, f"Model {revision} already exists with different attribute values"
                 )
-            return False
+            return None
         runtime, why = self._chosen(info.type)
-        await self._put(ModelRecord(revision, info, runtime, why, auto_delete=auto_delete), last_used, load=False)
-        return True
+        return ModelRecord(revision, info, runtime, why, auto_delete=auto_delete)
 
     async def unregister(self, revision: RevisionId) -> None:
         """Remove a model. Fine if there is none.
@@ -214,7 +219,12 @@ class Models:
 
         async def change() -> None:
             if info:
-                await self._register(target, info, self.now() - age, auto_delete)
+                record = self._registered(target, info, auto_delete)
+                if record is not None and new:  # both become durable together
+                    self._catalog.stage_model(record)
+                    self._engine.submit(ModelDeclared(_spec(record), self.now() - age))
+                elif record is not None:
+                    await self._put(record, self.now() - age, load=False)
             elif target not in self._catalog.models:
                 raise RequestError(grpc.StatusCode.NOT_FOUND, f"model not found: {target}")
             self._catalog.claim(endpoint, owner)
