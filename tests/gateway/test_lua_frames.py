@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lua_support import require
+from lua_support import require, runtime
 from shoal_protos import inference as oip
 
-frames = require("frames")
+lua = runtime()
+frames = require("frames", lua)
+BODY = lua.eval(b"function(bytes) return { getBytes = function(_, offset, count) return bytes(offset, count) end } end")
 
 
 def framed(message: bytes) -> bytes:
@@ -17,7 +19,8 @@ def framed(message: bytes) -> bytes:
 
 
 def read_name(body: bytes):
-    result = frames.read_name(lambda offset, count: body[int(offset) : int(offset + count)], len(body))
+    of_envoy = BODY(lambda offset, count: body[int(offset) : int(offset + count)])
+    result = frames.read_name(of_envoy, len(body), body[: int(frames.WINDOW)])
     return result if isinstance(result, tuple) else (result, None)
 
 
@@ -111,3 +114,29 @@ def test_bad_frames(body, says):
     name, error = read_name(body)
     assert name is None
     assert says in error.decode()
+
+
+def test_a_small_message_is_read_once():
+    message = framed(oip.ModelInferRequest(model_name="digits").SerializeToString())
+    handle = lua.eval(b"""
+        function(message)
+            local body, self = { reads = 0 }, {}
+            function body:length() return #message end
+            function body:getBytes(offset, count)
+                self.reads = self.reads + 1
+                return string.sub(message, offset + 1, offset + count)
+            end
+            function body:setBytes(bytes) self.renamed = bytes end
+            function self:body() return body end
+            function self:headers() return { replace = function() end } end
+            function self:clearRouteCache() end
+            function self:metadata() end
+            function self:streamInfo() return { routeName = function() return "pod:p r1" end } end
+            return self
+        end
+    """)(message)
+    inference = require("inference", lua)
+    body, _, start, name = inference.read(handle)
+    inference.send(handle, body, start, name)
+    assert oip.ModelInferRequest.FromString(body[b"renamed"][5:]).model_name == "r1"
+    assert body[b"reads"] == 1

@@ -8,7 +8,7 @@ a status and a pod, but no model unless that is asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import grpc
@@ -63,7 +63,7 @@ _GONE: Final = frozenset(("DC", "DR"))
 _NEVER_ROUTED: Final = _GONE | {"", "-", "NR", "DPE"}
 """All there can be of requests that came to no route, such as what is no HTTP."""
 _GRPC, _HTTP = "grpc", "http"
-"""Tags: a status of gRPC, one of HTTP."""
+"""Tags of each port's requests, which hold what `_Ended` has; they differ in whose status it is."""
 _HTTP_CODES: Final[Mapping[int, str]] = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -82,13 +82,57 @@ _HTTP_CODES: Final[Mapping[int, str]] = {
 _GRPC_CODES: Final[Mapping[str, str]] = {str(code.value[0]): code.name for code in grpc.StatusCode}
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """How a request ended, as Envoy's label says it; "-" stands for what there is not."""
+
+    protocol: str
+    of_script: str
+    of_route: str
+    status: str
+    flags: str
+    copy: str
+
+    @staticmethod
+    def read(labels: Mapping[str, str]) -> _Ended | None:
+        """None if that is no label of a request."""
+        for protocol in (_GRPC, _HTTP):
+            words = labels.get(protocol, "").split(" ")
+            if len(words) == _WORDS:
+                return _Ended(protocol, *words)
+        return None
+
+    @property
+    def method(self) -> str:
+        """What the script says goes before what the route says; empty if the request does not count.
+
+        Routes of models say nothing. Neither do requests that had no route, which also went nowhere and were not
+        refused for a reason that one with a route can have.
+        """
+        routed = _said(self.of_route) or _said(self.copy) or not _NEVER_ROUTED.issuperset(self.flags.split(","))
+        if not routed or self.of_route == names.UNCOUNTED:
+            return ""
+        return _said(f"{self.of_script} {self.of_route}") or names.INFER
+
+    @property
+    def code(self) -> str:
+        """The name gRPC has for the status."""
+        if _GONE.intersection(self.flags.split(",")):
+            return "CANCELLED"
+        if self.protocol == _HTTP:
+            return http_code(int(self.status)) if self.status.isdecimal() else "UNKNOWN"
+        return _GRPC_CODES.get(self.status, "UNKNOWN")
+
+
+_WORDS: Final = len(fields(_Ended)) - 1
+
+
 def counted_logs(settings: GatewaySettings, *, is_grpc: bool) -> list[dict[str, Any]]:
     """The `envoy.config.accesslog.v3.AccessLog`s of a listener."""
-    status = (
-        (_GRPC, "%GRPC_STATUS_NUMBER% %RESPONSE_FLAGS%") if is_grpc else (_HTTP, "%RESPONSE_CODE% %RESPONSE_FLAGS%")
-    )
-    method = f"%REQ({names.METHOD_HEADER})% %METADATA(ROUTE:{names.METADATA}:{names.METHOD})%"
-    tags = [("method", method), status, ("copy", "%UPSTREAM_HOST_NAME%")]
+    protocol, status = (_GRPC, "%GRPC_STATUS_NUMBER%") if is_grpc else (_HTTP, "%RESPONSE_CODE%")
+    methods = f"%REQ({names.METHOD_HEADER})% %METADATA(ROUTE:{names.METADATA}:{names.METHOD})%"
+    # One label and not three: each is made anew for each histogram of each request.
+    tags = [(protocol, f"{methods} {status} %RESPONSE_FLAGS% %UPSTREAM_HOST_NAME%")]
     if settings.per_model_metrics:
         # One of them says so: the copy in a rollout, the script where large messages share a route, or the route.
         revision = (
@@ -158,16 +202,16 @@ def counted(message: metrics_service_pb2.StreamMetricsMessage) -> Iterator[Count
         for metric in family.metric:
             histogram = metric.histogram
             labels = {label.name: label.value for label in metric.label}
-            method = _method(labels)
-            if not histogram.sample_count or not method:
+            ended = _Ended.read(labels)
+            if not histogram.sample_count or ended is None or not (method := ended.method):
                 continue
-            runtime, pod = copy_of(labels.get("copy", ""))
+            runtime, pod = copy_of(ended.copy)
             if not pod and kind.quantity is Quantity.MODEL_TIME:
                 continue  # the activator was called, which calls model servers itself and measures that
             yield Counted(
                 kind.quantity,
                 method=method,
-                code=_code(labels),
+                code=ended.code,
                 runtime=runtime,
                 pod=pod,
                 revision=_revision(labels.get("revision", "")) if pod else "",
@@ -194,24 +238,6 @@ def _said(values: str) -> str:
     return next((value for value in values.split(" ") if value not in ("", "-")), "")
 
 
-def _method(labels: Mapping[str, str]) -> str:
-    """What the script says goes before what the route says; empty if the request does not count.
-
-    Routes of models say nothing. Neither do requests that had no route, which also went nowhere and were not refused
-    for a reason that one with a route can have.
-    """
-    said, _, fixed = labels.get("method", "").rpartition(" ")
-    if fixed == names.UNCOUNTED:
-        return ""
-    if not _said(fixed) and not _said(labels.get("copy", "")) and _NEVER_ROUTED.issuperset(_flags(labels)):
-        return ""
-    return _said(f"{said} {fixed}") or names.INFER
-
-
-def _flags(labels: Mapping[str, str]) -> list[str]:
-    return (labels.get(_HTTP) or labels.get(_GRPC, "")).partition(" ")[2].split(",")
-
-
 def _revision(values: str) -> str:
     """What copy or script say goes before the name of the route."""
     copy, _, others = values.partition(" ")
@@ -230,13 +256,3 @@ def _endpoint(route: str) -> str:
 def http_code(status: int) -> str:
     """The name gRPC has for what a status of HTTP means."""
     return _HTTP_CODES.get(status) or ("OK" if 0 < status < 400 else "UNKNOWN")
-
-
-def _code(labels: Mapping[str, str]) -> str:
-    """The name gRPC has for the status."""
-    status = (labels.get(_HTTP) or labels.get(_GRPC, "")).partition(" ")[0]
-    if _GONE.intersection(_flags(labels)):
-        return "CANCELLED"
-    if _HTTP in labels:
-        return http_code(int(status)) if status.isdecimal() else "UNKNOWN"
-    return _GRPC_CODES.get(status, "UNKNOWN")

@@ -6,7 +6,8 @@ local M = {}
 local byte, sub, char, floor = string.byte, string.sub, string.char, math.floor
 
 M.PREFIX = 5
-local WINDOW = 4096
+M.WINDOW = 4096 -- bytes that are looked at together
+local WINDOW = M.WINDOW
 local LONGEST_TAG = 20 -- a key and a length, each a varint of at most ten bytes
 
 local function length_of(prefix)
@@ -52,17 +53,16 @@ end
 
 local MALFORMED = "the message is not valid protobuf: "
 
--- The name in the message between 0-based offsets 5 and length; `bytes(offset, count)` reads, and `window` is how it
--- starts. Name or nil, error.
+-- The name in the message between 0-based offsets 5 and length of a body that starts with `window`. Name or nil, error.
 -- Walks over the top-level fields, so that what is cut off or not protobuf is told here and not by a model server.
-local function walk(bytes, length, window)
+local function walk(body, length, window)
   local name
   local base = 0
   local i = M.PREFIX + 1 -- position in the window; the byte at window position i is at offset base + i - 1
   while base + i - 1 < length do
     if #window - i < LONGEST_TAG and base + #window < length then
       base = base + i - 1
-      window = bytes(base, math.min(WINDOW, length - base))
+      window = body:getBytes(base, math.min(WINDOW, length - base))
       i = 1
     end
     local key, size
@@ -74,7 +74,7 @@ local function walk(bytes, length, window)
       size, i = varint(window, i)
       if not size or base + i - 1 + size > length then return nil, MALFORMED .. "field " .. field .. " is cut off" end
       if field == 1 then
-        name = i + size - 1 <= #window and sub(window, i, i + size - 1) or bytes(base + i - 1, size)
+        name = i + size - 1 <= #window and sub(window, i, i + size - 1) or body:getBytes(base + i - 1, size)
       end
     elseif wire == 0 then
       local value
@@ -92,28 +92,27 @@ local function walk(bytes, length, window)
     if base + i - 1 > length then return nil, MALFORMED .. "field " .. field .. " is cut off" end
     if i > #window + 1 then
       base = base + i - 1
-      window = bytes(base, math.min(WINDOW, length - base))
+      window = body:getBytes(base, math.min(WINDOW, length - base))
       i = 1
     end
   end
   return name
 end
 
--- The model's name in the body of a unary call: name or nil, error.
-function M.read_name(bytes, length)
+-- The model's name in the body of a unary call: name or nil, error. `window`: how the body starts, up to WINDOW bytes.
+function M.read_name(body, length, window)
   if length < M.PREFIX then return nil, "the request has no message" end
-  local window = bytes(0, math.min(WINDOW, length))
   if byte(window, 1) ~= 0 then return nil, "the message is compressed but there is no grpc-encoding header" end
   local size = length_of(window)
   if size > length - M.PREFIX then return nil, "the message is cut off" end
   if size < length - M.PREFIX then return nil, "the request has more than one message" end
-  return walk(bytes, length, window)
+  return walk(body, length, window)
 end
 
 -- The body of a unary call with the model renamed.
 function M.rename(body, name)
-  local message = sub(body, M.PREFIX + 1) .. M.name_field(name)
-  return prefix_of(0, #message) .. message
+  local field = M.name_field(name)
+  return prefix_of(0, #body - M.PREFIX + #field) .. sub(body, M.PREFIX + 1) .. field
 end
 
 -- A renamer for streams: call it with every chunk of the body, in order; it returns the chunk to send on.

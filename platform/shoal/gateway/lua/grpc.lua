@@ -45,12 +45,12 @@ function envoy_on_request(handle)
     return routes.go(handle, headers, inference.ACTIVATOR)
   end
   if unary then
-    local body, in_body
-    body, bad, in_body = inference.read(handle)
+    local body, start, in_body
+    body, bad, start, in_body = inference.read(handle)
     if bad then return inference.refuse(handle, bad) end
     name = name or in_body
     if not name or name == "" then return inference.refuse(handle, inference.NAMELESS) end
-    return inference.send(handle, body, kind .. names.escape(name))
+    return inference.send(handle, body, start, kind .. names.escape(name))
   end
   if name then
     if path == STREAM then return send_stream(handle, headers, kind .. names.escape(name)) end

@@ -5,11 +5,11 @@ local names = require("shoal.names")
 local usage = require("shoal.usage")
 
 function envoy_on_request(handle)
-  local body, bad, name = inference.read(handle)
+  local body, bad, start, name = inference.read(handle)
   if bad then
     if usage.is_tick(handle) then return usage.tick(handle) end -- which has no message
     return inference.refuse(handle, bad)
   end
   if not name or name == "" then return inference.refuse(handle, inference.NAMELESS) end
-  inference.send(handle, body, names.escape(name))
+  inference.send(handle, body, start, names.escape(name))
 end

@@ -19,20 +19,26 @@ function M.refuse(handle, message, status)
   })
 end
 
--- The one message of a request and the name in it: body or nil, error, name.
+-- The one message of a request, how it starts, and the name in it: body or nil, error, start, name. To read
+-- a message is a call of Envoy and a copy, so that `send` is given what was read.
 function M.read(handle)
   local body = handle:body()
   if not body then return nil, "the request has no message" end
-  local name, bad = frames.read_name(function(offset, count) return body:getBytes(offset, count) end, body:length())
+  local length = body:length()
+  local start = body:getBytes(0, math.min(frames.WINDOW, length))
+  local name, bad = frames.read_name(body, length, start)
   if bad then return nil, bad end
-  return body, nil, name
+  return body, nil, start, name
 end
 
--- Send a request with one message where `key` leads, by the name it has there.
-function M.send(handle, body, key)
-  local length = body:length()
+-- Send a request with one message, which starts so, where `key` leads, by the name it has there.
+function M.send(handle, body, start, key)
+  local length = #start < frames.WINDOW and #start or body:length()
   local revision = routes.send(handle, handle:headers(), key, M.ACTIVATOR, length)
-  if revision then body:setBytes(frames.rename(body:getBytes(0, length), revision)) end
+  if revision then
+    local whole = #start == length and start or body:getBytes(0, length)
+    body:setBytes(frames.rename(whole, revision))
+  end
 end
 
 return M

@@ -4,6 +4,10 @@ local frames = require("shoal.frames")
 
 local M = {}
 
+-- Requests leave garbage, and what is to stay is little, but looked through each time that garbage is collected: a third
+-- as often as by default takes some 3 % off a request, for twice the memory.
+collectgarbage("setpause", 400)
+
 local MAX_BYTES = 4194304 -- of names that are counted at a time: clients may ask for any name
 local AT = 64 -- ticks come to addresses that begin so, which nothing but this machine can reach
 local HEADERS = {
