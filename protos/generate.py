@@ -41,6 +41,7 @@ MESSAGES = tuple(
         "lua",
         "percent",
         "route",
+        "runtime",
         "transcoder",
         "typed_struct",
     )

@@ -42,7 +42,7 @@ def routed(table: RouteTable, *names: str) -> None:
 def follow(table: RouteTable, version: int, known: Iterable[str] = (), *, scoped: bool = True) -> Follower:
     """A gateway that has asked for both kinds, and has some of the table already."""
     follower = Follower(table, version, scoped=scoped)
-    for kind in ResourceKind if scoped else (CLUSTER,):
+    for kind in (CLUSTER, SCOPE) if scoped else (CLUSTER,):
         has = {name: resource.version for name in known if (resource := table.get(kind, name)) is not None}
         follower.subscribed(kind, has)
     return follower
@@ -111,6 +111,27 @@ def test_a_gateway_that_comes_back_keeps_what_is_current(table):
     assert exchange(follower) == ([], [])
     assert exchange(follower) == ([changed, new], [gone])
     assert follower.accepted == 1
+
+
+def test_bounds_come_last_and_are_no_part_of_the_routes(table):
+    routed(table, "a")
+    follower = follow(table, 1)
+    follower.subscribed(ResourceKind.RUNTIME, {})
+    exchange(follower)
+    exchange(follower)
+    assert follower.accepted == 1
+    assert exchange(follower) == (["bounds"], [])
+    follower.changed(table.bound({"pod-1": 16}), 1)
+    assert follower.accepted == 1
+    assert exchange(follower) == (["bounds"], [])
+    follower.changed(table.bound({"pod-1": 16}), 1)
+    assert follower.next_response(0.0) is None
+
+
+def test_a_gateway_that_does_not_ask_for_bounds_gets_none(table):
+    follower = settled(table, 1)
+    follower.changed(table.bound({"pod-1": 16}), 1)
+    assert follower.next_response(0.0) is None
 
 
 def test_versions_depend_on_content_only(table):

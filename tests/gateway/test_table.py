@@ -12,7 +12,7 @@ from shoal.gateway.pods import MAX_SETS
 from shoal.gateway.scopes import scope_name
 from shoal.gateway.settings import GatewaySettings
 from shoal.gateway.table import Refs, ResourceKind, RouteTable
-from shoal_protos.xds import cluster_pb2, route_pb2
+from shoal_protos.xds import cluster_pb2, route_pb2, runtime_pb2
 
 CLUSTER, SCOPE = ResourceKind.CLUSTER, ResourceKind.SCOPE
 
@@ -252,3 +252,34 @@ def test_a_route_that_sticks_no_more_leaves_the_cluster_with_its_copies(table):
     assert built(table, "a").lb_policy == cluster_pb2.Cluster.LEAST_REQUEST
     table.sweep()
     assert table.sweep() == cluster("sticky:a")
+
+
+def limits(table: RouteTable) -> dict[str, float]:
+    found = table.get(ResourceKind.RUNTIME, "bounds")
+    assert found is not None
+    layer = dict(runtime_pb2.Runtime.FromString(found.content).layer)
+    assert all(key.endswith(".default.max_requests") for key in layer)
+    return {key.split(".")[1]: value for key, value in layer.items()}
+
+
+def on(*pods: str) -> tuple[Upstream, ...]:
+    return tuple(Upstream("r", f"host-{name}", 8001, 8080, pod=name) for name in pods)
+
+
+def test_a_bound_holds_for_all_clusters_of_its_pod_and_for_sets_whose_pods_all_have_one(table):
+    key = RouteKey("c")
+    table.publish({RouteKey("a"): on("one"), RouteKey("b"): on("one", "two"), key: on("three")})
+    assert limits(table) == {}
+    assert table.bound({"one": 20}) == {(ResourceKind.RUNTIME, "bounds"): None}
+    one = "pod:one@host-one:8001"
+    assert limits(table) == {one: 20, f"large:{one}": 20}
+    table.bound({"one": 20, "two": 30})
+    [both] = leads_to(table, "b")
+    assert limits(table) == {one: 20, f"large:{one}": 20, both: 50, f"large:{both}": 50}
+    assert table.bound({"one": 20, "two": 30}) == {}
+    table.bound({"three": 16})
+    assert (ResourceKind.RUNTIME, "bounds") in table.want_http(key)
+    three, http = "pod:three@host-three:8001", "pod-http:three@host-three:8080"
+    assert limits(table) == {three: 16, f"large:{three}": 16, http: 16}
+    assert table.bound({}) == {(ResourceKind.RUNTIME, "bounds"): None}
+    assert limits(table) == {}

@@ -76,6 +76,8 @@ class Counted:
     """How many are within each bucket's bound."""
     count: int
     total: float
+    overflown: bool = False
+    """The gateway refused them: as many were in flight to the pod as may be."""
 
 
 @dataclass(frozen=True, slots=True)

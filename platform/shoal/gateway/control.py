@@ -13,7 +13,8 @@ from google.protobuf.empty_pb2 import Empty
 from shoal.core.types import PodId, RevisionId, RouteKey
 from shoal.gateway import names
 from shoal.gateway.api import GatewayCallbacks, Upstream
-from shoal.gateway.counting import counted
+from shoal.gateway.bounds import Bounds
+from shoal.gateway.counting import FLUSH_SECONDS, counted
 from shoal.gateway.follower import Follower
 from shoal.gateway.settings import MIB, GatewaySettings
 from shoal.gateway.table import Refs, ResourceKind, RouteTable
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 _MAX_RECEIVE = 64 * MIB
 """A gateway that reconnects names all clusters it has."""
 _KINDS = {kind.value: kind for kind in ResourceKind}
+WINDOW_SECONDS = FLUSH_SECONDS - 0.1
+"""At least so much lies between two decisions on bounds, so that each gateway has reported once or so in between."""
 LATE = 0.3
 """Seconds after its interval within which a report is here."""
 
@@ -59,6 +62,7 @@ class GatewayControl(
         self._reported = -1
         self._streams: dict[Follower, asyncio.Event] = {}
         self._underway = Underway()
+        self._bounds = Bounds()
         self._server: grpc.aio.Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self.refusals = 0
@@ -223,6 +227,10 @@ class GatewayControl(
             if response is not None:
                 await context.write(response)
 
+    def _share(self, bounds: Mapping[str, int]) -> Mapping[str, int]:
+        """What of it each gateway may have in flight."""
+        return {pod: max(1, -(-bound // max(1, len(self._streams)))) for pod, bound in bounds.items()}
+
     # --- usage -------------------------------------------------------------------------------------------------------
 
     async def Report(  # noqa: N802
@@ -295,4 +303,8 @@ class GatewayControl(
         async for message in request_iterator:
             if measured := tuple(counted(message)):
                 self._callbacks.counted(measured)
+                self._bounds.counted(measured)
+            bounds = self._bounds.decide(asyncio.get_running_loop().time(), WINDOW_SECONDS)
+            if bounds is not None and (changed := self._table.bound(self._share(bounds))):
+                self._changed(changed)
         return metrics_service_pb2.StreamMetricsResponse()

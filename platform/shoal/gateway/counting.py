@@ -62,6 +62,8 @@ _GONE: Final = frozenset(("DC", "DR"))
 """Envoy's flags for that: the client's connection ended, or it reset the request."""
 _NEVER_ROUTED: Final = _GONE | {"", "-", "NR", "DPE"}
 """All there can be of requests that came to no route, such as what is no HTTP."""
+_OVERFLOWN: Final = "UO"
+"""Envoy's flag for a request that is one too many in flight."""
 _GRPC, _HTTP = "grpc", "http"
 """Tags of each port's requests, which hold what `_Ended` has; they differ in whose status it is."""
 _HTTP_CODES: Final[Mapping[int, str]] = {
@@ -219,6 +221,7 @@ def counted(message: metrics_service_pb2.StreamMetricsMessage) -> Iterator[Count
                 cumulative=tuple(bucket.cumulative_count for bucket in histogram.bucket),
                 count=histogram.sample_count,
                 total=histogram.sample_sum / kind.scale,
+                overflown=_OVERFLOWN in _flags(labels),
             )
 
 

@@ -3,7 +3,7 @@
 The protocol is delta xDS ("Delta" in Envoy's xDS protocol description): every response carries a nonce and the gateway
 answers each with a request of that nonce, with `error_detail` when it refused something. One response is under way at
 a time; what changes meanwhile is collected into the next. Clusters come before the scopes that lead to them, and go
-after these: first clusters to set, then scopes, then clusters to remove.
+after these: first clusters to set, then scopes, then clusters to remove. Bounds of pods come when the routes are there.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Follower:
             if resource is None or known.get(name, "").partition(_SALTED)[0] != resource.version:
                 self._pending[kind][name] = None
         gone = (name for name in known if self._table.get(kind, name) is None)
-        if kind is _SCOPE:
+        if kind is not _CLUSTER:
             self._pending[kind].update(dict.fromkeys(gone))
         else:
             keep = self._table.is_withdrawn if self._scoped else lambda _: False
@@ -142,8 +142,10 @@ class Follower:
             self._pending[_SCOPE].update(dict.fromkeys(self._table.users(name)))
 
     def _is_complete(self) -> bool:
-        """Nothing is left to send but clusters to remove."""
-        return not self._unanswered and not any(self._pending[kind] or self._alone[kind] for kind in self._subscribed)
+        """Nothing is left to send of routes but clusters to remove."""
+        return not self._unanswered and not any(
+            self._pending[kind] or self._alone[kind] for kind in (_CLUSTER, _SCOPE) if kind in self._subscribed
+        )
 
     def _take(self, kind: ResourceKind) -> tuple[str, ...]:
         names = (self._alone[kind].popleft(),) if self._alone[kind] else tuple(self._pending[kind])[:BATCH]

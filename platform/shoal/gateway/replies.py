@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
+
+from google.protobuf import duration_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 from shoal.gateway.names import HEALTH_SERVICE
 from shoal.gateway.settings import GatewaySettings
 
 _MESH_IS_DOWN = "the mesh does not answer: requests to models that are loaded are served, others wait until it is back"
 _NO_ROUTES = "the gateway has started and has no routes yet: it gets them from the mesh, which does not answer"
-_UNAVAILABLE = 14
+_FULL = "as many requests as this model's pods can answer in time wait there already; try again in 1 s, or add pods"
+_RETRY_SECONDS = 1
+_UNAVAILABLE, _RESOURCE_EXHAUSTED = 14, 8
 
 
 def rest_replies(settings: GatewaySettings) -> dict[str, Any]:
@@ -19,6 +25,7 @@ def rest_replies(settings: GatewaySettings) -> dict[str, Any]:
         "mappers": [
             _mapper(limit, _status_is(413)),
             _mapper("the request took too long", _status_is(504)),
+            _overflown(),
             _without_routes(),
             _mapper(_MESH_IS_DOWN, _status_is(503), _path_begins("/v2/health/")),
             *_not_http(),
@@ -32,8 +39,9 @@ def grpc_replies(settings: GatewaySettings) -> dict[str, Any]:
     limit = f"the message is larger than {settings.max_message_bytes} bytes, the limit of this gateway"
     return {
         "mappers": [
-            _mapper(limit, _status_is(413), grpc_status=8),
+            _mapper(limit, _status_is(413), grpc_status=_RESOURCE_EXHAUSTED),
             _mapper("the deadline passed", _status_is(504), grpc_status=4),
+            _overflown(grpc_status=_RESOURCE_EXHAUSTED),
             _without_routes(grpc_status=_UNAVAILABLE),
             _mapper(_MESH_IS_DOWN, _status_is(503), _path_begins(f"/{HEALTH_SERVICE}/"), grpc_status=_UNAVAILABLE),
             *_not_http(),
@@ -46,6 +54,22 @@ def _without_routes(grpc_status: int | None = None) -> dict[str, Any]:
     is_path = _header(":path", string_match={"prefix": "/"})
     no_route = {"response_flag_filter": {"flags": ["NR"]}}
     return {**_mapper(_NO_ROUTES, no_route, is_path, grpc_status=grpc_status), "status_code": 503}
+
+
+def _overflown(grpc_status: int | None = None) -> dict[str, Any]:
+    """A pod is full: see `bounds`."""
+    mapper = _mapper(_FULL, {"response_flag_filter": {"flags": ["UO"]}}, grpc_status=grpc_status)
+    headers = {"retry-after": str(_RETRY_SECONDS)}
+    if grpc_status is None:
+        mapper["status_code"] = 429
+    else:
+        status = status_pb2.Status(code=grpc_status, message=_FULL)
+        status.details.add().Pack(
+            error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=_RETRY_SECONDS))
+        )
+        headers["grpc-status-details-bin"] = b64encode(status.SerializeToString()).decode("ascii")
+    mapper["headers_to_add"] = mapper.get("headers_to_add", []) + [_set(name, value) for name, value in headers.items()]
+    return mapper
 
 
 def _not_http() -> list[dict[str, Any]]:
@@ -65,9 +89,12 @@ def _mapper(text: str, *filters: dict[str, Any], grpc_status: int | None = None)
     only = filters[0] if len(filters) == 1 else {"and_filter": {"filters": list(filters)}}
     mapper: dict[str, Any] = {"filter": only, "body": {"inline_string": text}}
     if grpc_status is not None:
-        header = {"key": "grpc-status", "value": str(grpc_status)}
-        mapper["headers_to_add"] = [{"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]
+        mapper["headers_to_add"] = [_set("grpc-status", str(grpc_status))]
     return mapper
+
+
+def _set(header: str, value: str) -> dict[str, Any]:
+    return {"header": {"key": header, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def _status_is(code: int) -> dict[str, Any]:

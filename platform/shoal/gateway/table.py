@@ -13,6 +13,7 @@ from typing import Final
 from shoal.core.types import RevisionId, RouteKey
 from shoal.gateway.api import Upstream
 from shoal.gateway.clusters import CLUSTER_TYPE, ClusterBuilder
+from shoal.gateway.limits import LAYER, RUNTIME_TYPE, limits
 from shoal.gateway.names import LARGE, STICKY, RouteKind, carries_http, grpc_route, http_route, large_cluster
 from shoal.gateway.pods import PodClusters, Server, servers
 from shoal.gateway.rollouts import is_sticky, shared_revision
@@ -26,6 +27,7 @@ class ResourceKind(Enum):
 
     CLUSTER = CLUSTER_TYPE
     SCOPE = SCOPE_TYPE
+    RUNTIME = RUNTIME_TYPE
 
 
 Ref = tuple[ResourceKind, str]
@@ -75,6 +77,8 @@ class RouteTable:
         self._withdrawn: OrderedDict[str, bool] = OrderedDict()
         """Clusters without scopes, longest first; True once `sweep` has seen them."""
         self._max_withdrawn = settings.max_withdrawn_clusters
+        self._bounds: Mapping[str, int] = {}
+        self._limit()
         for route, routes in fixed_routes(settings).items():
             self._put(ResourceKind.SCOPE, scope_name(route), Resource(fixed_scope(route, routes)))
 
@@ -107,6 +111,13 @@ class RouteTable:
             else:
                 self._upstreams.pop(key, None)
         return self._refresh(changes)
+
+    def bound(self, bounds: Mapping[str, int]) -> Refs:
+        """Have at most so many requests in flight from one gateway to these pods, any number to others."""
+        if bounds == self._bounds:
+            return {}
+        self._bounds = bounds
+        return self._limit()
 
     def want_http(self, key: RouteKey) -> Refs:
         """Have an HTTP route for this key from now on."""
@@ -205,6 +216,15 @@ class RouteTable:
                 changed |= self._add_pods(protocol, name, copies)
         return tuple(chosen), protocol.scopes.shared(route, revision, tuple(chosen))
 
+    def _limit(self) -> Refs:
+        clusters: dict[str, tuple[Server, ...]] = {}
+        if self._bounds:
+            for name, (protocol, copies) in self._pods.items():
+                clusters[name] = copies
+                if not protocol.http:
+                    clusters[large_cluster(name)] = copies
+        return self._put(ResourceKind.RUNTIME, LAYER, Resource(limits(self._bounds, clusters)))
+
     def _add_pods(self, protocol: _Protocol, name: str, copies: tuple[Server, ...]) -> Refs:
         """A cluster of pods, and beside it that for large messages, which on HTTP/1.1 hold up no others."""
         self._pods[name] = (protocol, copies)
@@ -215,7 +235,7 @@ class RouteTable:
             changed |= self._put(ResourceKind.CLUSTER, large, Resource(protocol.pods.built(large, copies)))
             changed |= self._put(ResourceKind.SCOPE, scope, Resource(protocol.scopes.large(name), (large,)))
             self._users[large] = {scope}
-        return changed
+        return changed | self._limit() if self._bounds else changed
 
     def _put(self, kind: ResourceKind, name: str, resource: Resource) -> Refs:
         if kind is ResourceKind.CLUSTER:

@@ -31,6 +31,8 @@ MODEL_BYTES: Final = tuple(256 * 1024 * 4.0**step for step in range(8))
 MILLI: Final = 1000.0
 FORGET_SECONDS: Final = 3600.0
 """How long the series of a pod outlast it: long enough for its last requests to be scraped."""
+_LOAD, _POD = "load", "pod"
+"""Why requests are refused at once."""
 _METHODS: Final = frozenset(("ModelInfer", "ModelMetadata", "ModelStreamInfer"))
 _OF_REST: Final = {"GET": "ModelMetadata", "POST": "ModelInfer"}
 
@@ -140,9 +142,13 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
         self._requests_shed = Counter(
-            "shoal_requests_shed", "Requests refused at once, with a time to try again, because too much is waiting",
-            registry=self.registry,
+            "shoal_requests_shed",
+            "Requests refused at once, with a time to try again: they would wait too long for a load, or their pod has "
+            "as many as it can answer in time",
+            ("reason",), registry=self.registry,
         )  # fmt: skip
+        for reason in (_LOAD, _POD):
+            self._requests_shed.labels(reason)
         self._faults = Counter(
             "shoal_faults", "Defects of the mesh itself that showed; its log has them", registry=self.registry
         )
@@ -164,6 +170,8 @@ class Metrics:
     def counted(self, report: tuple[Counted, ...]) -> None:
         """A gateway counted this."""
         for one in report:
+            if one.overflown and one.quantity is Quantity.REQUEST_TIME:
+                self._requests_shed.labels(_POD).inc(one.count)
             labels = {"method": one.method, "code": one.code, POD: one.pod, "runtime": one.runtime}
             model = {"modelId": one.revision, "vModelId": one.endpoint}
             self._counted[one.quantity].add(labels | model, one.cumulative, one.count, one.total)
@@ -250,8 +258,8 @@ class Metrics:
         self._requests_lost.inc()
 
     def request_shed(self) -> None:
-        """A request was refused at once because it would have waited in vain, or too many wait already."""
-        self._requests_shed.inc()
+        """A request was refused at once because it would have waited in vain for a load, or too many wait for one."""
+        self._requests_shed.labels(_LOAD).inc()
 
     def queued(self, pod: PodEndpoint, revision: str, seconds: float) -> None:
         """A load waited so long for its turn."""
