@@ -114,7 +114,7 @@ def test_a_gateway_that_comes_back_keeps_what_is_current(table):
 
 
 def test_bounds_come_last_and_are_no_part_of_the_routes(table):
-    routed(table, "a")
+    table.publish({RouteKey("a"): (Upstream("a__r", "127.64.0.10", 8001, None, pod="pod-1"),)})
     follower = follow(table, 1)
     follower.subscribed(ResourceKind.RUNTIME, {})
     exchange(follower)
@@ -129,6 +129,7 @@ def test_bounds_come_last_and_are_no_part_of_the_routes(table):
 
 
 def test_a_gateway_that_does_not_ask_for_bounds_gets_none(table):
+    table.publish({RouteKey("a"): (Upstream("a__r", "127.64.0.10", 8001, None, pod="pod-1"),)})
     follower = settled(table, 1)
     follower.changed(table.bound({"pod-1": 16}), 1)
     assert follower.next_response(0.0) is None
