@@ -57,8 +57,9 @@ async def test_a_full_pod_gets_no_more_than_its_bound_and_nobody_else_gets_the_r
         gateway.control.want_http(RouteKey("digits"))
         copy = server.upstream(REVISION, http_port=http.address.port, pod=POD, runtime="r")
         await gateway.route({"digits": (copy,)})
+        await stub.ModelInfer(INFER)
         server.hold = http.hold = asyncio.Event()
-        late = await held(server, stub, 40, timeout=1.5)
+        late = await held(server, stub, 40, timeout=5)
         assert not bounds(gateway)
         codes = [error.code() for error in await asyncio.gather(*late, return_exceptions=True)]
         assert set(codes) == {grpc.StatusCode.DEADLINE_EXCEEDED}
