@@ -19,6 +19,7 @@ import httpx
 import numpy as np
 
 from dagster_shoal.example import digits
+from e2e_rollouts import rollout_status
 from e2e_support import Cluster, eventually, free_port
 
 LOCATION = "shoal_example"
@@ -255,8 +256,7 @@ class Stack:
 
     def rollout(self, name: str = "digits") -> dict[str, Any]:
         """How the newest rollout of an endpoint stands, by the mesh's own account; empty: there is none."""
-        done = self.cluster.shoal("rollout", "status", name, "--output", "json")
-        return json.loads(done.out) if done.code == 0 else {}
+        return rollout_status(self.cluster, name)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from cli_support import Outcome, shoal
 from needs import need_program
+from shoal.client import ShoalClient
 from shoal.cluster.process import leftovers
 
 T = TypeVar("T")
@@ -139,7 +140,8 @@ class Cluster:
 
     def status(self, name: str) -> dict[str, Any]:
         """The status of an InferenceService; empty before it has one."""
-        return self.object("isvc", name).get("status") or {}
+        with ShoalClient.from_state_dir(self.root) as client:
+            return (client.isvc(name) or {}).get("status") or {}
 
     def deploy(self, name: str, path: str, **more: str) -> None:
         """Declare a model and wait until it serves."""

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -55,13 +57,18 @@ async def write(management, truth, writer, rounds):
             truth.acknowledged += 1
 
 
-async def start(registry, host):
+@contextlib.asynccontextmanager
+async def victims(registry, host):
+    """What starts one mesh after another."""
+    pipe, nowhere = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(VICTIM), registry, host, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        sys.executable, str(VICTIM), registry, host, stdin=pipe, stdout=pipe, stderr=nowhere
     )
-    async with asyncio.timeout(30):
-        assert await process.stdout.readline() == b"serving\n"
-    return process
+    try:
+        yield process
+    finally:
+        process.stdin.close()
+        await asyncio.wait_for(process.wait(), 30)
 
 
 async def verify(management, truth):
@@ -78,12 +85,12 @@ async def verify(management, truth):
             assert status.targetModelId == truth.aliases.get(alias, ""), alias
 
 
-async def punish(registry, host, moments, kills):
+async def punish(starter, host, moments, kills):
     """Kill one mesh again and again while clients write. Returns how many writes were acknowledged."""
     truth = Truth()
     counters = [iter(range(10**9)) for _ in range(WRITERS)]
     for kill in range(kills):
-        async with running(registry, host) as (process, management):
+        async with running(starter, host) as (mesh, management):
             # What was unsure is sure again once it was asked for and acknowledged anew.
             for alias in sorted(truth.unsure_aliases):
                 await management.deleteVModel(pb.DeleteVModelRequest(vModelId=alias))
@@ -95,25 +102,47 @@ async def punish(registry, host, moments, kills):
                 asyncio.create_task(write(management, truth, writer, counters[writer])) for writer in range(WRITERS)
             ]
             await asyncio.sleep(moments.uniform(0.0, 0.25))
-            process.kill()
+            mesh.kill()
             ended = await asyncio.gather(*writers, return_exceptions=True)
             assert all(isinstance(error, grpc.aio.AioRpcError) for error in ended), ended
-    async with running(registry, host) as (_, management):
+    async with running(starter, host) as (_, management):
         await verify(management, truth)
     return truth.acknowledged
 
 
+class Mesh:
+    """A mesh process."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.killed = False
+
+    def kill(self):
+        if not self.killed:
+            self.killed = True
+            os.kill(self.pid, signal.SIGKILL)
+
+
 @contextlib.asynccontextmanager
-async def running(registry, host):
-    process = await start(registry, host)
+async def running(starter, host):
+    starter.stdin.write(b"\n")
+    async with asyncio.timeout(60):
+        said = (await starter.stdout.readline()).split()
+    assert said[:1] == [b"serving"], said
+    mesh = Mesh(int(said[1]))
     client = Client(f"{host}:18034")
     try:
-        yield process, model_mesh_pb2_grpc.ModelMeshStub(client.channel)
+        yield mesh, model_mesh_pb2_grpc.ModelMeshStub(client.channel)
     finally:
         await client.close()
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        mesh.kill()
+        async with asyncio.timeout(30):
+            assert await starter.stdout.readline() == b"ended\n"
+
+
+async def punish_one(path, host, moments, kills):
+    async with victims(f"sqlite:{path}", host) as starter:
+        return await punish(starter, host, moments, kills)
 
 
 async def test_nothing_acknowledged_is_lost_at_any_moment(tmp_path):
@@ -122,7 +151,7 @@ async def test_nothing_acknowledged_is_lost_at_any_moment(tmp_path):
     # Two meshes at a time, as most of the time goes into starting them.
     acknowledged = await asyncio.gather(
         *(
-            punish(f"sqlite:{tmp_path / name}", f"{free_subnet()}.1", random.Random(f"{seed} {name}"), KILLS // 2)
+            punish_one(tmp_path / name, f"{free_subnet()}.1", random.Random(f"{seed} {name}"), KILLS // 2)
             for name in ("one.db", "two.db")
         )
     )
