@@ -221,7 +221,7 @@ def counted(message: metrics_service_pb2.StreamMetricsMessage) -> Iterator[Count
                 cumulative=tuple(bucket.cumulative_count for bucket in histogram.bucket),
                 count=histogram.sample_count,
                 total=histogram.sample_sum / kind.scale,
-                overflown=_OVERFLOWN in _flags(labels),
+                overflown=_OVERFLOWN in ended.flags.split(","),
             )
 
 
