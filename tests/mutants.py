@@ -256,13 +256,18 @@ def _try(copy: Copy, listed: dict[Change, str], options: argparse.Namespace) -> 
     chosen = sample(changes, options.seed)
     deadline = float("inf") if options.all else time.monotonic() + 60 * options.minutes
     started = time.monotonic()
-    left = iter(chosen if options.all else chosen[: options.count])
+    wished = chosen if options.all else chosen[: options.count]
+    left, tried = iter(wished), 0
     for first in left:
         if time.monotonic() >= deadline:
             break
         tried = copy.run([first, *itertools.islice(left, BATCH - 1)], deadline, options.children)
         print(f"{time.monotonic() - started:6.0f} s: {tried} mutants tried", flush=True)
-    return report(copy, listed, "the sample of every time" if options.seed is None else f"seed {options.seed}")
+    code = report(copy, listed, "the sample of every time" if options.seed is None else f"seed {options.seed}")
+    if tried < len(wished):
+        print(f"\nonly {tried} of {len(wished)} mutants could be tried; give it more time with --minutes")
+        return 1
+    return code
 
 
 def report(copy: Copy, listed: dict[Change, str], which: str) -> int:
