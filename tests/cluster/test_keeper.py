@@ -37,7 +37,7 @@ class Kept:
         command = [sys.executable, "-c", SERVER, str(self.port)]
         part = Part("web", "web server", lambda: command, self.ask, self.ask)
         self.reports: list[tuple[PartState, str]] = []
-        patience = Patience(period=0.05, timeout=0.3, failures=3)
+        patience = Patience(period=0.05, timeout=0.3, failures=3, proof=0.5)
         self.keeper = Keeper(part, root / "web.log", root, dict(os.environ), self.changed, patience)
 
     async def ask(self) -> str | None:
@@ -81,6 +81,26 @@ async def test_a_part_that_hangs_is_killed_and_started_again(kept: Kept):
     await ready_as_another(kept.keeper, pid)
     assert kept.keeper.report.restarts == 1
     assert (PartState.BACKING_OFF, "hung and was killed: no answer within 0.3 s") in kept.reports
+
+
+async def kill_again_and_again(keeper: Keeper, *served: float) -> None:
+    for seconds in served:
+        pid = keeper.report.pid
+        assert pid is not None
+        await asyncio.sleep(seconds)
+        os.kill(pid, signal.SIGKILL)
+        await ready_as_another(keeper, pid)
+
+
+async def test_a_part_that_served_is_started_again_at_once_however_often_it_is_killed(kept: Kept, caplog):
+    await kill_again_and_again(kept.keeper, 0.6, 0.6, 0.6)
+    assert caplog.text.count("; next start in 0.2 s") == 3
+
+
+async def test_a_part_that_ends_as_soon_as_it_is_ready_is_started_less_and_less_often(kept: Kept, caplog):
+    await kill_again_and_again(kept.keeper, 0.6, 0.0, 0.0)
+    delays = [line.rpartition("; next start in ")[2] for line in caplog.text.splitlines() if "next start" in line]
+    assert delays == ["0.2 s", "0.4 s", "0.8 s"]
 
 
 async def test_a_part_is_renewed_without_being_told_to_have_failed(kept: Kept):

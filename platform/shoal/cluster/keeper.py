@@ -33,6 +33,8 @@ class Patience:
     period: float = 5.0
     timeout: float = 5.0
     failures: int = 6
+    proof: float = 5.0
+    """Seconds for which a part has to be ready until its end says nothing about the next start: that comes at once."""
 
 
 class Keeper:
@@ -56,7 +58,8 @@ class Keeper:
         self._patience = patience or Patience()
         self._why_killed = ""
         self._why_renewed = ""
-        self._backoff = Backoff(BackoffPolicy(first=0.2, most=10.0, healthy_after=30.0))
+        self._backoff = Backoff(BackoffPolicy(first=0.2, most=10.0, healthy_after=self._patience.proof))
+        self._ready_since: float | None = None
         self._child: process.Child | None = None
         self._ready = asyncio.Event()
         self._failed_starts = 0
@@ -64,13 +67,13 @@ class Keeper:
     async def run(self) -> None:
         """Keep it running until cancelled; then use `stop`."""
         while True:
-            code, ran_for = await self._run_once()
+            code = await self._run_once()
             self._ready.clear()
             if self._why_renewed:
                 log.info("%s is started anew: %s", self.part.name, self._why_renewed)
                 self._why_renewed = ""
                 continue
-            self._backoff = self._backoff.ended(ran_for)
+            self._backoff = self._backoff.ended(self._ready_for())
             why = (
                 self._why_killed or f"ended with {_how(code)}: {telling_line(log_end(self._log)) or 'its log is empty'}"
             )
@@ -80,15 +83,19 @@ class Keeper:
             self.report.restarts += 1
             await asyncio.sleep(self._backoff.delay)
 
-    async def _run_once(self) -> tuple[int, float]:
-        started = time.monotonic()
+    def _ready_for(self) -> float:
+        """Seconds for which it was ready, the last time."""
+        return 0.0 if self._ready_since is None else time.monotonic() - self._ready_since
+
+    async def _run_once(self) -> int:
+        self._ready_since = None
         try:
             command = process.Command(self.part.command(), self._env, self._cwd, self._log)
             self._child = await process.start(command)
         except OSError as error:
             self._why_killed = f"cannot be started: {error.strerror or error}"
             self._failed_starts += 1
-            return 127, 0.0
+            return 127
         self._set(PartState.STARTING, "", self._child.pid)
         watching = asyncio.create_task(self._watch())
         try:
@@ -99,7 +106,7 @@ class Keeper:
                 await watching
         if not self._ready.is_set():
             self._failed_starts += 1
-        return code, time.monotonic() - started
+        return code
 
     async def _watch(self) -> None:
         """Probe until ready; from then on end it when it hangs, and keep its log bounded."""
@@ -109,6 +116,7 @@ class Keeper:
                 self._set(PartState.STARTING, missing, pid)
             await asyncio.sleep(_PROBE_SECONDS)
         self._failed_starts = 0
+        self._ready_since = time.monotonic()
         self._ready.set()
         self._set(PartState.READY, "", pid)
         failures = 0
