@@ -19,6 +19,7 @@ from shoal_protos.xds import runtime_pb2
 pytestmark = pytest.mark.server
 REVISION, POD = "digits__isvc-0123456789", "pod-1"
 INFER = oip.ModelInferRequest(model_name="digits")
+FULL = "as many requests as this model's pods can answer in time wait there already; try again in 1 s, or add pods"
 JSON = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]}]}
 
 
@@ -75,7 +76,7 @@ async def test_a_full_pod_gets_no_more_than_its_bound_and_nobody_else_gets_the_r
             error = await refusal(stub)
             trailers = dict(error.trailing_metadata())
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert "this model's pods" in error.details()
+            assert error.details() == FULL
             assert trailers["retry-after"] == "1"
             status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
             info = error_details_pb2.RetryInfo()
@@ -86,7 +87,7 @@ async def test_a_full_pod_gets_no_more_than_its_bound_and_nobody_else_gets_the_r
             await until(lambda: len(http.requests) == LEAST)
             answer = await client.post(path, json=JSON)
             assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
-            assert "this model's pods" in answer.json()["error"]
+            assert FULL in answer.json()["error"]
 
             server.hold.set()
             assert {answer.model_name for answer in await asyncio.gather(*waiting)} == {REVISION}
