@@ -43,7 +43,7 @@ async def running(*command: str, port: int, log: Path | None = None) -> AsyncIte
         await process.wait()
 
 
-async def port_open(port: int, seconds: float = 20.0) -> None:
+async def port_open(port: int, seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while True:
             with contextlib.suppress(OSError):

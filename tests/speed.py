@@ -6,6 +6,7 @@ What a test looks for stays the same; on a slow machine it looks fewer times, or
 from __future__ import annotations
 
 import functools
+import os
 import time
 from typing import Final
 
@@ -30,5 +31,5 @@ def times(usual: int) -> int:
 
 
 def rate(usual: float) -> float:
-    """Requests a second, where an idle machine gets so many."""
-    return usual * speed()
+    """Requests a second, where an idle machine gets so many; those who run side by side share it."""
+    return usual * speed() / int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))

@@ -237,6 +237,7 @@ class IsvcReconciler:
         if shown := proven_by(old):
             self._proven[name] = shown
         if not may_wait(old, new, self._proven.get(name, "")):
+            self._turns.pop(name, None)  # what waited for it is told with this
             return 0.0
         now = asyncio.get_running_loop().time()
         if name not in self._turns:
