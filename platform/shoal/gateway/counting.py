@@ -111,7 +111,7 @@ class _Ended:
         Routes of models say nothing. Neither do requests that had no route, which also went nowhere and were not
         refused for a reason that one with a route can have.
         """
-        routed = _said(self.of_route) or _said(self.copy) or not _NEVER_ROUTED.issuperset(self.flags.split(","))
+        routed = _said(self.of_route) or _said(self.copy) or not _NEVER_ROUTED.issuperset(self._flags)
         if not routed or self.of_route == names.UNCOUNTED:
             return ""
         return _said(f"{self.of_script} {self.of_route}") or names.INFER
@@ -119,11 +119,20 @@ class _Ended:
     @property
     def code(self) -> str:
         """The name gRPC has for the status."""
-        if _GONE.intersection(self.flags.split(",")):
+        if _GONE.intersection(self._flags):
             return "CANCELLED"
         if self.protocol == _HTTP:
             return http_code(int(self.status)) if self.status.isdecimal() else "UNKNOWN"
         return _GRPC_CODES.get(self.status, "UNKNOWN")
+
+    @property
+    def is_overflown(self) -> bool:
+        """Whether the gateway refused it, as the pod was full."""
+        return _OVERFLOWN in self._flags
+
+    @property
+    def _flags(self) -> list[str]:
+        return self.flags.split(",")
 
 
 _WORDS: Final = len(fields(_Ended)) - 1
@@ -221,7 +230,7 @@ def counted(message: metrics_service_pb2.StreamMetricsMessage) -> Iterator[Count
                 cumulative=tuple(bucket.cumulative_count for bucket in histogram.bucket),
                 count=histogram.sample_count,
                 total=histogram.sample_sum / kind.scale,
-                overflown=_OVERFLOWN in ended.flags.split(","),
+                overflown=ended.is_overflown,
             )
 
 
