@@ -29,6 +29,10 @@ from shoal_protos import inference as oip
 HOST = f"127.90.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
 
 
+START_SECONDS = 60.0
+"""Envoy needs about one second to be there; on a machine that is full, many."""
+
+
 def free_address() -> Address:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
@@ -178,8 +182,8 @@ class Gateway:
         write_bootstrap(self.settings, path)
         with (self.folder / "envoy.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(*command(self.settings, path), stdout=log, stderr=log)
-        await until(lambda: self.control.connected and self.heard.acknowledged)
-        async with asyncio.timeout(20):
+        await until(lambda: self.control.connected and self.heard.acknowledged, START_SECONDS)
+        async with asyncio.timeout(START_SECONDS):
             while True:
                 with contextlib.suppress(OSError):
                     _, writer = await asyncio.open_connection(self.settings.rest.host, self.settings.rest.port)

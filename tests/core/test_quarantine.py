@@ -176,6 +176,49 @@ def test_last_words_that_come_late_are_shown() -> None:
     assert "exit code 3" in view(world).failures[0].message
 
 
+def test_a_server_that_is_killed_twice_in_a_row_is_no_model_s_fault() -> None:
+    """The kubelet's second word, too, comes before the adapter's: it is not a second word of the first loss."""
+    world = world_with("p1")
+    ask(world)
+    for _ in range(2):
+        world.send(ev.ServerExited(P1, Cause.KILLED, "exit code 137 (SIGKILL)"))
+        world.lose_server(P1, "bad", cause=None)
+        world.come_back(P1)
+    world.pass_time(6)
+    assert view(world).failures == ()
+
+
+def test_a_kill_that_is_told_late_strikes_the_charge() -> None:
+    world = world_with("p1", "p2")
+    ask(world)
+    world.settle()
+    at = crash(world, cause=None)
+    world.pass_time(6)
+    assert world.suspicions[BAD].charges == 1
+    world.send(ev.ServerExited(at, Cause.KILLED, "exit code 137 (SIGKILL)"))
+    assert BAD not in world.suspicions
+    assert view(world).failures == ()
+
+
+def test_a_kill_that_is_told_late_ends_the_quarantine_it_led_to() -> None:
+    """The first loss was a crash: that charge stays."""
+    world = world_with("p1", "p2")
+    ask(world)
+    world.settle()
+    crash(world)
+    world.pass_time(16)
+    ask(world)
+    at = crash(world, cause=None)
+    world.pass_time(6)
+    assert view(world).failures[0].reason is FailureReason.QUARANTINED
+    world.send(ev.ServerExited(at, Cause.KILLED, "exit code 137 (SIGKILL)"))
+    assert world.suspicions[BAD].charges == 1
+    assert not world.suspicions[BAD].quarantined
+    ask(world)
+    world.pass_time(16)
+    assert len(pods_of(world, "bad")) == 1
+
+
 # --- the others ------------------------------------------------------------------------------------------------------
 
 

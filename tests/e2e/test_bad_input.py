@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from e2e_models import PIXELS, seed_form, v2_form
-from e2e_support import Cluster, service
+from e2e_support import Cluster, eventually, service
 from shoal_protos import inference as oip
 
 pytestmark = pytest.mark.server
@@ -149,6 +149,8 @@ def test_a_load_by_name_tries_again_what_failed(cluster: Cluster, svm: Path, tmp
     load = f"{cluster.rest}/v2/repository/models/mended/load"
     try:
         assert post(cluster, "mended", seed_form(PIXELS).encode()).status_code == 500
+        # The answer comes from the mesh, the status a moment later from the controller.
+        eventually(lambda: "lastFailureInfo" in cluster.status("mended")["modelStatus"], "the status to tell of it")
         told = cluster.status("mended")["modelStatus"]["lastFailureInfo"]["message"]
         assert re.search(rf"'{svm.name}' does not load: \w+Error: .*; it is no file of joblib or pickle", told), told
         assert httpx.post(load, timeout=30).status_code == 500

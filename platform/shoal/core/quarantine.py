@@ -51,7 +51,7 @@ def lost(state: State, event: ServerLost) -> None:
     if event.hung:
         _decide(state, incident, Cause.HUNG)
     elif told is not None and told[0] >= state.now - state.settings.cause_timeout:
-        incident.words = told[2]
+        incident.told, incident.words = True, told[2]
         _decide(state, incident, told[1])
     else:
         due = state.now + state.settings.cause_timeout
@@ -59,23 +59,30 @@ def lost(state: State, event: ServerLost) -> None:
 
 
 def exited(state: State, event: ServerExited) -> None:
-    """Whoever runs the containers says how a pod's model server ended."""
+    """Whoever runs the containers says how a pod's model server ended.
+
+    It is said once of each loss, before or after the adapter says what the server was busy with. What is said after the
+    suspects were charged counts, too: a charge is struck if the server was killed from outside.
+    """
+    settings = state.settings
     incident = state.suspicions.incidents.get(event.pod)
-    if (
-        incident is not None
-        and incident.cause is Cause.HUNG
-        and state.now - incident.at <= 2 * state.settings.pod_drain_timeout
-    ):
-        return  # it was ended because it hung, at the latest when its pod was drained: nothing more is to be said
-    if incident is not None and state.now - incident.at <= 2 * state.settings.cause_timeout:
-        incident.words = event.words
-        if incident.cause is None:
-            _decide(state, incident, event.cause)
-        else:
-            _reword(state, incident, incident.cause)
-    else:
+    hung = incident is not None and incident.cause is Cause.HUNG
+    # A server that hangs is ended later, at the latest when its pod was drained.
+    until = 2 * (settings.pod_drain_timeout if hung else settings.cause_timeout)
+    if incident is None or incident.told or state.now - incident.at > until:
         _forget_gone_pods(state)
         state.suspicions.exits[event.pod] = (state.now, event.cause, event.words)
+        return
+    incident.told = True
+    if hung:
+        return  # it was ended because it hung: how says nothing of the models
+    incident.words = event.words
+    if incident.cause is None:
+        _decide(state, incident, event.cause)
+    elif event.cause is Cause.KILLED:
+        _acquit(state, incident)
+    else:
+        _reword(state, incident, incident.cause)
 
 
 def nobody_said(state: State, pod: PodId, at: float) -> None:
@@ -236,7 +243,8 @@ def _decide(state: State, incident: Incident, cause: Cause) -> None:
         if cause is Cause.KILLED:
             continue
         message = charge_message(incident, cause, suspect)
-        before = state.suspicions.of.get(suspect.revision) or Suspicion()
+        incident.earlier[suspect.revision] = state.suspicions.of.get(suspect.revision)
+        before = incident.earlier[suspect.revision] or Suspicion()
         failure = Failure(FailureReason.SERVER_LOST, message, state.now, incident.pod)
         after = replace(
             before,
@@ -270,6 +278,24 @@ def _quarantine(state: State, revision: RevisionId) -> None:
 def _unwish(state: State, revision: RevisionId) -> None:
     for wishes in state.preload.values():
         wishes.pop(revision, None)
+
+
+def _acquit(state: State, incident: Incident) -> None:
+    """It turns out that the server was killed from outside: strikes the charges, unless others came since."""
+    for revision, earlier in incident.earlier.items():
+        charged = state.suspicions.of.get(revision)
+        if charged is None or charged.failure is None or charged.failure.pod != incident.pod:
+            continue
+        if charged.charges != (earlier.charges if earlier else 0) + 1:
+            continue
+        state.decide("acquit", revision, "the server was killed from outside: no model is to blame", incident.pod)
+        if earlier is None:
+            _drop(state, revision)
+        else:
+            _set(state, revision, earlier)
+        state.look_at(revision)
+    incident.earlier.clear()
+    look_at_suspects(state, incident.runtime)
 
 
 def _reword(state: State, incident: Incident, cause: Cause) -> None:

@@ -53,6 +53,10 @@ class Incident:
     """What the kubelet tells: exit code and last words. It knows better."""
     cause: Cause | None = None
     """None until it is known: meanwhile the suspects are neither loaded nor charged."""
+    told: bool = False
+    """Whether the kubelet has told of it. What it tells after that is of another loss."""
+    earlier: dict[RevisionId, Suspicion | None] = field(default_factory=dict)
+    """What each suspect was charged with before, so that the charge can be struck again."""
 
 
 @dataclass(frozen=True, slots=True)
