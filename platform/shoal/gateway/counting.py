@@ -66,6 +66,8 @@ _OVERFLOWN: Final = "UO"
 """Envoy's flag for a request that is one too many in flight."""
 _GRPC, _HTTP = "grpc", "http"
 """Tags of each port's requests, which hold what `_Ended` has; they differ in whose status it is."""
+_PLAIN: Final = "plain"
+"""Tag of inference that a model answered well, which nearly all requests are: it holds flags and copy only."""
 _HTTP_CODES: Final[Mapping[int, str]] = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -102,7 +104,8 @@ class _Ended:
             words = labels.get(protocol, "").split(" ")
             if len(words) == _WORDS:
                 return _Ended(protocol, *words)
-        return None
+        flags, _, copy = labels.get(_PLAIN, "").partition(" ")
+        return _Ended(_PLAIN, "-", "-", "-", flags, copy) if copy else None
 
     @property
     def method(self) -> str:
@@ -121,6 +124,8 @@ class _Ended:
         """The name gRPC has for the status."""
         if _GONE.intersection(self._flags):
             return "CANCELLED"
+        if self.protocol == _PLAIN:
+            return "OK"
         if self.protocol == _HTTP:
             return http_code(int(self.status)) if self.status.isdecimal() else "UNKNOWN"
         return _GRPC_CODES.get(self.status, "UNKNOWN")
@@ -139,11 +144,16 @@ _WORDS: Final = len(fields(_Ended)) - 1
 
 
 def counted_logs(settings: GatewaySettings, *, is_grpc: bool) -> list[dict[str, Any]]:
-    """The `envoy.config.accesslog.v3.AccessLog`s of a listener."""
+    """The `envoy.config.accesslog.v3.AccessLog`s of a listener: for plain requests, others, and cancelled ones.
+
+    To make a label takes longer than all else that is done for a histogram, so nearly all requests get a short one.
+    """
     protocol, status = (_GRPC, "%GRPC_STATUS_NUMBER%") if is_grpc else (_HTTP, "%RESPONSE_CODE%")
     methods = f"%REQ({names.METHOD_HEADER})% %METADATA(ROUTE:{names.METADATA}:{names.METHOD})%"
     # One label and not three: each is made anew for each histogram of each request.
-    tags = [(protocol, f"{methods} {status} %RESPONSE_FLAGS% %UPSTREAM_HOST_NAME%")]
+    whole = (protocol, f"{methods} {status} %RESPONSE_FLAGS% %UPSTREAM_HOST_NAME%")
+    short = (_PLAIN, "%RESPONSE_FLAGS% %UPSTREAM_HOST_NAME%")
+    more = []
     if settings.per_model_metrics:
         # One of them says so: the copy in a rollout, the script where large messages share a route, or the route.
         revision = (
@@ -152,9 +162,30 @@ def counted_logs(settings: GatewaySettings, *, is_grpc: bool) -> list[dict[str, 
             "%ROUTE_NAME%",
         )
         route = (f"%DYNAMIC_METADATA({names.METADATA}:route)%", f"%REQ({names.ROUTE_HEADER})%")
-        tags += [("revision", " ".join(revision)), ("route", " ".join(route))]
+        more = [("revision", " ".join(revision)), ("route", " ".join(route))]
     gone = {"response_flag_filter": {"flags": sorted(_GONE)}}
-    return [_log(_HISTOGRAMS, tags), _log((_CANCELLED,), tags) | {"filter": gone}]
+    return [
+        _log(_HISTOGRAMS, [short, *more]) | {"filter": {"and_filter": {"filters": _plain(is_grpc, whether=True)}}},
+        _log(_HISTOGRAMS, [whole, *more]) | {"filter": {"or_filter": {"filters": _plain(is_grpc, whether=False)}}},
+        _log((_CANCELLED,), [whole, *more]) | {"filter": gone},
+    ]
+
+
+def _plain(is_grpc: bool, *, whether: bool) -> list[dict[str, Any]]:
+    """What holds of plain requests; or, if not `whether`, of which one holds of any other request."""
+    elsewhere = {"string_match": {"prefix": names.OWN}, "invert_match": whether}
+    return [
+        _status_filter(is_grpc, whether=whether),
+        {"header_filter": {"header": {"name": names.METHOD_HEADER, "present_match": not whether}}},
+        {"header_filter": {"header": {"name": names.ROUTE_HEADER, **elsewhere}}},
+    ]
+
+
+def _status_filter(is_grpc: bool, *, whether: bool) -> dict[str, Any]:
+    if is_grpc:
+        return {"grpc_status_filter": {"statuses": ["OK"], "exclude": not whether}}
+    ok = {"default_value": 200, "runtime_key": "shoal.ok"}
+    return {"status_code_filter": {"comparison": {"op": "EQ" if whether else "NE", "value": ok}}}
 
 
 def _log(histograms: Sequence[_Histogram], tags: Sequence[tuple[str, str]]) -> dict[str, Any]:
