@@ -42,8 +42,10 @@ class Mesh:
     pid: int
     """Of the mesh's process."""
     gateway: int
-    http_ports: list[int]
+    pods: list[int]
+    grpc_ports: list[int]
     """Of the pods."""
+    http_ports: list[int]
 
     async def loads(self) -> int:
         """How many loads the pods have done."""
@@ -73,8 +75,10 @@ async def mesh(folder: Path, pods: Pods, models: int) -> AsyncIterator[Mesh]:
     ports = {f"{name}_port": free_port() for name in _PORTS}
     async with contextlib.AsyncExitStack() as stack:
         addresses = [(free_port(), free_port()) for _ in range(pods.count)]
-        for grpc_port, http_port in addresses:
+        servers = [
             await stack.enter_async_context(running(*_pod(pods, grpc_port, http_port), port=grpc_port))
+            for grpc_port, http_port in addresses
+        ]
         told = json.dumps({"settings": ports, "pods": [grpc_port for grpc_port, _ in addresses]})
         process = running(sys.executable, "-m", "bench.mesh", told, port=ports["xds_port"], log=folder / "mesh.log")
         pid = await stack.enter_async_context(process)
@@ -87,7 +91,8 @@ async def mesh(folder: Path, pods: Pods, models: int) -> AsyncIterator[Mesh]:
             running(*command(settings, path), port=port, log=folder / "gateway.log")
         )
         await _declare(ports["management_port"], models)
-        yield Mesh(port, pid, gateway, [http_port for _, http_port in addresses])
+        grpc_ports, http_ports = [grpc for grpc, _ in addresses], [http for _, http in addresses]
+        yield Mesh(port, pid, gateway, servers, grpc_ports, http_ports)
 
 
 def _pod(pods: Pods, grpc_port: int, http_port: int) -> list[str]:

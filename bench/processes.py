@@ -81,7 +81,8 @@ def connections(pid: int, port: int) -> int:
     for file in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):  # it has just been closed
             mine.add(str(file.readlink()))
-    fields = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    lines = [line for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    fields = (line.split() for line in lines)
     return sum(
         field[2].endswith(f":{port:04X}") and field[3] == _ESTABLISHED and f"socket:[{field[9]}]" in mine
         for field in fields
