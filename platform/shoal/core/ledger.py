@@ -9,7 +9,7 @@ from sortedcontainers import SortedDict
 
 from shoal.core.copies import Copy, Urgency
 from shoal.core.lifecycle import OCCUPYING, RELEASING
-from shoal.core.pace import Pace
+from shoal.core.pace import Pace, Turnover
 from shoal.core.settings import CoreSettings
 from shoal.core.types import CopyState, PodSpec, PodView, RevisionId
 
@@ -42,6 +42,7 @@ class Pod:
         "reserve_rest",
         "restarting",
         "spec",
+        "turnover",
         "used_bytes",
     )
 
@@ -67,6 +68,7 @@ class Pod:
         self.queued_bytes = 0
         self.loading = 0
         self.pace = Pace()
+        self.turnover = Turnover()
         self.evicted_ahead: set[RevisionId] = set()
         """What was evicted ahead of need and whose space no load has taken yet."""
         self.reserve_due = False

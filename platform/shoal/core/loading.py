@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from itertools import islice
 
 from shoal.core import quarantine
 from shoal.core.actions import Load, RejectCode, Unload
@@ -219,9 +220,8 @@ def _drop_hopeless(state: State, pod: Pod) -> None:
 
 def _evict_for_queue(state: State, pod: Pod) -> None:
     coming = pod.coming_free_bytes
-    for number, copy in enumerate(list(pod.queued())):
-        if number >= pod.spec.load_concurrency:
-            return
+    most = pod.turnover.ahead(pod.spec.load_concurrency, len(pod.copies) - len(pod.queue))
+    for copy in list(islice(pod.queued(), most)):
         if copy.size > coming:
             need = need_of(state, copy.revision, copy.urgency, copy.size - coming, copy.last_used)
             found = plan_for(state, pod, need)

@@ -323,6 +323,12 @@ class State:
             pod.pace.started(copy.revision, copy.since, self.now)
         elif before is CopyState.LOADING:
             pod.pace.ended(copy.revision, self.now, learn=given in _DONE)
+            if given is CopyInput.SUCCEED:
+                pod.turnover.coming.add(self.now - copy.since)
+        if given is CopyInput.WITHDRAW:
+            pod.turnover.withdrawn(copy.revision, self.now)
+        elif after in (CopyState.LOADED, CopyState.ABSENT):
+            pod.turnover.left(copy.revision, self.now, learn=given is CopyInput.UNLOAD)
         copy.state = after
         copy.since = self.now
         if size is not None:
