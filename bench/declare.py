@@ -20,7 +20,8 @@ from shoal_protos.mmesh import model_mesh_pb2 as pb
 from shoal_protos.mmesh import model_mesh_pb2_grpc
 
 _CALLS = 20_000
-_LIMIT_SECONDS = 15.0
+_TIMES_NOTHING = at_most(3)
+"""Half of what a call takes is gRPC in Python, so how fast it is says more about the machine than about the mesh."""
 _AT_ONCE = 32
 
 
@@ -40,10 +41,10 @@ async def rows(quick: bool) -> list[Row]:
     beside = f"{calls:,} calls, {_AT_ONCE} at once, on {os.cpu_count()} processors"
     bare = await _bare(host, calls)
     return [
-        Row("declare", "20,000 setVModel calls", seconds * _CALLS / calls, "s", beside, at_most(_LIMIT_SECONDS)),
+        Row("declare", "20,000 setVModel calls", seconds * _CALLS / calls, "s", beside),
         Row("declare", "processor time of the mesh a call", used / calls * 1000, "ms", beside),
         Row("declare", "time, times that of a server that does nothing", seconds / bare, "x",
-            f"{bare * _CALLS / calls:.2f} s: gRPC in Python alone"),
+            f"{bare * _CALLS / calls:.2f} s: gRPC in Python alone", _TIMES_NOTHING),
     ]  # fmt: skip
 
 
