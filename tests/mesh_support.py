@@ -120,7 +120,10 @@ class PlainRuntime(model_runtime_pb2_grpc.ModelRuntimeServicer):
             await context.abort(grpc.StatusCode.INTERNAL, spec["error"])
         response = oip.ModelInferResponse(model_name=request.model_name, id=request.id)
         output = response.outputs.add(name="answer", datatype="BYTES", shape=[1])
-        output.contents.bytes_contents.append(spec["answer"].encode())
+        if "raw" in spec:
+            response.raw_output_contents.append(bytes.fromhex(spec["raw"]))
+        else:
+            output.contents.bytes_contents.append(spec["answer"].encode())
         return response
 
     async def check_version(self, name, version, context):

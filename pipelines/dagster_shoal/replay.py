@@ -15,7 +15,8 @@ from dagster_shoal.leftovers import Scratch
 from dagster_shoal.model import ModelDefinition
 from dagster_shoal.store import ModelStore
 from shoal.client import Refused, ShoalClient, ShoalError, TimedOut
-from shoal.package.compare import TOLERANCES, Tolerance, compare
+from shoal.oip.compare import Tolerance
+from shoal.package.compare import TOLERANCES, compare
 from shoal.package.package import open_directory
 from shoal.package.predictor import predictor_for
 from shoal.package.publish import publish

@@ -9,16 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dagster_shoal.model import Tensors
+from shoal.oip.datatypes import of_array
 from shoal.package.manifest import Signature, TensorSpec
 from shoal.package.samples import Samples, samples_of
-
-_DATATYPES = {
-    "bool": "BOOL",
-    "float16": "FP16",
-    "float32": "FP32",
-    "float64": "FP64",
-    **{f"{sign.lower()}int{bits}": f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)},
-}
 
 
 def signature_of(inputs: Tensors, outputs: Tensors) -> Signature:
@@ -76,7 +69,7 @@ def datatype_of(name: str, array: NDArray[Any]) -> str:
     Raises:
         ValueError: it has none.
     """
-    datatype = "BYTES" if array.dtype.kind == "U" else _DATATYPES.get(array.dtype.name)
+    datatype = of_array(array)
     if datatype is None:
         raise ValueError(f"{name}: arrays of {array.dtype} have no datatype in the inference protocol; convert it")
     return datatype

@@ -50,6 +50,24 @@ async def test_a_body_that_contradicts_its_path_is_refused(rest):
 
 
 @pytest.mark.parametrize(
+    ("raw", "status", "problem"),
+    [
+        ("01000000ff", 400, "output answer is not text; ask for it with the parameter binary_data"),
+        ("09000000ff", 500, "the model server's answer cannot be read: output answer: its BYTES are cut short"),
+    ],
+)
+async def test_an_answer_that_json_cannot_hold_is_told(world, rest, raw, status, problem):
+    info = model_info("", raw=raw)
+    await world.management.registerModel(pb.RegisterModelRequest(modelId="odd", modelInfo=info))
+    answer = await rest.post("/v2/models/odd/infer", json=BODY, headers={"mm-model-id": "odd"})
+    assert (answer.status_code, answer.json()) == (status, {"error": problem})
+    binary = BODY | {"parameters": {"binary_data_output": True}}
+    answer = await rest.post("/v2/models/odd/infer", json=binary, headers={"mm-model-id": "odd"})
+    length = int(answer.headers["inference-header-content-length"])
+    assert answer.content[length:] == bytes.fromhex(raw)
+
+
+@pytest.mark.parametrize(
     ("method", "path", "status"),
     [
         ("GET", "/v2/models/digits/config", 404),

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from shoal.package.compare import EXACT, MAX_DIFFERENCES, Tolerance, compare
+from shoal.oip.compare import EXACT, Tolerance
+from shoal.package.compare import MAX_DIFFERENCES, compare
 
 
 def body(data, datatype="FP32", shape=None, name="y"):
@@ -35,6 +36,8 @@ def body(data, datatype="FP32", shape=None, name="y"):
         ("FP64", [math.inf], [-math.inf], False),
         ("FP64", [1e308], [math.inf], False),
         ("FP32", [1.0], [None], False),
+        ("FP64", [1.0], [10**400], False),
+        ("FP64", [10**400], [10**400 + 1], False),
     ],
 )
 def test_how_close_is_close_enough_depends_on_the_datatype(datatype, expected, actual, agrees):

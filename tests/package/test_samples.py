@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from package_support import SAMPLES
+from shoal.oip.tensors import flat
 from shoal.package.errors import InvalidPackage
-from shoal.package.samples import flat, load_samples, parse_samples, samples_of
+from shoal.package.samples import load_samples, parse_samples, samples_of
 
 REQUEST = SAMPLES[0]["request"]
 
@@ -53,6 +54,9 @@ def tensor(**changes):
         (tensor(datatype="BOOL", data=[True, 1]), r"data\[1\] is no BOOL"),
         (tensor(datatype="BYTES", data=["a", 1]), r"data\[1\] is no BYTES"),
         (tensor(data=[True, 1.0]), r"data\[0\] is no FP32"),
+        (tensor(data=[1.0, 1e39]), r"data\[1\] is no FP32"),
+        (tensor(datatype="FP64", data=[10**400, 1]), r"data\[0\] is no FP64"),
+        (tensor(datatype="BF16"), "datatype"),
         ({"request": REQUEST, "respnse": {}}, "respnse: unknown field"),
         ({**REQUEST, "extra": 1}, "extra: unknown field"),
     ],
@@ -79,6 +83,13 @@ def test_samples_come_from_numpy_files(tmp_path):
         ("y", "INT64", [1, 2]),
         ("z", "BYTES", ["a"]),
     ]
+
+
+def test_the_order_of_bytes_in_numpy_files_does_not_matter(tmp_path):
+    path = tmp_path / "samples.npz"
+    np.savez(path, **{"inputs.x": np.array([1.5, -2], ">f4")})
+    (sample,) = load_samples(path).samples
+    assert [(t.datatype, t.data) for t in sample.request.inputs] == [("FP32", [1.5, -2])]
 
 
 def test_pickles_in_numpy_files_are_not_read(tmp_path):

@@ -20,9 +20,9 @@ from shoal.mesh.metrics import Metrics
 from shoal.mesh.naming import ID_PATHS, forwarded_headers, key_from_headers, key_from_message, steered
 from shoal.mesh.pods import PodLink
 from shoal.mesh.rollout.attempts import first_attempt, is_of_request
-from shoal.mesh.rollout.compare import outputs_of_message
 from shoal.mesh.rollout.shadow import Exchange, Shadower
 from shoal.mesh.wire import write_string
+from shoal.oip.answers import outputs_of_message
 from shoal_protos import inference as oip
 from shoal_protos.inference import SERVICE, method_path
 

@@ -26,11 +26,12 @@ from shoal.mesh.forwarding import CopyGoneError, Forwarder, PodUnreachableError
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.naming import key_from_headers, steered
 from shoal.mesh.pods import PodLink
-from shoal.mesh.rest import BINARY_HEADER, BadBodyError, binary_outputs, from_protobuf, parameters_of, to_protobuf
 from shoal.mesh.rollout.attempts import first_attempt, is_of_request
-from shoal.mesh.rollout.compare import outputs_of_json
 from shoal.mesh.rollout.shadow import Exchange, Shadower
 from shoal.mesh.server_api import ServerApi, vars_of
+from shoal.oip.answers import UnreadableAnswerError, outputs_of_json
+from shoal.oip.rest import BadBodyError, NotTextError, binary_outputs, from_protobuf, parameters_of, to_protobuf
+from shoal.oip.tensors import JSON_LENGTH_HEADER
 from shoal_protos import inference as oip
 
 log = logging.getLogger(__name__)
@@ -47,8 +48,9 @@ HTTP_STATUS: Final = {
 }
 """REST status for a gRPC status (`google.rpc.Code`); anything else is 500."""
 
-_TO_SERVER: Final = frozenset({"content-type", "content-encoding", BINARY_HEADER, "accept", "accept-encoding"})
-_TO_CLIENT: Final = frozenset({"content-type", "content-encoding", BINARY_HEADER, FAULT_HEADER})
+_JSON_LENGTH: Final = JSON_LENGTH_HEADER.lower()
+_TO_SERVER: Final = frozenset({"content-type", "content-encoding", _JSON_LENGTH, "accept", "accept-encoding"})
+_TO_CLIENT: Final = frozenset({"content-type", "content-encoding", _JSON_LENGTH, FAULT_HEADER})
 _FORWARDED: Final = ("infer", "generate", "infer_stream", "generate_stream")
 """What is asked of a model by POST. The gateway sends the same to copies it has routes for."""
 _TIMEOUT_HEADER: Final = "x-request-timeout-seconds"
@@ -195,7 +197,7 @@ class RestActivator:
         return response
 
     def _exchange(self, request: Request, body: bytes, answer: bytes) -> Exchange:
-        header = request.headers.get(BINARY_HEADER)
+        header = request.headers.get(_JSON_LENGTH)
 
         async def again(link: PodLink, forward: Forward, timeout: float) -> bytes:
             response = await self._call(request, body, link, forward, timeout)
@@ -245,7 +247,7 @@ class RestActivator:
         if request.url.path.endswith("_stream"):
             message = "this model's server has no REST port, so ModelStreamInfer over gRPC is the only way to stream"
             raise RequestError(grpc.StatusCode.UNIMPLEMENTED, message)
-        header = request.headers.get(BINARY_HEADER)
+        header = request.headers.get(_JSON_LENGTH)
         # The gateway has compared the names in path and body, and may have renamed the path.
         by_header = REVISION_HEADER in request.headers or asked_for(request.headers.items()) is not None
         try:
@@ -257,10 +259,15 @@ class RestActivator:
         except (BadBodyError, ValueError) as error:
             raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, str(error), of_request=True) from error
         response = await ask(link, forward, "ModelInfer", message, timeout)
-        content, header_length = from_protobuf(response, binary_outputs(message))
+        try:
+            content, header_length = from_protobuf(response, binary_outputs(message))
+        except NotTextError as error:
+            raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+        except UnreadableAnswerError as error:
+            raise RequestError(grpc.StatusCode.INTERNAL, f"the model server's answer cannot be read: {error}") from None
         if header_length is None:
             return Response(content, media_type="application/json")
-        return Response(content, media_type="application/octet-stream", headers={BINARY_HEADER: str(header_length)})
+        return Response(content, media_type="application/octet-stream", headers={_JSON_LENGTH: str(header_length)})
 
     async def _metadata_by_grpc(self, request: Request, link: PodLink, forward: Forward, timeout: float) -> Response:
         message = oip.ModelMetadataRequest(name=forward.revision, version=request.path_params.get("version", ""))

@@ -11,29 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from shoal.package.samples import flat
+from shoal.oip.compare import EXACT, Tolerance, is_number
+from shoal.oip.datatypes import DATATYPES
+from shoal.oip.tensors import flat
 
 MAX_DIFFERENCES: Final = 20
 """More are counted, not described."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """Two numbers agree if they differ by at most `absolute + relative * |expected|`."""
-
-    relative: float = 0.0
-    absolute: float = 0.0
-
-    def accepts(self, expected: float, actual: float) -> bool:
-        """Whether they agree. Not-a-number agrees with itself, an infinity with the same one."""
-        if math.isnan(expected) or math.isnan(actual):
-            return math.isnan(expected) and math.isnan(actual)
-        if math.isinf(expected) or math.isinf(actual):
-            return expected == actual
-        return abs(expected - actual) <= self.absolute + self.relative * abs(expected)
-
-
-EXACT: Final = Tolerance()
 TOLERANCES: Final[Mapping[str, Tolerance]] = {
     "FP16": Tolerance(1e-2, 1e-3),
     "FP32": Tolerance(1e-4, 1e-5),
@@ -142,19 +127,21 @@ def _compare_tensor(
 
 def _compare_element(name: str, index: int, expected: Any, actual: Any, tolerance: Tolerance, tally: _Tally) -> None:
     tally.compared += 1
-    if not (_is_number(expected) and _is_number(actual)):
-        if type(expected) is not type(actual) or expected != actual:
-            tally.differs(name, f"{actual!r:.80}, expected {expected!r:.80}", index)
-        return
-    if isinstance(expected, int) and isinstance(actual, int):  # Too large, perhaps, for a float.
-        gap, fits = abs(expected - actual), tolerance is not EXACT and tolerance.accepts(expected, actual)
-        fits = fits or expected == actual
-    else:
-        gap, fits = abs(expected - actual), tolerance.accepts(expected, actual)
-    if math.isfinite(gap):
-        tally.greatest = max(tally.greatest, gap)
-    if not fits:
-        tally.differs(name, f"{actual!r}, expected {expected!r}", index)
+    numbers = is_number(expected) and is_number(actual)
+    if numbers:
+        tally.greatest = max(tally.greatest, _gap(expected, actual))
+    if not tolerance.accepts(expected, actual):
+        what = f"{actual!r}, expected {expected!r}" if numbers else f"{actual!r:.80}, expected {expected!r:.80}"
+        tally.differs(name, what, index)
+
+
+def _gap(expected: float, actual: float) -> float:
+    """How far two numbers are from each other; 0 if no float says it."""
+    try:
+        gap = float(abs(expected - actual))
+    except OverflowError:  # of whole numbers
+        return 0.0
+    return gap if math.isfinite(gap) else 0.0
 
 
 def _elements(tensor: Mapping[str, Any]) -> Iterator[Any]:
@@ -163,8 +150,5 @@ def _elements(tensor: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def _kind(datatype: str) -> str:
-    return "FP" if datatype.startswith("FP") else datatype
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    known = DATATYPES.get(datatype)
+    return "FP" if known is not None and known.floating else datatype

@@ -15,28 +15,13 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
+from shoal.oip.datatypes import DatatypeName
 from shoal.package.errors import InvalidPackage, PackageError, TamperedPackage
 from shoal.package.names import MANIFEST, MAX_FILES, MAX_MANIFEST_BYTES, MAX_PAYLOAD_BYTES, file_path
 from shoal.resources.parse import problems_of
 from shoal.resources.shape import Shape
 
 KIND: Final = "shoal.dev/package/v1"
-Datatype = Literal[
-    "BOOL",
-    "UINT8",
-    "UINT16",
-    "UINT32",
-    "UINT64",
-    "INT8",
-    "INT16",
-    "INT32",
-    "INT64",
-    "FP16",
-    "FP32",
-    "FP64",
-    "BYTES",
-]
-"""Of the Open Inference Protocol."""
 
 
 def _path(path: str) -> str:
@@ -83,7 +68,7 @@ class TensorSpec(Part):
     """One input or output of a model."""
 
     name: str = Field(min_length=1, max_length=512)
-    datatype: Datatype
+    datatype: DatatypeName
     shape: list[int] = Field(max_length=32, description="-1 where any size will do.")
 
 

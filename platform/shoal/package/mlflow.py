@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import yaml
 
+from shoal.oip.datatypes import OF_NUMPY
 from shoal.package.errors import InvalidPackage
 from shoal.package.formats import LIGHTGBM, MLFLOW, MLMODEL, ONNX, SKLEARN, XGBOOST, is_file_of
 from shoal.package.manifest import Signature, TensorSpec
@@ -34,15 +35,7 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "binary": "BYTES",
     "datetime": "BYTES",
 }
-_TENSORS: Final[Mapping[str, str]] = {
-    "bool": "BOOL",
-    "float16": "FP16",
-    "float32": "FP32",
-    "float64": "FP64",
-    "str": "BYTES",
-    "object": "BYTES",
-    **{f"{sign.lower()}int{bits}": f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)},
-}
+_TENSORS: Final[Mapping[str, str]] = {**OF_NUMPY, "str": "BYTES", "object": "BYTES"}
 
 
 @dataclass(frozen=True, slots=True)

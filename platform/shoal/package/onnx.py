@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from shoal.oip.datatypes import OF_ONNX
 from shoal.package.errors import ExtraMissing, InvalidPackage
 from shoal.package.manifest import Signature, TensorSpec
 from shoal.package.names import file_path
-
-_DATATYPES: Final = {
-    "FLOAT": "FP32",
-    "DOUBLE": "FP64",
-    "FLOAT16": "FP16",
-    "BOOL": "BOOL",
-    "STRING": "BYTES",
-    **{f"{sign}INT{bits}": f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +84,7 @@ def _spec(value: Any, onnx: Any) -> TensorSpec | None:
     if not value.type.HasField("tensor_type"):
         return None
     tensor = value.type.tensor_type
-    datatype = _DATATYPES.get(onnx.TensorProto.DataType.Name(tensor.elem_type))
+    datatype = OF_ONNX.get(onnx.TensorProto.DataType.Name(tensor.elem_type))
     if datatype is None or not tensor.HasField("shape"):
         return None
     shape = [dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else -1 for dim in tensor.shape.dim]

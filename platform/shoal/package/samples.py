@@ -7,30 +7,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import Field, ValidationError, model_validator
 
+from shoal.oip.datatypes import DATATYPES, DatatypeName, of_array
+from shoal.oip.tensors import flat
 from shoal.package.errors import ExtraMissing, InvalidPackage
-from shoal.package.manifest import Datatype, Part, canonical, problems
+from shoal.package.manifest import Part, canonical, problems
 from shoal.package.names import MAX_SAMPLES_BYTES
 from shoal.package.stores.local import open_plain
 
 MAX_SAMPLES: Final = 1000
-_INTEGERS: Final = {
-    f"{sign}INT{bits}": (-(2 ** (bits - 1)) if not sign else 0, 2 ** (bits if sign else bits - 1) - 1)
-    for sign in ("", "U")
-    for bits in (8, 16, 32, 64)
-}
-_NUMPY: Final = {
-    "bool": "BOOL",
-    "float16": "FP16",
-    "float32": "FP32",
-    "float64": "FP64",
-    **{f"{sign.lower()}int{bits}": f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)},
-}
 _FORM = '{"samples": [{"request": {"inputs": [...]}, "response": {"outputs": [...]}}]}'
 
 
@@ -38,7 +28,7 @@ class Tensor(Part):
     """A named array."""
 
     name: str = Field(min_length=1, max_length=512)
-    datatype: Datatype
+    datatype: DatatypeName
     shape: list[int] = Field(max_length=32)
     parameters: dict[str, str | bool | int | float] | None = None
     data: list[Any]
@@ -56,8 +46,9 @@ class Tensor(Part):
             raise ValueError(f"tensor {self.name!r}: shape {self.shape} of real data has no -1")
         if len(self.data) != math.prod(self.shape):
             raise ValueError(f"tensor {self.name!r}: {len(self.data)} elements of data do not fit shape {self.shape}")
+        datatype = DATATYPES[self.datatype]
         for index, element in enumerate(self.data):
-            if not _is(self.datatype, element):
+            if not datatype.takes(element):
                 raise ValueError(f"tensor {self.name!r}: data[{index}] is no {self.datatype}: {element!r:.60}")
         return self
 
@@ -148,19 +139,6 @@ def load_samples(path: Path) -> Samples:
     return _from_npz(path) if path.suffix == ".npz" else parse_samples(data, str(path))
 
 
-def flat(data: list[Any]) -> Iterator[Any]:
-    """The elements of nested lists, row by row."""
-    waiting = [iter(data)]
-    while waiting:
-        for element in waiting[-1]:
-            if isinstance(element, list):
-                waiting.append(iter(element))
-                break
-            yield element
-        else:
-            waiting.pop()
-
-
 def _sample(item: Any) -> Any:
     """Without what servers add to answers and clients to requests, such as ids."""
     if not isinstance(item, Mapping):
@@ -177,19 +155,6 @@ def _sample(item: Any) -> Any:
     if isinstance(response, Mapping):
         known["response"] = {"outputs": response.get("outputs")}
     return known
-
-
-def _is(datatype: str, element: Any) -> bool:
-    if datatype == "BOOL":
-        return isinstance(element, bool)
-    if datatype == "BYTES":
-        return isinstance(element, str)
-    if isinstance(element, bool) or not isinstance(element, int | float):
-        return False
-    if datatype.startswith("FP"):
-        return math.isfinite(element)
-    least, most = _INTEGERS[datatype]
-    return isinstance(element, int) and least <= element <= most
 
 
 def _from_npz(path: Path) -> Samples:
@@ -212,7 +177,7 @@ def _from_npz(path: Path) -> Samples:
 
 
 def _tensor(path: Path, name: str, array: Any) -> dict[str, Any]:
-    datatype = "BYTES" if array.dtype.kind == "U" else _NUMPY.get(str(array.dtype))
+    datatype = of_array(array)
     if datatype is None:
         raise InvalidPackage(f"{path}: array {name!r} of {array.dtype} has no datatype in the inference protocol")
     if array.nbytes > MAX_SAMPLES_BYTES:

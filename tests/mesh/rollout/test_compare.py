@@ -5,14 +5,8 @@ import struct
 
 import pytest
 
-from shoal.mesh.rollout.compare import (
-    MAX_SCORES,
-    Output,
-    UnreadableAnswerError,
-    compare,
-    outputs_of_json,
-    outputs_of_message,
-)
+from shoal.mesh.rollout.compare import MAX_SCORES, compare
+from shoal.oip.answers import Output, UnreadableAnswerError, outputs_of_json, outputs_of_message
 from shoal_protos import inference as oip
 
 
@@ -53,7 +47,13 @@ def test_floats_agree_within_a_tolerance(was, now, agree):
 
 
 @pytest.mark.parametrize(
-    ("datatype", "was", "now"), [("INT64", 1_000_000, 1_000_001), ("BYTES", b"cat", b"cats"), ("BOOL", True, False)]
+    ("datatype", "was", "now"),
+    [
+        ("INT64", 1_000_000, 1_000_001),
+        ("BYTES", b"cat", b"cats"),
+        ("BOOL", True, False),
+        ("BOOL", True, 1),
+    ],
 )
 def test_whole_numbers_and_strings_agree_only_when_equal(datatype, was, now):
     same = compare({"y": Output(datatype, (1,), (was,))}, {"y": Output(datatype, (1,), (was,))})

@@ -18,9 +18,9 @@ from shoal.mesh.activator_grpc import translated
 from shoal.mesh.errors import RequestError
 from shoal.mesh.forwarding import CopyGoneError, InFlight, PodUnreachableError
 from shoal.mesh.rollout.attempts import first_attempt
-from shoal.mesh.rollout.compare import outputs_of_message
 from shoal.mesh.rollout.observer import Observer
 from shoal.mesh.rollout.shadow import MAX_BODY, Exchange, Shadower
+from shoal.oip.answers import outputs_of_message
 from shoal_protos import inference as oip
 
 pytestmark = pytest.mark.server

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from shoal.mesh.api import ModelInfo
-from shoal.mesh.rest import to_protobuf
+from shoal.oip.rest import to_protobuf
 from shoal.package.errors import InvalidPackage, PackageError, PackageNotFound
 from shoal.package.gate import package_at, store_of
 from shoal.resources.source import ModelSource

@@ -7,16 +7,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from shoal.mesh.api import ModelInfo
+from shoal.oip.datatypes import DATATYPES
+from shoal.oip.tensors import LENGTH
 from shoal_protos import inference as oip
 
 MAX_TENSOR: Final = 16 * 1024 * 1024
 """Bytes of a tensor that is made up."""
-
-_WIDTHS: Final = {
-    "BOOL": 1, "UINT8": 1, "UINT16": 2, "UINT32": 4, "UINT64": 8, "INT8": 1, "INT16": 2, "INT32": 4, "INT64": 8,
-    "FP16": 2, "BF16": 2, "FP32": 4, "FP64": 8,
-    "BYTES": 4,  # the length of an empty string
-}  # fmt: skip
 
 
 class CannotMakeError(ValueError):
@@ -39,10 +35,10 @@ def made_up(metadata: Any) -> bytes:
     request = oip.ModelInferRequest()
     for tensor in metadata.inputs:
         shape = [size if size >= 0 else 1 for size in tensor.shape]
-        width = _WIDTHS.get(tensor.datatype)
-        if width is None:
+        datatype = DATATYPES.get(tensor.datatype)
+        if datatype is None:
             raise CannotMakeError(f"input {tensor.name} is of an unknown datatype, {tensor.datatype!r}")
-        size = width * math.prod(shape)
+        size = (datatype.size or LENGTH.size) * math.prod(shape)
         if size > MAX_TENSOR:
             raise CannotMakeError(f"input {tensor.name} would be larger than {MAX_TENSOR} bytes")
         request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=shape)

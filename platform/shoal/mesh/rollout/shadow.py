@@ -24,9 +24,10 @@ from shoal.mesh.forwarding import CopyGoneError, InFlight, PodUnreachableError
 from shoal.mesh.leaving import PodLeftError, pod_may_leave
 from shoal.mesh.pods import PodLink
 from shoal.mesh.rollout.attempts import Attempt
-from shoal.mesh.rollout.compare import Comparison, Outputs, UnreadableAnswerError, compare
+from shoal.mesh.rollout.compare import Comparison, compare
 from shoal.mesh.rollout.observer import Observer
 from shoal.mesh.rollout.recent import RecentRequests
+from shoal.oip.answers import Outputs, UnreadableAnswerError
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,13 @@ import math
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoal.mesh.rest import BadBodyError, binary_outputs, from_protobuf, to_protobuf
+from shoal.oip.answers import UnreadableAnswerError
+from shoal.oip.datatypes import DATATYPES
+from shoal.oip.rest import BadBodyError, NotTextError, binary_outputs, from_protobuf, to_protobuf
+from shoal.oip.tensors import unpack
 from shoal_protos import inference as oip
 
 
@@ -43,6 +46,7 @@ def test_binary_tensors_follow_the_json():
     assert binary_outputs(message) == {"y"}
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=20), max_size=8))
 def test_strings_come_back(values):
     message = to_protobuf(body(datatype="BYTES", shape=[len(values)], data=values), None, "m")
@@ -54,6 +58,7 @@ def test_strings_come_back(values):
     assert json.loads(answer)["outputs"][0]["data"] == values
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=8))
 def test_typed_and_raw_answers_are_the_same(values):
     typed, raw = oip.ModelInferResponse(), oip.ModelInferResponse()
@@ -155,3 +160,115 @@ def test_a_body_may_repeat_name_and_version_of_the_path(nothing):
 def test_a_body_that_contradicts_its_path_is_refused(named, version, problem):
     with pytest.raises(BadBodyError, match=problem):
         to_protobuf(repeating(**named), None, "digits__isvc-1", name="digits", version=version)
+
+
+def elements_of(name):
+    """Elements of a datatype that are the same in JSON and in its bytes."""
+    datatype = DATATYPES[name]
+    if name == "BF16":
+        return st.none() | st.sampled_from([0.0, 1.5, -2.0, 2.0**127])
+    if datatype.floating:
+        return st.none() | st.floats(width=8 * datatype.size, allow_nan=False, allow_infinity=False)
+    return {"BOOL": st.booleans(), "BYTES": st.text(max_size=9)}.get(name, st.integers(datatype.low, datatype.high))
+
+
+@pytest.mark.parametrize("name", DATATYPES)
+@settings(deadline=None)
+@given(data=st.data())
+def test_json_comes_back_from_protobuf(name, data):
+    values = data.draw(st.lists(elements_of(name), max_size=8))
+    message = to_protobuf(body(datatype=name, shape=[len(values)], data=[values]), None, "m")
+    raw, typed = oip.ModelInferResponse(raw_output_contents=message.raw_input_contents), oip.ModelInferResponse()
+    for response in (raw, typed) if DATATYPES[name].contents else (raw,):
+        output = response.outputs.add(name="y", datatype=name, shape=[len(values)])
+        if response is typed:
+            elements = unpack(DATATYPES[name], message.raw_input_contents[0])
+            getattr(output.contents, DATATYPES[name].contents).extend(elements)
+        text, _ = from_protobuf(response, frozenset())
+        assert json.loads(text, parse_constant=pytest.fail)["outputs"][0]["data"] == values
+        binary, length = from_protobuf(response, None)
+        assert binary[length:] == message.raw_input_contents[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (b"[" * 100_000, "not JSON"),
+        (b'{"inputs": [{"name": "x", "datatype": "FP64", "shape": [1], "data": [1e400]}]}', "a value is no FP64: inf"),
+        (body(datatype="FP64", data=[10**400] * 4), "a value is no FP64: 1000"),
+        (body(datatype="FP16", data=[65510] * 4), "a value is no FP16: 65510 is out of range"),
+        (body(datatype="BYTES", data=["\ud800"] * 4), "a value is no BYTES"),
+        (body(datatype=["FP32"]), "is unknown"),
+        (body(parameters=None), r"inputs\[0\].parameters: must be an object"),
+        (json.dumps(json.loads(body()) | {"outputs": None}).encode(), "outputs: must be a list"),
+    ],
+)
+def test_bad_bodies_are_refused_before_they_break_anything(text, problem):
+    with pytest.raises(BadBodyError, match=problem):
+        to_protobuf(text, None, "m")
+
+
+@pytest.mark.parametrize(
+    ("raw", "problem"), [(b"\5\0\0\0ab", "cut short"), (b"\1\0\0\0a", "1 elements, the shape needs 2")]
+)
+def test_binary_text_must_fit_its_shape(raw, problem):
+    parameters = {"binary_data_size": len(raw)}
+    tensor = {"name": "x", "datatype": "BYTES", "shape": [2], "parameters": parameters}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    with pytest.raises(BadBodyError, match=rf"inputs\[0\]: .*{problem}"):
+        to_protobuf(head + raw, len(head), "m")
+
+
+@pytest.mark.parametrize(
+    ("everything", "outputs", "binary"),
+    [
+        (None, [("y", None)], frozenset()),
+        (None, [("y", True), ("z", False)], {"y"}),
+        (True, [], None),
+        (True, [("y", None), ("z", False)], {"y"}),
+        (False, [("y", True)], {"y"}),
+    ],
+)
+def test_what_an_output_asks_for_has_precedence(everything, outputs, binary):
+    document = json.loads(body()) | {"parameters": {} if everything is None else {"binary_data_output": everything}}
+    document["outputs"] = [
+        {"name": name, "parameters": {} if flag is None else {"binary_data": flag}} for name, flag in outputs
+    ]
+    message = to_protobuf(json.dumps(document).encode(), None, "m")
+    before = message.SerializeToString(deterministic=True)
+    assert binary_outputs(message) == binary
+    assert message.SerializeToString(deterministic=True) == before
+
+
+@pytest.mark.parametrize(
+    ("datatype", "raw", "problem"),
+    [
+        ("FP32", [b"abc"], "output y: 3 bytes are no FP32"),
+        ("BYTES", [b"\5\0\0\0ab"], "output y: its BYTES are cut short"),
+        ("FP7", [b"abcd"], "output y: datatype 'FP7' is unknown"),
+        ("FP16", [], "output y: datatype 'FP16' has no contents field"),
+        ("FP32", [b"", b""], "1 outputs, but 2 raw_output_contents"),
+    ],
+)
+def test_broken_answers_are_told_and_not_mended(datatype, raw, problem):
+    response = oip.ModelInferResponse(raw_output_contents=raw)
+    response.outputs.add(name="y", datatype=datatype, shape=[1])
+    with pytest.raises(UnreadableAnswerError, match=problem):
+        from_protobuf(response, frozenset())
+
+
+@pytest.mark.parametrize("binary", [None, frozenset()])
+def test_typed_numbers_beyond_their_datatype_are_no_answer(binary):
+    response = oip.ModelInferResponse()
+    response.outputs.add(name="y", datatype="INT8", shape=[1]).contents.int_contents.append(128)
+    with pytest.raises(UnreadableAnswerError, match="output y: 128 is no INT8"):
+        from_protobuf(response, binary)
+
+
+def test_what_is_no_text_must_be_asked_for_as_binary():
+    response = oip.ModelInferResponse()
+    response.outputs.add(name="y", datatype="BYTES", shape=[1]).contents.bytes_contents.append(b"\xff")
+    with pytest.raises(NotTextError, match="output y is not text; ask for it with the parameter binary_data"):
+        from_protobuf(response, frozenset())
+    binary, length = from_protobuf(response, frozenset({"y"}))
+    assert binary[length:] == b"\1\0\0\0\xff"

@@ -7,37 +7,24 @@ from __future__ import annotations
 
 import json
 import math
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
+from shoal.oip.answers import elements, with_raw
+from shoal.oip.datatypes import DATATYPES, Datatype
+from shoal.oip.tensors import JSON_LENGTH_HEADER, MalformedTensorError, flat, pack, texts
 from shoal_protos import inference as oip
 
-BINARY_HEADER: Final = "inference-header-content-length"
-
-_FORMATS: Final = {
-    "BOOL": "?", "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q", "INT8": "b", "INT16": "h", "INT32": "i",
-    "INT64": "q", "FP16": "e", "FP32": "f", "FP64": "d",
-}  # fmt: skip
-_CONTENTS: Final = {
-    "BOOL": "bool_contents", "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents",
-    "UINT64": "uint64_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
-    "INT64": "int64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
-}  # fmt: skip
-_FLOATING: Final = frozenset({"FP16", "FP32", "FP64"})
-"""In their tensors `null` is NaN, and NaN and infinities are answered as `null`, as JSON has none of them."""
-_WHOLE: Final = frozenset({int})
-_KINDS: Final = {
-    "BOOL": frozenset({bool}),
-    "BYTES": frozenset({str}),
-    **dict.fromkeys(_FLOATING, frozenset({int, float})),
-}
 _TOP_LEVEL: Final = frozenset({"id", "model_name", "model_version", "parameters", "inputs", "outputs"})
 _TENSOR: Final = frozenset({"name", "datatype", "shape", "parameters", "data"})
 
 
 class BadBodyError(ValueError):
     """The body is not a V2 inference request; the message names the field."""
+
+
+class NotTextError(ValueError):
+    """Elements of BYTES that JSON cannot hold; the message says how to ask for them."""
 
 
 def to_protobuf(
@@ -56,7 +43,7 @@ def to_protobuf(
         BadBodyError: the body is malformed, or holds something that would be ignored.
     """
     if header_length is not None and not 0 <= header_length <= len(body):
-        raise BadBodyError(f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes")
+        raise BadBodyError(f"{JSON_LENGTH_HEADER} is {header_length}, the body has {len(body)} bytes")
     document = _document(body[:header_length])
     tail = memoryview(body)[header_length:] if header_length is not None else memoryview(b"")
     _check_repeated(document, "model_name", name)
@@ -70,7 +57,10 @@ def to_protobuf(
         tail = _add_input(request, tensor, tail, f"inputs[{index}]")
     if tail.nbytes:
         raise BadBodyError(f"{tail.nbytes} bytes follow the last tensor; see binary_data_size of the inputs")
-    for index, output in enumerate(document.get("outputs", [])):
+    outputs = document.get("outputs", [])
+    if not isinstance(outputs, list):
+        raise BadBodyError("outputs: must be a list")
+    for index, output in enumerate(outputs):
         if not isinstance(output, dict) or not isinstance(output.get("name"), str):
             raise BadBodyError(f"outputs[{index}].name: must be a string")
         wanted = request.outputs.add(name=output["name"])
@@ -81,7 +71,7 @@ def to_protobuf(
 def _document(text: bytes) -> dict[str, Any]:
     try:
         document = json.loads(text, parse_constant=_no_constant)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadBodyError(f"the body is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise BadBodyError("the body must be a JSON object")
@@ -112,14 +102,17 @@ def _add_input(request: Any, tensor: Any, tail: memoryview, where: str) -> memor
     if not isinstance(tensor, dict):
         raise BadBodyError(f"{where}: must be an object")
     _known(tensor, _TENSOR, f"{where}.")
-    name, datatype, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
+    name, shape, parameters = tensor.get("name"), tensor.get("shape"), tensor.get("parameters", {})
     if not isinstance(name, str):
         raise BadBodyError(f"{where}.name: must be a string")
-    if datatype not in _FORMATS and datatype != "BYTES":
-        raise BadBodyError(f"{where}.datatype: {datatype!r} is unknown; known are BYTES, {', '.join(_FORMATS)}")
+    datatype = DATATYPES.get(str(tensor.get("datatype")))
+    if datatype is None:
+        known = ", ".join(DATATYPES)
+        raise BadBodyError(f"{where}.datatype: {tensor.get('datatype')!r} is unknown; known are {known}")
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise BadBodyError(f"{where}.shape: must be a list of whole numbers")
-    parameters = dict(tensor.get("parameters", {}))
+    if not isinstance(parameters, dict):
+        raise BadBodyError(f"{where}.parameters: must be an object")
     size = parameters.pop("binary_data_size", None)
     if (size is None) == ("data" not in tensor):
         raise BadBodyError(f"{where}: needs either data or parameters.binary_data_size")
@@ -129,49 +122,43 @@ def _add_input(request: Any, tensor: Any, tail: memoryview, where: str) -> memor
         if type(size) is not int or not 0 <= size <= tail.nbytes:
             raise BadBodyError(f"{where}.parameters.binary_data_size: {size!r}, but {tail.nbytes} bytes are left")
         raw, tail = bytes(tail[:size]), tail[size:]
-        _check_size(raw, datatype, math.prod(shape), where)
-    added = request.inputs.add(name=name, datatype=datatype, shape=shape)
+        _check_binary(raw, datatype, math.prod(shape), where)
+    added = request.inputs.add(name=name, datatype=datatype.name, shape=shape)
     _set_parameters(added.parameters, parameters, f"{where}.parameters")
     request.raw_input_contents.append(raw)
     return tail
 
 
-def _check_size(raw: bytes, datatype: str, count: int, where: str) -> None:
-    if datatype != "BYTES":
-        expected = struct.calcsize(_FORMATS[datatype]) * count
-        if len(raw) != expected:
-            raise BadBodyError(f"{where}: its shape needs {expected} bytes, binary_data_size is {len(raw)}")
-
-
-def _encode(data: Any, datatype: str, count: int, where: str) -> bytes:
-    values = list(_flat(data, where))
-    if len(values) != count:
-        raise BadBodyError(f"{where}: {len(values)} values, the shape needs {count}")
-    if datatype in _FLOATING:
-        values = [math.nan if value is None else value for value in values]
-    kinds = _KINDS.get(datatype, _WHOLE)
-    if wrong := [value for value in values if type(value) not in kinds]:
-        raise BadBodyError(f"{where}: {json.dumps(wrong[0])[:40]} is no {datatype}; values are not converted")
+def _check_binary(raw: bytes, datatype: Datatype, count: int, where: str) -> None:
+    if datatype.size:
+        if len(raw) != (needed := datatype.size * count):
+            raise BadBodyError(f"{where}: its shape needs {needed} bytes, binary_data_size is {len(raw)}")
+        return
     try:
-        if datatype == "BYTES":
-            return b"".join(struct.pack("<I", len(item)) + item for item in (value.encode() for value in values))
-        return struct.pack(f"<{count}{_FORMATS[datatype]}", *values)
-    except (struct.error, AttributeError, OverflowError) as error:
-        raise BadBodyError(f"{where}: a value is no {datatype}: {error}") from error
+        found = sum(1 for _ in texts(raw))
+    except MalformedTensorError as error:
+        raise BadBodyError(f"{where}: {error}; each element is 4 bytes of its length, then its bytes") from None
+    if found != count:
+        raise BadBodyError(f"{where}: {found} elements, the shape needs {count}")
 
 
-def _flat(data: Any, where: str) -> Iterator[Any]:
+def _encode(data: Any, datatype: Datatype, count: int, where: str) -> bytes:
     if not isinstance(data, list):
         raise BadBodyError(f"{where}: must be a list")
-    stack = [iter(data)]
-    while stack:
-        for value in stack[-1]:
-            if isinstance(value, list):
-                stack.append(iter(value))
-                break
-            yield value
-        else:
-            stack.pop()
+    values = list(flat(data))
+    if len(values) != count:
+        raise BadBodyError(f"{where}: {len(values)} values, the shape needs {count}")
+    given = [value for value in values if value is not None] if datatype.floating else values
+    if wrong := [value for value in given if type(value) not in datatype.kinds]:
+        raise BadBodyError(f"{where}: {json.dumps(wrong[0])[:40]} is no {datatype.name}; values are not converted")
+    if (found := datatype.beyond(given)) is not None:
+        raise BadBodyError(f"{where}: a value is no {datatype.name}: {str(found)[:40]} is out of range")
+    if datatype.floating:
+        return pack(datatype, [math.nan if value is None else value for value in values])
+    try:
+        return pack(datatype, values if datatype.size else [value.encode() for value in values])
+    except UnicodeEncodeError as error:
+        raise BadBodyError(f"{where}: a value is no {datatype.name}: {error}") from None
 
 
 def _set_parameters(target: Any, parameters: Any, where: str) -> None:
@@ -196,19 +183,21 @@ def from_protobuf(response: Any, binary: frozenset[str] | None) -> tuple[bytes, 
 
     Args:
         binary: names of outputs to send as binary tensors; None for all of them.
+
+    Raises:
+        UnreadableAnswerError: a tensor's data is not what its datatype says.
+        NotTextError: an output should be JSON, but is not text.
     """
     outputs, blobs = [], []
-    for index, output in enumerate(response.outputs):
-        raw = response.raw_output_contents[index] if response.raw_output_contents else None
+    for output, raw in with_raw(response):
         document: dict[str, Any] = {"name": output.name, "datatype": output.datatype, "shape": list(output.shape)}
         parameters = parameters_of(output.parameters)
         if binary is None or output.name in binary:
-            blob = raw if raw is not None else _raw(output)
+            blob = raw if raw is not None else pack(DATATYPES[output.datatype], elements(output, raw))
             parameters["binary_data_size"] = len(blob)
             blobs.append(blob)
         else:
-            values = _decode(raw, output.datatype) if raw is not None else _values(output)
-            document["data"] = _as_json(values) if output.datatype in _FLOATING else values
+            document["data"] = _as_json(output, elements(output, raw))
         if parameters:
             document["parameters"] = parameters
         outputs.append(document)
@@ -224,10 +213,18 @@ def from_protobuf(response: Any, binary: frozenset[str] | None) -> tuple[bytes, 
 
 
 def binary_outputs(request: Any) -> frozenset[str] | None:
-    """Which outputs the client wants as binary tensors: by `binary_data` of each, or `binary_data_output` for all."""
-    named = {output.name for output in request.outputs if output.parameters["binary_data"].bool_param}
-    everything = "binary_data_output" in request.parameters and request.parameters["binary_data_output"].bool_param
-    return None if everything and not request.outputs else frozenset(named)
+    """Which outputs the client wants as binary tensors: None for all, as `binary_data_output` of the request says.
+
+    `binary_data` of an output has precedence.
+    """
+    everything = _flag(request, "binary_data_output", default=False)
+    if everything and not request.outputs:
+        return None
+    return frozenset(output.name for output in request.outputs if _flag(output, "binary_data", default=everything))
+
+
+def _flag(holder: Any, name: str, *, default: bool) -> bool:
+    return bool(holder.parameters[name].bool_param) if name in holder.parameters else default
 
 
 def parameters_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,31 +236,14 @@ def parameters_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _as_json(values: list[Any]) -> list[Any]:
-    return [value if math.isfinite(value) else None for value in values]
-
-
-def _values(output: Any) -> list[Any]:
-    values: Sequence[Any] = getattr(output.contents, _CONTENTS[output.datatype])
-    if output.datatype == "BYTES":
-        return [value.decode("utf-8", "replace") for value in values]
-    return list(values)
-
-
-def _raw(output: Any) -> bytes:
-    if output.datatype == "BYTES":
-        return b"".join(struct.pack("<I", len(item)) + item for item in output.contents.bytes_contents)
-    values = getattr(output.contents, _CONTENTS[output.datatype])
-    return struct.pack(f"<{len(values)}{_FORMATS[output.datatype]}", *values)
-
-
-def _decode(raw: bytes, datatype: str) -> list[Any]:
-    if datatype != "BYTES":
-        kind = _FORMATS[datatype]
-        return list(struct.unpack(f"<{len(raw) // struct.calcsize(kind)}{kind}", raw))
-    values, position = [], 0
-    while position + 4 <= len(raw):
-        (length,) = struct.unpack_from("<I", raw, position)
-        values.append(raw[position + 4 : position + 4 + length].decode("utf-8", "replace"))
-        position += 4 + length
-    return values
+def _as_json(output: Any, values: tuple[Any, ...]) -> list[Any]:
+    """Elements as JSON has them: NaN and infinities are `null`, as it has none of them."""
+    datatype = DATATYPES[output.datatype]
+    if datatype.floating:
+        return [value if math.isfinite(value) else None for value in values]
+    if datatype.size:
+        return list(values)
+    try:
+        return [value.decode() for value in values]
+    except UnicodeDecodeError:
+        raise NotTextError(f"output {output.name} is not text; ask for it with the parameter binary_data") from None
