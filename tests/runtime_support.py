@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc.aio
 
+from shoal.oip.datatypes import DATATYPES
 from shoal_protos import inference
 from shoal_protos.adapter import adapter_pb2, adapter_pb2_grpc
 from shoal_protos.mmesh import model_runtime_pb2 as runtime_pb2
@@ -221,7 +222,7 @@ class Pod:
         request = inference.ModelInferRequest(model_name=model_id)
         tensor = request.inputs.add(name=name, datatype=datatype, shape=[len(rows), len(rows[0])])
         flat = [value for row in rows for value in row]
-        getattr(tensor.contents, "fp32_contents" if datatype == "FP32" else "fp64_contents").extend(flat)
+        getattr(tensor.contents, DATATYPES[datatype].contents).extend(flat)
         answer = await self.method("ModelInfer")(request)
         assert answer.model_name == model_id
         contents = answer.outputs[0].contents

@@ -7,9 +7,11 @@ import math
 from typing import Any
 
 import pytest
+from mlserver.types import Datatype
 
 from shoal_runtime.mlserver.binary import read_request
 from shoal_runtime.mlserver.faults import RequestFaultError
+from shoal_runtime.mlserver.values import TEXT, TYPES
 
 
 def read(datatype: str, shape: Any, data: Any) -> Any:
@@ -35,6 +37,10 @@ def read(datatype: str, shape: Any, data: Any) -> Any:
 )
 def test_values_that_fit_come_through_unchanged(datatype: str, shape: Any, data: Any) -> None:
     assert read(datatype, shape, data) == data
+
+
+def test_datatypes_are_those_of_mlserver() -> None:
+    assert [*TYPES, TEXT] == [datatype.value for datatype in Datatype]
 
 
 @pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])

@@ -7,13 +7,12 @@ know, and writes NaN as None, which gRPC cannot hold.
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Any
 
 from mlserver.codecs import NumpyCodec
 from mlserver.types import InferenceRequest, InferenceResponse, TensorData
 
-_TEXT: Final = "BYTES"
-_FLOATING: Final = frozenset({"FP16", "FP32", "FP64"})
+from shoal_runtime.mlserver.values import FLOATING, TEXT
 
 
 def asks_content_type(payload: InferenceRequest) -> bool:
@@ -26,7 +25,7 @@ def without_default_content_types(response: InferenceResponse) -> InferenceRespo
     """Drops an output's content type where it is the one every numeric tensor has."""
     for output in response.outputs:
         parameters = output.parameters
-        if parameters is None or datatype_of(output) == _TEXT or parameters.content_type != NumpyCodec.ContentType:
+        if parameters is None or datatype_of(output) == TEXT or parameters.content_type != NumpyCodec.ContentType:
             continue
         kept = {name: value for name, value in parameters if name != "content_type" and value is not None}
         output.parameters = type(parameters)(**kept) if kept else None
@@ -37,7 +36,7 @@ def with_numbers(response: InferenceResponse) -> InferenceResponse:
     """Puts NaN back where MLServer's codec wrote None. In JSON both become `null`."""
     for output in response.outputs:
         data = getattr(output.data, "root", output.data)
-        if datatype_of(output) in _FLOATING and isinstance(data, list) and None in data:
+        if datatype_of(output) in FLOATING and isinstance(data, list) and None in data:
             output.data = TensorData(root=[math.nan if value is None else value for value in data])
     return response
 

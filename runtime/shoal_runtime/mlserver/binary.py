@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,16 +19,16 @@ from mlserver.errors import InferenceError
 from mlserver.types import InferenceRequest, InferenceResponse, RequestInput, TensorData
 from pydantic import ValidationError
 
+from shoal.oip.datatypes import DATATYPES
+from shoal.oip.tensors import JSON_LENGTH_HEADER, CutShortError, flat, pack, texts
 from shoal_runtime.mlserver.answers import datatype_of
 from shoal_runtime.mlserver.faults import RequestFaultError
 from shoal_runtime.mlserver.values import TEXT, TYPES, ValueFaultError, check_booleans, check_shape, checked
 
-HEADER: Final = "Inference-Header-Content-Length"
 _NAMED_ERRORS: Final = 3
 """Most faults of one request that are told at once."""
 _NO_NUMBERS: Final = re.compile(rb"\b(NaN|Infinity)\b")
 _FIELD: Final = re.compile(r"\w+: ")
-_LENGTH: Final = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +120,14 @@ def _split(body: memoryview, header_length: str | None) -> tuple[dict[str, Any],
     if header_length is not None:
         if not header_length.isdecimal() or int(header_length) > len(body):
             raise RequestFaultError(
-                f"{HEADER}: {header_length[:40]!r} is not a number of bytes within the body, which has {len(body)}"
+                f"{JSON_LENGTH_HEADER}: {header_length[:40]!r} is not a number of bytes within the body, "
+                f"which has {len(body)}"
             )
         end = int(header_length)
     try:
         document: Any = decode_from_bytelike_json_to_dict(bytes(body[:end]))
     except (ValueError, RecursionError) as error:
-        hint = f" (of its first {end} bytes, as {HEADER} says)" if header_length is not None else ""
+        hint = f" (of its first {end} bytes, as {JSON_LENGTH_HEADER} says)" if header_length is not None else ""
         if _NO_NUMBERS.search(body[:end]):
             hint += "; NaN and infinities are no JSON: write null for NaN, and send infinities as binary tensors"
         raise RequestFaultError(f"the request is not JSON{hint}: {error}") from None
@@ -148,7 +148,7 @@ def _cut(document: dict[str, Any], tail: memoryview) -> None:
             raise RequestFaultError(f"{where}: {size!r} is not a number of bytes")
         if used + size > len(tail):
             raise RequestFaultError(
-                f"{where}: {size} bytes, but only {len(tail) - used} are left behind the JSON ({HEADER})"
+                f"{where}: {size} bytes, but only {len(tail) - used} are left behind the JSON ({JSON_LENGTH_HEADER})"
             )
         if "data" in tensor:
             raise RequestFaultError(f"{where}: the tensor has `data` as well")
@@ -193,7 +193,7 @@ def _flag(value: Any, where: str) -> bool | None:
 def _decode(tensor: RequestInput, content: memoryview, where: str) -> list[Any]:
     values, datatype = math.prod(tensor.shape), datatype_of(tensor)
     if datatype == TEXT:
-        return _elements(content, values, where)
+        return _texts(content, values, where)
     needed = values * TYPES[datatype].itemsize
     if len(content) != needed:
         raise RequestFaultError(
@@ -206,35 +206,25 @@ def _decode(tensor: RequestInput, content: memoryview, where: str) -> list[Any]:
     return decoded
 
 
-def _elements(content: memoryview, count: int, where: str) -> list[bytes]:
-    elements: list[bytes] = []
-    at = 0
-    while at < len(content):
-        begin = at + _LENGTH.size
-        at = begin + _LENGTH.unpack_from(content, at)[0] if begin <= len(content) else len(content) + 1
-        if at > len(content):
-            raise RequestFaultError(
-                f"{where}.parameters.binary_data_size: {len(content)} bytes end within element {len(elements)}; "
-                "each element is 4 bytes of its length (little-endian), then its bytes"
-            )
-        elements.append(bytes(content[begin:at]))
-    if len(elements) != count:
-        raise RequestFaultError(f"{where}.shape: {count} elements, but {len(elements)} came")
-    return elements
+def _texts(content: memoryview, count: int, where: str) -> list[bytes]:
+    try:
+        found = list(texts(content))
+    except CutShortError as error:
+        raise RequestFaultError(
+            f"{where}.parameters.binary_data_size: {len(content)} bytes end within element {error.element}; "
+            "each element is 4 bytes of its length (little-endian), then its bytes"
+        ) from None
+    if len(found) != count:
+        raise RequestFaultError(f"{where}.shape: {count} elements, but {len(found)} came")
+    return found
 
 
 def _encode(output: Any) -> bytes:
     data, datatype = getattr(output.data, "root", output.data), datatype_of(output)
     if datatype != TEXT:
         return np.asarray(data, TYPES[datatype]).tobytes()
-    packed = bytearray()
-    for element in _flat(data):
-        content = element if isinstance(element, bytes) else str("" if element is None else element).encode()
-        packed += _LENGTH.pack(len(content)) + content
-    return bytes(packed)
+    return pack(DATATYPES[TEXT], [_bytes(element) for element in flat([data])])
 
 
-def _flat(data: Any) -> list[Any]:
-    if not isinstance(data, list | tuple):
-        return [data]
-    return [element for item in data for element in _flat(item)]
+def _bytes(element: Any) -> bytes:
+    return element if isinstance(element, bytes) else str("" if element is None else element).encode()

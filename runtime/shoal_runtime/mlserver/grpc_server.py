@@ -18,6 +18,7 @@ from mlserver.grpc.servicers import InferenceServicer
 from mlserver.logging import logger
 from mlserver.types import InferenceRequest, InferenceResponse
 
+from shoal.oip.datatypes import DATATYPES
 from shoal_protos import inference
 from shoal_runtime.mlserver import messages
 from shoal_runtime.mlserver.answers import datatype_of
@@ -25,8 +26,6 @@ from shoal_runtime.mlserver.faults import RequestFaultError, status_of, told, tr
 
 _UNARY: Final = inference.method_path("ModelInfer")
 _STREAM: Final = inference.method_path("ModelStreamInfer")
-_WITHOUT_CONTENTS: Final = "FP16"
-"""The one datatype that gRPC's typed contents cannot hold."""
 
 
 class CheckingGrpcServer(GRPCServer):  # type: ignore[misc]
@@ -135,8 +134,8 @@ async def _first(requests: AsyncIterator[Any]) -> Any:
 
 
 def answer(result: InferenceResponse, *, raw: bool) -> Any:
-    """An answer as a message. Where an output is FP16 all of them are raw, since either all are or none."""
-    raw = raw or any(datatype_of(output) == _WITHOUT_CONTENTS for output in result.outputs)
+    """An answer as a message. Where typed contents cannot hold an output all are raw, since either all are or none."""
+    raw = raw or not all(DATATYPES[datatype_of(output)].contents for output in result.outputs)
     return ModelInferResponseConverter.from_types(result, use_raw=raw)
 
 

@@ -7,7 +7,7 @@ INTERNAL and the words of Python's `struct`, and leaves out bytes no tensor take
 from __future__ import annotations
 
 import math
-import struct
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -16,19 +16,19 @@ from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 from mlserver.grpc.dataplane_pb2 import ModelInferRequest
 
+from shoal.oip.datatypes import DATATYPES
+from shoal.oip.tensors import CutShortError, texts
 from shoal_runtime.mlserver.faults import RequestFaultError
 from shoal_runtime.mlserver.values import (
-    CONTENTS,
     TEXT,
     TYPES,
     ValueFaultError,
     check_booleans,
     check_count,
+    check_range,
     check_shape,
-    check_whole,
 )
 
-_LENGTH = struct.Struct("<I")
 _LENGTH_DELIMITED: Final = 2
 """The wire type of strings, bytes and messages in protobuf's encoding."""
 
@@ -103,22 +103,24 @@ def _check_tensor(tensor: Any) -> None:
 
 
 def _check_contents(tensor: Any) -> None:
-    needed = CONTENTS.get(tensor.datatype)
-    if needed is None:
+    datatype = DATATYPES[tensor.datatype]
+    needed = datatype.contents
+    if not needed:
         raise ValueFaultError(f"contents: there is no field for {tensor.datatype}; send it in raw_input_contents")
     for field, values in tensor.contents.ListFields():
         if field.name != needed:
             raise ValueFaultError(
                 f"contents.{field.name}: values of {tensor.datatype} belong in {needed}; they are not converted"
             )
-        if needed != CONTENTS[TEXT]:
+        if tensor.datatype != TEXT:
             check_count(tensor.shape, len(values), needed)
-            check_whole(tensor.datatype, values, needed)
+        if not datatype.floating:  # typed values hold NaN and infinities
+            check_range(tensor.datatype, values, needed)
 
 
 def _check_raw(tensor: Any, content: bytes) -> None:
     if tensor.datatype == TEXT:
-        _check_elements(content)
+        _check_texts(content)
         return
     needed = math.prod(tensor.shape) * TYPES[tensor.datatype].itemsize
     if len(content) != needed:
@@ -130,13 +132,11 @@ def _check_raw(tensor: Any, content: bytes) -> None:
         check_booleans(content, "raw_input_contents")
 
 
-def _check_elements(content: bytes) -> None:
-    at = 0
-    while at < len(content):
-        begin = at + _LENGTH.size
-        at = begin + _LENGTH.unpack_from(content, at)[0] if begin <= len(content) else len(content) + 1
-    if at != len(content):
+def _check_texts(content: bytes) -> None:
+    try:
+        deque(texts(content), maxlen=0)
+    except CutShortError:
         raise ValueFaultError(
             f"raw_input_contents: {len(content)} bytes end within an element; "
             "each is 4 bytes of its length (little-endian), then its bytes"
-        )
+        ) from None

@@ -14,22 +14,12 @@ from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor, 
 from mlserver.utils import get_model_uri
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from shoal.oip.datatypes import OF_ONNX
 from shoal_runtime.mlserver.answers import datatype_of
+from shoal_runtime.mlserver.values import TEXT, TYPES
 
 DATATYPES: Final[dict[str, tuple[str, Any]]] = {
-    "tensor(float)": ("FP32", np.float32),
-    "tensor(double)": ("FP64", np.float64),
-    "tensor(float16)": ("FP16", np.float16),
-    "tensor(int8)": ("INT8", np.int8),
-    "tensor(int16)": ("INT16", np.int16),
-    "tensor(int32)": ("INT32", np.int32),
-    "tensor(int64)": ("INT64", np.int64),
-    "tensor(uint8)": ("UINT8", np.uint8),
-    "tensor(uint16)": ("UINT16", np.uint16),
-    "tensor(uint32)": ("UINT32", np.uint32),
-    "tensor(uint64)": ("UINT64", np.uint64),
-    "tensor(bool)": ("BOOL", np.bool_),
-    "tensor(string)": ("BYTES", np.object_),
+    f"tensor({onnx.lower()})": (name, TYPES.get(name, np.dtype(np.object_))) for onnx, name in OF_ONNX.items()
 }
 """ONNX tensor types with the protocol's datatype and numpy's."""
 _BAD_INPUT: Final = (ort_errors.InvalidArgument, ValueError)
@@ -77,7 +67,7 @@ class OnnxModel(MLModel):  # type: ignore[misc]
 def _decode(tensor: RequestInput, datatype: tuple[str, Any] | None) -> Any:
     if datatype is None:
         raise InferenceError(f"input {tensor.name!r} is not a tensor of a type the protocol has")
-    if datatype[0] == "BYTES":
+    if datatype[0] == TEXT:
         return np.array(StringCodec.decode_input(tensor), dtype=np.object_).reshape(tensor.shape)
     given = np.asarray(NumpyCodec.decode_input(tensor))
     if given.dtype == datatype[1]:

@@ -17,6 +17,7 @@ from mlserver.errors import InferenceError, MLServerError
 from mlserver.model import MLModel
 from mlserver.types import InferenceRequest, RequestInput
 
+from shoal.oip.tensors import flat
 from shoal_runtime.mlserver.answers import datatype_of
 from shoal_runtime.mlserver.faults import told
 from shoal_runtime.mlserver.values import TEXT, ValueFaultError, check_count
@@ -51,7 +52,7 @@ def check_fit(model: MLModel, payload: InferenceRequest) -> None:
         if datatype_of(tensor) == TEXT and not _has_codec(model, payload, tensor):
             data = getattr(tensor.data, "root", tensor.data)
             try:
-                check_count(tensor.shape, _count(data))
+                check_count(tensor.shape, sum(1 for _ in flat([data])))
             except ValueFaultError as error:
                 raise InferenceError(f"input {tensor.name!r}: {error}") from None
 
@@ -130,10 +131,6 @@ def _has_codec(model: MLModel, payload: InferenceRequest, tensor: RequestInput) 
     """Whether a content type says how to read the values: then several may be in one, or the other way round."""
     places = (tensor, payload, model._inputs_index.get(tensor.name), model.settings)
     return any(place is not None and place.parameters and place.parameters.content_type for place in places)
-
-
-def _count(data: Any) -> int:
-    return sum(map(_count, data)) if isinstance(data, list | tuple) else 1
 
 
 def _listed(names: list[str]) -> str:

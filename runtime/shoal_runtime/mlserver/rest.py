@@ -22,7 +22,8 @@ from starlette.requests import Request as AnyRequest
 from starlette.responses import Response as AnyResponse
 from starlette.routing import Route
 
-from shoal_runtime.mlserver.binary import HEADER, faults, read_request, write_response
+from shoal.oip.tensors import JSON_LENGTH_HEADER
+from shoal_runtime.mlserver.binary import faults, read_request, write_response
 from shoal_runtime.mlserver.faults import OF_THE_REQUEST, RequestFaultError, told
 
 _PATHS: Final = tuple(
@@ -52,7 +53,7 @@ class _Inference:
 
     async def infer(self, request: AnyRequest) -> AnyResponse:
         """Answers as MLServer's own endpoint does where nothing is binary."""
-        payload, wanted = read_request(await _body(request), request.headers.get(HEADER))
+        payload, wanted = read_request(await _body(request), request.headers.get(JSON_LENGTH_HEADER))
         insert_headers(payload, dict(request.headers))
         name, version = request.path_params["model_name"], request.path_params.get("model_version")
         try:
@@ -70,7 +71,7 @@ class _Inference:
         text = encode_to_json_bytes(document)
         return AnyResponse(
             b"".join([text, *tail]),
-            headers={**(headers or {}), HEADER: str(len(text))},
+            headers={**(headers or {}), JSON_LENGTH_HEADER: str(len(text))},
             media_type="application/octet-stream",
         )
 

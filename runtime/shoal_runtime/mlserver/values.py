@@ -11,46 +11,27 @@ from itertools import chain
 from typing import Any, Final
 
 import numpy as np
-from mlserver.grpc.converters import _FIELDS
-from mlserver.types import Datatype
+
+from shoal.oip.datatypes import DATATYPES
 
 TEXT: Final = "BYTES"
 TYPES: Final[Mapping[str, Any]] = {
-    "BOOL": np.dtype("?"),
-    "UINT8": np.dtype("u1"),
-    "UINT16": np.dtype("<u2"),
-    "UINT32": np.dtype("<u4"),
-    "UINT64": np.dtype("<u8"),
-    "INT8": np.dtype("i1"),
-    "INT16": np.dtype("<i2"),
-    "INT32": np.dtype("<i4"),
-    "INT64": np.dtype("<i8"),
-    "FP16": np.dtype("<f2"),
-    "FP32": np.dtype("<f4"),
-    "FP64": np.dtype("<f8"),
+    name: np.dtype(datatype.numpy).newbyteorder("<") for name, datatype in DATATYPES.items() if datatype.numpy
 }
-"""Datatypes of numbers, as they are in bytes."""
-CONTENTS: Final[Mapping[str, str]] = {
-    datatype.value: field for datatype, field in _FIELDS.items() if datatype is not Datatype.FP16
-}
-"""The field of `contents` each datatype has in gRPC. FP16 has none: it is sent as raw bytes."""
+"""Datatypes of numbers that MLServer has, as they are in bytes."""
+FLOATING: Final = frozenset(name for name in TYPES if DATATYPES[name].floating)
 
-_WHOLE: Final = {
-    name: (int(np.iinfo(kind).min), int(np.iinfo(kind).max)) for name, kind in TYPES.items() if kind.kind in "iu"
-}
-_LARGEST: Final = {name: float(np.finfo(kind).max) for name, kind in TYPES.items() if kind.kind == "f"}
 _NULL: Final = type(None)
 _KINDS: Final[Mapping[str, frozenset[type]]] = {
-    "BOOL": frozenset({bool}),
-    TEXT: frozenset({str, bytes, _NULL}),
-    **dict.fromkeys(_WHOLE, frozenset({int})),
-    **dict.fromkeys(_LARGEST, frozenset({int, float, _NULL})),
+    **{name: DATATYPES[name].kinds for name in TYPES},
+    **{name: DATATYPES[name].kinds | {_NULL} for name in FLOATING},
+    TEXT: DATATYPES[TEXT].kinds | {bytes, _NULL},
 }
 _ADVICE: Final[Mapping[str, str]] = {
+    **dict.fromkeys(TYPES, "whole numbers, written without a point; for others use another datatype"),
+    **dict.fromkeys(FLOATING, "numbers, and null for NaN; for others use another datatype"),
     "BOOL": "true and false; for numbers use another datatype",
     TEXT: "text; for numbers use another datatype",
-    **dict.fromkeys(_WHOLE, "whole numbers, written without a point; for others use another datatype"),
-    **dict.fromkeys(_LARGEST, "numbers, and null for NaN; for others use another datatype"),
 }
 
 
@@ -81,14 +62,9 @@ def checked(datatype: str, shape: Sequence[int], data: Any) -> Any:
     if datatype == TEXT:
         return data
     check_count(shape, len(values))
-    if datatype not in _LARGEST:
-        check_whole(datatype, values)
-    elif _NULL not in kinds:
-        check_float(datatype, values)
-    else:
-        check_float(datatype, [value for value in values if value is not None])
-        return [math.nan if value is None else value for value in values]
-    return data
+    numbers = values if _NULL not in kinds else [value for value in values if value is not None]
+    check_range(datatype, numbers)
+    return data if numbers is values else [math.nan if value is None else value for value in values]
 
 
 def check_count(shape: Sequence[int], given: int, field: str = "data") -> None:
@@ -101,33 +77,23 @@ def check_count(shape: Sequence[int], given: int, field: str = "data") -> None:
         raise ValueFaultError(f"its shape {list(shape)} needs {needed} values, its {field} has {given}")
 
 
-def check_whole(datatype: str, values: Sequence[int], field: str = "data") -> None:
-    """Refuses whole numbers that the datatype does not have.
+def check_range(datatype: str, values: Sequence[float], field: str = "data") -> None:
+    """Refuses numbers that the datatype does not hold: whole ones, or floats that would become infinite.
 
     Raises:
         ValueFaultError: such a number.
     """
-    if datatype not in _WHOLE or not values:
+    kind = DATATYPES[datatype]
+    if (found := kind.beyond(values)) is None:
         return
-    low, high = _WHOLE[datatype]
-    if (found := min(values)) < low or (found := max(values)) > high:
+    if kind.floating:
         raise ValueFaultError(
-            f"{field}: {found} is out of range, {datatype} takes {low} to {high}; use a wider datatype"
-        )
-
-
-def check_float(datatype: str, values: Sequence[float]) -> None:
-    """Refuses numbers that are too large for the datatype and would become infinite.
-
-    Raises:
-        ValueFaultError: such a number.
-    """
-    found = max(max(values, default=0.0), min(values, default=0.0), key=abs)
-    if abs(found) > _LARGEST[datatype]:
-        raise ValueFaultError(
-            f"data: {found:g} is out of range, {datatype} takes up to {_LARGEST[datatype]:g}; use a wider datatype, "
+            f"{field}: {found:g} is out of range, {datatype} takes up to {kind.high:g}; use a wider datatype, "
             "and binary tensors for infinities"
         )
+    raise ValueFaultError(
+        f"{field}: {found} is out of range, {datatype} takes {kind.low} to {kind.high}; use a wider datatype"
+    )
 
 
 def check_booleans(content: bytes | memoryview, field: str) -> None:
