@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lua_support import require
+from shoal.oip.datatypes import DATATYPES
+from shoal_protos import inference
 
 lua = require("json")
 
@@ -126,6 +128,17 @@ def test_what_would_be_ignored_is_refused(body, says):
     decided, error = form(json.dumps(body))
     assert decided is None
     assert says in error
+
+
+@pytest.mark.parametrize("datatype", DATATYPES)
+def test_typed_values_belong_in_the_field_of_their_datatype(datatype):
+    needed = DATATYPES[datatype].contents
+    for field in inference.InferTensorContents.DESCRIPTOR.fields_by_name:
+        decided, error = form(json.dumps({"inputs": [INPUT | {"datatype": datatype, "contents": {field: [1]}}]}))
+        if field == needed:
+            assert (decided, error) == ("protobuf", None)
+        else:
+            assert (f"use {needed}" if needed else "has no field for; send it in raw_input_contents") in error
 
 
 @pytest.mark.parametrize("text", ['{"inputs":[],"inputs":[]}', '{"rawInputContents":[],"raw_input_contents":[]}'])

@@ -193,8 +193,9 @@ end
 local function check_datatype(s, seen, field, where)
   local datatype = text_at(s, seen.datatype)
   local expected = FIELD_OF_DATATYPE[datatype]
-  if datatype == "FP16" then
-    fail(where .. " has the datatype FP16, which contents has no field for; send it in raw_input_contents")
+  if datatype == "FP16" or datatype == "BF16" then
+    local advice = ", which contents has no field for; send it in raw_input_contents"
+    fail(where .. " has the datatype " .. datatype .. advice)
   end
   if datatype and not expected then
     fail(where .. " has the unknown datatype " .. sub(datatype, 1, 60) .. "; there are " .. DATATYPES)
