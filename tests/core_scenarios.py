@@ -21,6 +21,7 @@ from shoal.core.actions import (
     Load,
     Persist,
     PodDrained,
+    Prefetch,
     PublishRoutes,
     Unload,
 )
@@ -246,7 +247,7 @@ def _line(action: Action) -> list[str]:
             return [f"drained pod {pod_id}"]
         case Changed():
             return []
-        case Load() | CancelLoad() | Unload() | Drain():
-            name = {Load: "load", CancelLoad: "cancel", Unload: "unload", Drain: "drain"}[type(action)]
-            return [f"{name} {action.revision}@{action.pod}"]
+        case Load() | Prefetch() | CancelLoad() | Unload() | Drain():
+            names = {Load: "load", Prefetch: "prefetch", CancelLoad: "cancel", Unload: "unload", Drain: "drain"}
+            return [f"{names[type(action)]} {action.revision}@{action.pod}"]
     raise AssertionError(action)

@@ -22,6 +22,7 @@ from shoal.core.actions import (
     PersistRollout,
     PersistSuspicion,
     PodDrained,
+    Prefetch,
     PublishRoutes,
     Reject,
     RejectCode,
@@ -35,6 +36,7 @@ from shoal.core.settings import CoreSettings
 from shoal.core.suspicion import Cause, Doing, Suspect, Suspicion
 from shoal.core.types import (
     NO_POD,
+    CopyState,
     EndpointName,
     LoadedCopy,
     ModelSpec,
@@ -58,6 +60,7 @@ class Server:
     incarnation: int = 0
     loaded: dict[RevisionId, int] = field(default_factory=dict)
     loading: dict[RevisionId, None] = field(default_factory=dict)
+    prefetching: set[RevisionId] = field(default_factory=set)
     unloading: dict[RevisionId, None] = field(default_factory=dict)
     draining: dict[RevisionId, None] = field(default_factory=dict)
     stopping: bool = False
@@ -118,7 +121,8 @@ class World:
 
     def restart(self, pod: PodId) -> list[Action]:
         old = self.servers[pod]
-        self.servers[pod] = Server(old.spec, old.incarnation + 1, stopping=old.stopping)
+        again = Server(old.spec, old.incarnation + 1, prefetching=old.prefetching, stopping=old.stopping)
+        self.servers[pod] = again  # only the model server died: its adapter goes on
         return self.send(self.servers[pod].report())
 
     def declare(
@@ -253,6 +257,7 @@ class World:
         stored = dict(self.store)
         for server in self.servers.values():
             server.loading.clear()
+            server.prefetching.clear()
             server.unloading.clear()
             server.draining.clear()
             server.emptied = False
@@ -315,8 +320,12 @@ class World:
                 assert revision not in server.loaded, f"{revision} is loaded on {pod} already"
                 assert revision not in server.unloading, f"{revision} is being unloaded from {pod}"
                 server.loading[revision] = None
+                server.prefetching.discard(revision)
+            case Prefetch(pod, revision):
+                assert revision not in self.servers[pod].prefetching, f"{revision} is fetched to {pod} already"
+                self.servers[pod].prefetching.add(revision)
             case CancelLoad(pod, revision):
-                del self.servers[pod].loading[revision]
+                self._cancel(self.servers.get(pod), revision)
             case Unload(pod, revision):
                 self._unload(self.servers[pod], revision)
             case Drain(pod, revision):
@@ -339,6 +348,15 @@ class World:
                     self._check_words(revision)
             case _:
                 raise AssertionError(f"nobody can carry out {action}")
+
+    def _cancel(self, server: Server | None, revision: RevisionId) -> None:
+        if server is None:
+            return  # what was fetched went with the pod
+        if revision in server.prefetching:
+            assert revision not in server.loading
+            server.prefetching.remove(revision)
+        else:
+            del server.loading[revision]
 
     def _unload(self, server: Server, revision: RevisionId) -> None:
         assert revision not in server.loading
@@ -386,6 +404,9 @@ class World:
         for server in self.servers.values():
             for revision in server.loading:
                 assert server.loaded.keys().isdisjoint({revision})
+            queued = {copy.revision for copy in self.core.copies_on(server.spec.id) if copy.state is CopyState.QUEUED}
+            assert server.prefetching <= queued, "files are fetched for what is not queued"
+            assert len(server.prefetching) <= self.settings.max_prefetches
 
     def _check_words(self, revision: RevisionId) -> None:
         """Whatever was decided about a revision, and why it failed, is said."""

@@ -129,6 +129,11 @@ class _Handler(BaseHTTPRequestHandler):
         return (start, end, 206) if start < len(file.content) else (0, 0, 416)
 
     def _body(self, file: File, body: bytes, probe: bool) -> None:
+        if file.hold and not probe:
+            self._write(file, body[: len(body) // 2])
+            self.wfile.flush()
+            file.hold.wait(30)
+            body = body[len(body) // 2 :]
         if file.cuts and not probe:
             file.cuts -= 1
             self._write(file, body[: file.cut_after])
@@ -136,11 +141,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
             return
-        if file.hold and not probe:
-            self._write(file, body[: len(body) // 2])
-            self.wfile.flush()
-            file.hold.wait(30)
-            body = body[len(body) // 2 :]
         self._write(file, body)
         if file.chunked:
             self.wfile.write(b"0\r\n\r\n")

@@ -214,6 +214,10 @@ class Pod:
         )
         return self.runtime.loadModel(request, wait_for_ready=True, **call)
 
+    def prefetch(self, model_id: str, path: str, key: str) -> Any:
+        """A call that answers once the files are there, and keeps them while it lasts."""
+        return self.watch.prefetch(runtime_pb2.LoadModelRequest(modelId=model_id, modelPath=path, modelKey=key))
+
     def unload(self, model_id: str) -> Any:
         return self.runtime.unloadModel(runtime_pb2.UnloadModelRequest(modelId=model_id), wait_for_ready=True)
 

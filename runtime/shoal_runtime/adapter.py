@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from shoal_runtime import processes
@@ -86,6 +87,17 @@ class Adapter:
             told = NotReadyError(incident.message) if isinstance(error, NotReadyError) else error
             told.incident = incident.id
             raise told from error
+
+    async def prefetch(self, model: Declared, here: Callable[[], Awaitable[None]]) -> None:
+        """Fetches the files of a model that will be loaded, says so by `here`, and keeps them until cancelled.
+
+        Returns if there is nothing to fetch.
+
+        Raises:
+            NotReadyError, StorageError: why the load must fetch them, or cannot be done either.
+        """
+        self._require_ready()
+        await self._store.prefetch(model.pull, here)
 
     async def unload(self, model_id: str) -> None:
         """When it returns the model is not in memory and not on disk. Unknown models are fine.

@@ -174,6 +174,13 @@ class AdapterService(adapter_pb2_grpc.AdapterServicer):
         self._adapter.release()
         return adapter_pb2.ReleaseResponse()
 
+    async def prefetch(self, request: Any, context: Any) -> None:
+        """Fetches a model's files, and keeps them until the caller ends the call."""
+        await answered(context, self._prefetch(request, context))
+
+    async def _prefetch(self, request: Any, context: Any) -> None:
+        await self._adapter.prefetch(declared(request), lambda: context.write(adapter_pb2.PrefetchResponse()))
+
     def _state(self) -> Any:
         view, limits = self._adapter.board.view, self._limits
         return adapter_pb2.State(

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from runtime_storage_support import FaultyServer, File
 from runtime_support import HOST, Pod, model_key, refused, until
 from shoal_protos.adapter import adapter_pb2
 from shoal_protos.mmesh import model_runtime_pb2 as pb
@@ -162,3 +164,83 @@ async def test_a_stuck_runtime_whose_process_is_not_seen_counts_as_lost_and_says
     after = await own_pod.ready()
     assert (after.recycling, len(after.incidents)) == ("", 1)
     await again.stop(None)
+
+
+@pytest.fixture
+def web() -> Iterator[FaultyServer]:
+    """A store that is as slow as a test wants."""
+    server = FaultyServer()
+    server.files["/word"] = File(b"word")
+    yield server
+    server.close()
+
+
+def key_of(web: FaultyServer) -> str:
+    return model_key({"name": "word"}, type="http", url=web.url)
+
+
+def cached(pod: Pod) -> list[bytes]:
+    return [file.read_bytes() for file in (pod.root / "_cache" / "objects").iterdir()]
+
+
+async def test_what_was_prefetched_is_loaded_without_fetching_it_again(
+    words: Pod, runtime: WordRuntime, web: FaultyServer
+) -> None:
+    call = words.prefetch("m", "word", key_of(web))
+    assert await call.read() == adapter_pb2.PrefetchResponse()
+    assert cached(words) == [b"word"]
+    assert (runtime.models, await words.loaded()) == ({}, set())
+    assert not (words.root / "m").exists()
+    await words.load("m", "word", key_of(web))
+    call.cancel()
+    assert runtime.models == {"m": "word"}
+    assert len(web.downloads("/word")) == 1
+
+
+async def test_a_load_waits_for_the_prefetch_under_way(words: Pod, runtime: WordRuntime, web: FaultyServer) -> None:
+    hold = web.files["/word"].hold = threading.Event()
+    call = words.prefetch("m", "word", key_of(web))
+
+    async def downloads() -> bool:
+        return bool(web.downloads("/word"))
+
+    await until(downloads)
+    loading = asyncio.ensure_future(words.load("m", "word", key_of(web)))
+
+    async def looked_twice() -> bool:
+        return len(web.requests) == 3
+
+    await until(looked_twice)
+    hold.set()
+    await loading
+    call.cancel()
+    assert runtime.models == {"m": "word"}
+    assert len(web.downloads("/word")) == 1
+
+
+async def test_a_prefetch_that_is_cancelled_leaves_no_part(words: Pod, web: FaultyServer) -> None:
+    web.files["/word"].hold = threading.Event()
+    call = words.prefetch("m", "word", key_of(web))
+    parts = words.root / "_cache" / "partial"
+
+    async def begun() -> bool:
+        return bool(list(parts.iterdir()))
+
+    await until(begun)
+    call.cancel()
+
+    async def gone() -> bool:
+        return not list(parts.iterdir())
+
+    await until(gone)
+    assert cached(words) == []
+
+
+async def test_a_prefetch_ends_with_its_reason_or_as_there_is_nothing_to_fetch(words: Pod, web: FaultyServer) -> None:
+    assert await words.prefetch("m", "word", model_key()).read() is grpc.aio.EOF
+    for path, key, expected in (
+        ("missing", key_of(web), grpc.StatusCode.FAILED_PRECONDITION),
+        ("word", "{", grpc.StatusCode.INVALID_ARGUMENT),
+    ):
+        code, message = await refused(words.prefetch("m", path, key).read())
+        assert (code, bool(message)) == (expected, True)

@@ -138,6 +138,30 @@ async def test_a_partial_download_is_completed_not_repeated(store, bucket, monke
     assert offsets == [0, 1024 * 1024, 2 * 1024 * 1024]
 
 
+async def test_a_prefetched_folder_is_not_downloaded_again(store, bucket, monkeypatch):
+    bucket({"f/a": b"1", "f/b": b"2", "schema": b"{}"})
+    asked, here = [], asyncio.Event()
+    start = module.S3Store._start
+
+    def spy(self, item, offset, match):
+        asked.append(item.key)
+        return start(self, item, offset, match)
+
+    async def say():
+        here.set()
+
+    monkeypatch.setattr(module.S3Store, "_start", spy)
+    request = ask("m", "f", "schema", key="s3")
+    prefetch = asyncio.create_task(store.prefetch(request, say))
+    await here.wait()
+    pulled = await store.pull(request)
+    prefetch.cancel()
+    await asyncio.wait([prefetch])
+    assert tree(pulled.path) == {"a": b"1", "b": b"2"}
+    assert pulled.schema_path.read_bytes() == b"{}"
+    assert sorted(asked) == ["f/a", "f/b", "schema"]
+
+
 async def test_a_missing_object_is_told_with_what_is_there_instead(store, bucket, s3):
     bucket({"sklearn/mnist-svm.joblib": b"1", "sklearn/other.joblib": b"1", "onnx/digits.onnx": b"1", "z": b"1"})
     asked = {

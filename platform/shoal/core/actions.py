@@ -68,8 +68,22 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefetch:
+    """Fetch the files of a revision to a pod where its load waits for space. Nothing answers it.
+
+    The load follows, or a `CancelLoad`.
+    """
+
+    pod: PodId
+    revision: RevisionId
+
+
+@dataclass(frozen=True, slots=True)
 class CancelLoad:
-    """Give up a load under way; an `Unload` follows in the same step, as `mmesh.ModelRuntime` asks."""
+    """Give up a load under way; an `Unload` follows in the same step, as `mmesh.ModelRuntime` asks.
+
+    Of a load that was not begun: give up its `Prefetch`. No `Unload` follows.
+    """
 
     pod: PodId
     revision: RevisionId
@@ -164,6 +178,7 @@ Action: TypeAlias = (
     | WarmUpCopies
     | AskCheck
     | Load
+    | Prefetch
     | CancelLoad
     | PublishRoutes
     | Drain

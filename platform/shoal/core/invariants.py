@@ -62,6 +62,10 @@ def _pod_records(state: State, pod: Pod) -> Iterator[tuple[int, str]]:
         yield 0, f"{name} counts {pod.pinned_bytes} bytes pinned and {pod.loose_bytes} loose, there are {sums}"
     if set(pod.queue) != {copy.queue_key for copy in copies if copy.state is CopyState.QUEUED}:
         yield 0, f"{name} queues other copies than are queued"
+    if not pod.prefetched <= {copy.revision for copy in copies if copy.state is CopyState.QUEUED}:
+        yield 0, f"{name} is to fetch files for other loads than are queued"
+    if len(pod.prefetched) > state.settings.max_prefetches:
+        yield 0, f"{name} is to fetch files for {len(pod.prefetched)} loads that wait for space"
     for copy in copies:
         if state.copies(copy.revision).get(name) is not copy:
             yield 0, f"{copy.revision} on {name} is in one index only"

@@ -35,6 +35,7 @@ class Pod:
         "lru",
         "pace",
         "pinned_bytes",
+        "prefetched",
         "queue",
         "queued_bytes",
         "releasing_bytes",
@@ -63,6 +64,8 @@ class Pod:
         self.loose_bytes = 0
         self.pinned_bytes = 0
         self.queue: SortedDict = SortedDict()
+        self.prefetched: set[RevisionId] = set()
+        """Queued loads whose files are fetched while they wait for space."""
         self.used_bytes = 0
         self.releasing_bytes = 0
         self.queued_bytes = 0

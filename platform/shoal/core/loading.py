@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from shoal.core import quarantine
-from shoal.core.actions import Load, RejectCode, Unload
+from shoal.core.actions import Load, Prefetch, RejectCode, Unload
 from shoal.core.copies import Copy, Model, Urgency
 from shoal.core.evicting import evict, need_of, pinned_bytes, plan_for
 from shoal.core.failures import FailureMemory
@@ -190,6 +190,7 @@ def serve_queue(state: State, pod: Pod) -> None:
         state.move(first, CopyInput.START)
         state.act(Load(pod.spec.id, first.revision))
     _evict_for_queue(state, pod)
+    _prefetch_for_queue(state, pod)
 
 
 def _note_miss(state: State, pod: Pod, revision: RevisionId) -> None:
@@ -232,6 +233,18 @@ def _evict_for_queue(state: State, pod: Pod) -> None:
             evict(state, pod, found.victims, f"makes space for {copy.revision}")
             coming += pod.coming_free_bytes - before
         coming -= copy.size
+
+
+def _prefetch_for_queue(state: State, pod: Pod) -> None:
+    """Have the files fetched meanwhile for what comes next, waits for space and is needed: once for each load."""
+    needed, most = 0, state.settings.max_prefetches
+    for copy in islice(pod.queued(), most):
+        needed += copy.size
+        if copy.urgency is Urgency.WISHED or len(pod.prefetched) >= most:
+            return
+        if needed > pod.free_bytes and copy.revision not in pod.prefetched:
+            pod.prefetched.add(copy.revision)
+            state.act(Prefetch(pod.spec.id, copy.revision))
 
 
 def _note_displaced(state: State, target: RevisionId, victims: tuple[RevisionId, ...]) -> None:

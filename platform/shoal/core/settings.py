@@ -26,6 +26,8 @@ class CoreSettings:
     """How long a pod that could not do a load (`counts=False`) is not asked again for that revision."""
     pod_failure_attempts: int = 6
     """How many such failures in a row before waiting requests are told UNAVAILABLE."""
+    max_prefetches: int = 2
+    """Loads of a pod that wait for space while their files are fetched already: bounds what that takes of its disk."""
     max_waiting: int = 10_000
     """Requests that may wait in all; more are answered RESOURCE_EXHAUSTED. Bounds memory in a storm."""
     max_waiting_per_revision: int = 1_000

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from shoal.core.actions import (
     Action,
     Answer,
+    CancelLoad,
     Changed,
     Forward,
     Persist,
@@ -329,6 +330,10 @@ class State:
             pod.turnover.withdrawn(copy.revision, self.now)
         elif after in (CopyState.LOADED, CopyState.ABSENT):
             pod.turnover.left(copy.revision, self.now, learn=given is CopyInput.UNLOAD)
+        if before is CopyState.QUEUED and copy.revision in pod.prefetched:
+            pod.prefetched.remove(copy.revision)
+            if after is not CopyState.LOADING:
+                self.act(CancelLoad(copy.pod, copy.revision))
         copy.state = after
         copy.since = self.now
         if size is not None:

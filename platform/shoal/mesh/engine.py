@@ -22,6 +22,7 @@ from shoal.core.actions import (
     PersistRollout,
     PersistSuspicion,
     PodDrained,
+    Prefetch,
     PublishRoutes,
     Reject,
     Unload,
@@ -70,8 +71,11 @@ class Executor(Protocol):
     def load(self, pod: PodId, revision: RevisionId) -> None:
         """Start a load."""
 
+    def prefetch(self, pod: PodId, revision: RevisionId) -> None:
+        """Start fetching the files of a load that waits for space."""
+
     def cancel_load(self, pod: PodId, revision: RevisionId) -> None:
-        """Give up a load."""
+        """Give up a load, or what is fetched for one that waits."""
 
     def unload(self, pod: PodId, revision: RevisionId) -> None:
         """Start an unload."""
@@ -270,6 +274,8 @@ class Engine:
                 executor.ask_check(action)
             case Load(pod, revision):
                 executor.load(pod, revision)
+            case Prefetch(pod, revision):
+                executor.prefetch(pod, revision)
             case CancelLoad(pod, revision):
                 executor.cancel_load(pod, revision)
             case Unload(pod, revision):

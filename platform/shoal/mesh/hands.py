@@ -84,6 +84,12 @@ class Hands:
             self._metrics.queued(link.pod, revision, now - self._queued.get(revision, {}).get(pod, now))
             link.load(revision, info)
 
+    def prefetch(self, pod: PodId, revision: RevisionId) -> None:
+        """See `Executor`."""
+        link, info = self._links.get(pod), self._models.info(revision)
+        if link and info:
+            link.prefetches.begin(revision, info)
+
     def cancel_load(self, pod: PodId, revision: RevisionId) -> None:
         """See `Executor`."""
         if link := self._links.get(pod):

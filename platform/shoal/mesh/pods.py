@@ -29,6 +29,7 @@ from shoal.core.types import LoadedCopy, PodId, PodSpec, RevisionId
 from shoal.mesh.api import ModelInfo, PodEndpoint
 from shoal.mesh.incidents import Incidents
 from shoal.mesh.metrics import Metrics
+from shoal.mesh.prefetching import Prefetches, load_request
 from shoal_protos import inference as oip
 from shoal_protos.adapter import adapter_pb2 as adapter
 from shoal_protos.adapter import adapter_pb2_grpc
@@ -93,6 +94,7 @@ class PodLink:
         self._management = grpc.aio.insecure_channel(f"{pod.host}:{pod.management_port}", options=CHANNEL_OPTIONS)
         self._adapter = adapter_pb2_grpc.AdapterStub(self._management)  # type: ignore[no-untyped-call]
         self._runtime = model_runtime_pb2_grpc.ModelRuntimeStub(self._management)  # type: ignore[no-untyped-call]
+        self.prefetches = Prefetches(self._adapter)
         self._submit = submit
         self._loaded_since = loaded_since
         self._metrics = metrics
@@ -140,7 +142,7 @@ class PodLink:
         tasks = [*self._loads.values(), *self._unloads, *([self._return] if self._return else [])]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, self.prefetches.close(), return_exceptions=True)
         with contextlib.suppress(Exception):
             await self.inference.close()
             await self._management.close()
@@ -320,9 +322,12 @@ class PodLink:
         task = asyncio.create_task(self._load(revision, info, previous))
         self._loads[revision] = task
         task.add_done_callback(lambda done: self._loads.pop(revision) if self._loads.get(revision) is done else None)
+        self.prefetches.loading(revision)
+        task.add_done_callback(lambda _: self.prefetches.end(revision))
 
     def cancel_load(self, revision: RevisionId) -> None:
-        """Give up a load; the core hears nothing of it and unloads next."""
+        """Give up a load; the core hears nothing of it and unloads next what was begun."""
+        self.prefetches.end(revision)
         if task := self._loads.get(revision):
             task.cancel()
 
@@ -337,11 +342,9 @@ class PodLink:
         if previous:
             await asyncio.wait([previous])
         started = self._now()
-        request = runtime.LoadModelRequest(
-            modelId=revision, modelType=info.type, modelPath=info.path, modelKey=info.key
-        )
+        timeout = self._load_timeout + ANSWER_TIMEOUT
         try:
-            response = await self._runtime.loadModel(request, timeout=self._load_timeout + ANSWER_TIMEOUT)
+            response = await self._runtime.loadModel(load_request(revision, info), timeout=timeout)
             size = response.sizeInBytes or await self._measure(revision)
         except grpc.aio.AioRpcError as error:
             self._metrics.load_failed(self.pod)

@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from shoal_protos.mmesh import model_runtime_pb2 as shoal__protos_dot_mmesh_dot_model__runtime__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"shoal_protos/adapter/adapter.proto\x12\x10shoal.adapter.v1\"\x13\n\x11WatchStateRequest\"\xdd\x07\n\x05State\x12.\n\x06status\x18\x01 \x01(\x0e\x32\x1e.shoal.adapter.v1.State.Status\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x04 \x01(\x04\x12\x1f\n\x17max_loading_concurrency\x18\x05 \x01(\r\x12 \n\x18model_loading_timeout_ms\x18\x06 \x01(\r\x12 \n\x18\x64\x65\x66\x61ult_model_size_bytes\x18\x07 \x01(\x04\x12\x17\n\x0fruntime_version\x18\x08 \x01(\t\x12-\n\x06models\x18\t \x03(\x0b\x32\x1d.shoal.adapter.v1.State.Model\x12\x15\n\rprocess_bytes\x18\n \x01(\x04\x12\x43\n\x0fmethod_id_paths\x18\x0b \x03(\x0b\x32*.shoal.adapter.v1.State.MethodIdPathsEntry\x12\x33\n\tincidents\x18\x0c \x03(\x0b\x32 .shoal.adapter.v1.State.Incident\x12\x11\n\trecycling\x18\r \x01(\t\x12\x0e\n\x06\x64rains\x18\x0e \x01(\x08\x12\x14\n\x0c\x63pu_pressure\x18\x0f \x01(\x02\x1a-\n\x05Model\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x1a[\n\x07Suspect\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12,\n\x05\x64oing\x18\x02 \x01(\x0e\x32\x1d.shoal.adapter.v1.State.Doing\x12\x10\n\x08requests\x18\x03 \x01(\r\x1a\xbd\x01\n\x08Incident\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x33\n\x04kind\x18\x02 \x01(\x0e\x32%.shoal.adapter.v1.State.Incident.Kind\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x31\n\x08suspects\x18\x04 \x03(\x0b\x32\x1f.shoal.adapter.v1.State.Suspect\x12\x10\n\x08\x63omplete\x18\x05 \x01(\x08\"\x1a\n\x04Kind\x12\x08\n\x04\x44IED\x10\x00\x12\x08\n\x04HUNG\x10\x01\x1aN\n\x12MethodIdPathsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.shoal.adapter.v1.IdPath:\x02\x38\x01\".\n\x06Status\x12\x0c\n\x08STARTING\x10\x00\x12\t\n\x05READY\x10\x01\x12\x0b\n\x07\x46\x41ILING\x10\x02\"#\n\x05\x44oing\x12\x0b\n\x07LOADING\x10\x00\x12\r\n\tANSWERING\x10\x01\"\x1f\n\x06IdPath\x12\x15\n\rfield_numbers\x18\x01 \x03(\r\"\x10\n\x0eReleaseRequest\"\x11\n\x0fReleaseResponse2\xa7\x01\n\x07\x41\x64\x61pter\x12L\n\nwatchState\x12#.shoal.adapter.v1.WatchStateRequest\x1a\x17.shoal.adapter.v1.State0\x01\x12N\n\x07release\x12 .shoal.adapter.v1.ReleaseRequest\x1a!.shoal.adapter.v1.ReleaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"shoal_protos/adapter/adapter.proto\x12\x10shoal.adapter.v1\x1a&shoal_protos/mmesh/model_runtime.proto\"\x13\n\x11WatchStateRequest\"\xdd\x07\n\x05State\x12.\n\x06status\x18\x01 \x01(\x0e\x32\x1e.shoal.adapter.v1.State.Status\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x04 \x01(\x04\x12\x1f\n\x17max_loading_concurrency\x18\x05 \x01(\r\x12 \n\x18model_loading_timeout_ms\x18\x06 \x01(\r\x12 \n\x18\x64\x65\x66\x61ult_model_size_bytes\x18\x07 \x01(\x04\x12\x17\n\x0fruntime_version\x18\x08 \x01(\t\x12-\n\x06models\x18\t \x03(\x0b\x32\x1d.shoal.adapter.v1.State.Model\x12\x15\n\rprocess_bytes\x18\n \x01(\x04\x12\x43\n\x0fmethod_id_paths\x18\x0b \x03(\x0b\x32*.shoal.adapter.v1.State.MethodIdPathsEntry\x12\x33\n\tincidents\x18\x0c \x03(\x0b\x32 .shoal.adapter.v1.State.Incident\x12\x11\n\trecycling\x18\r \x01(\t\x12\x0e\n\x06\x64rains\x18\x0e \x01(\x08\x12\x14\n\x0c\x63pu_pressure\x18\x0f \x01(\x02\x1a-\n\x05Model\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x1a[\n\x07Suspect\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12,\n\x05\x64oing\x18\x02 \x01(\x0e\x32\x1d.shoal.adapter.v1.State.Doing\x12\x10\n\x08requests\x18\x03 \x01(\r\x1a\xbd\x01\n\x08Incident\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x33\n\x04kind\x18\x02 \x01(\x0e\x32%.shoal.adapter.v1.State.Incident.Kind\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x31\n\x08suspects\x18\x04 \x03(\x0b\x32\x1f.shoal.adapter.v1.State.Suspect\x12\x10\n\x08\x63omplete\x18\x05 \x01(\x08\"\x1a\n\x04Kind\x12\x08\n\x04\x44IED\x10\x00\x12\x08\n\x04HUNG\x10\x01\x1aN\n\x12MethodIdPathsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.shoal.adapter.v1.IdPath:\x02\x38\x01\".\n\x06Status\x12\x0c\n\x08STARTING\x10\x00\x12\t\n\x05READY\x10\x01\x12\x0b\n\x07\x46\x41ILING\x10\x02\"#\n\x05\x44oing\x12\x0b\n\x07LOADING\x10\x00\x12\r\n\tANSWERING\x10\x01\"\x1f\n\x06IdPath\x12\x15\n\rfield_numbers\x18\x01 \x03(\r\"\x10\n\x0eReleaseRequest\"\x11\n\x0fReleaseResponse\"\x12\n\x10PrefetchResponse2\xf2\x01\n\x07\x41\x64\x61pter\x12L\n\nwatchState\x12#.shoal.adapter.v1.WatchStateRequest\x1a\x17.shoal.adapter.v1.State0\x01\x12N\n\x07release\x12 .shoal.adapter.v1.ReleaseRequest\x1a!.shoal.adapter.v1.ReleaseResponse\x12I\n\x08prefetch\x12\x17.mmesh.LoadModelRequest\x1a\".shoal.adapter.v1.PrefetchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,30 +34,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STATE_METHODIDPATHSENTRY']._loaded_options = None
   _globals['_STATE_METHODIDPATHSENTRY']._serialized_options = b'8\001'
-  _globals['_WATCHSTATEREQUEST']._serialized_start=56
-  _globals['_WATCHSTATEREQUEST']._serialized_end=75
-  _globals['_STATE']._serialized_start=78
-  _globals['_STATE']._serialized_end=1067
-  _globals['_STATE_MODEL']._serialized_start=572
-  _globals['_STATE_MODEL']._serialized_end=617
-  _globals['_STATE_SUSPECT']._serialized_start=619
-  _globals['_STATE_SUSPECT']._serialized_end=710
-  _globals['_STATE_INCIDENT']._serialized_start=713
-  _globals['_STATE_INCIDENT']._serialized_end=902
-  _globals['_STATE_INCIDENT_KIND']._serialized_start=876
-  _globals['_STATE_INCIDENT_KIND']._serialized_end=902
-  _globals['_STATE_METHODIDPATHSENTRY']._serialized_start=904
-  _globals['_STATE_METHODIDPATHSENTRY']._serialized_end=982
-  _globals['_STATE_STATUS']._serialized_start=984
-  _globals['_STATE_STATUS']._serialized_end=1030
-  _globals['_STATE_DOING']._serialized_start=1032
-  _globals['_STATE_DOING']._serialized_end=1067
-  _globals['_IDPATH']._serialized_start=1069
-  _globals['_IDPATH']._serialized_end=1100
-  _globals['_RELEASEREQUEST']._serialized_start=1102
-  _globals['_RELEASEREQUEST']._serialized_end=1118
-  _globals['_RELEASERESPONSE']._serialized_start=1120
-  _globals['_RELEASERESPONSE']._serialized_end=1137
-  _globals['_ADAPTER']._serialized_start=1140
-  _globals['_ADAPTER']._serialized_end=1307
+  _globals['_WATCHSTATEREQUEST']._serialized_start=96
+  _globals['_WATCHSTATEREQUEST']._serialized_end=115
+  _globals['_STATE']._serialized_start=118
+  _globals['_STATE']._serialized_end=1107
+  _globals['_STATE_MODEL']._serialized_start=612
+  _globals['_STATE_MODEL']._serialized_end=657
+  _globals['_STATE_SUSPECT']._serialized_start=659
+  _globals['_STATE_SUSPECT']._serialized_end=750
+  _globals['_STATE_INCIDENT']._serialized_start=753
+  _globals['_STATE_INCIDENT']._serialized_end=942
+  _globals['_STATE_INCIDENT_KIND']._serialized_start=916
+  _globals['_STATE_INCIDENT_KIND']._serialized_end=942
+  _globals['_STATE_METHODIDPATHSENTRY']._serialized_start=944
+  _globals['_STATE_METHODIDPATHSENTRY']._serialized_end=1022
+  _globals['_STATE_STATUS']._serialized_start=1024
+  _globals['_STATE_STATUS']._serialized_end=1070
+  _globals['_STATE_DOING']._serialized_start=1072
+  _globals['_STATE_DOING']._serialized_end=1107
+  _globals['_IDPATH']._serialized_start=1109
+  _globals['_IDPATH']._serialized_end=1140
+  _globals['_RELEASEREQUEST']._serialized_start=1142
+  _globals['_RELEASEREQUEST']._serialized_end=1158
+  _globals['_RELEASERESPONSE']._serialized_start=1160
+  _globals['_RELEASERESPONSE']._serialized_end=1177
+  _globals['_PREFETCHRESPONSE']._serialized_start=1179
+  _globals['_PREFETCHRESPONSE']._serialized_end=1197
+  _globals['_ADAPTER']._serialized_start=1200
+  _globals['_ADAPTER']._serialized_end=1442
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from shoal_protos.mmesh import model_runtime_pb2 as _model_runtime_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -112,5 +113,9 @@ class ReleaseRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ReleaseResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class PrefetchResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from shoal_protos.adapter import adapter_pb2 as shoal__protos_dot_adapter_dot_adapter__pb2
+from shoal_protos.mmesh import model_runtime_pb2 as shoal__protos_dot_mmesh_dot_model__runtime__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
 GRPC_VERSION = grpc.__version__
@@ -44,6 +45,11 @@ class AdapterStub:
                 request_serializer=shoal__protos_dot_adapter_dot_adapter__pb2.ReleaseRequest.SerializeToString,
                 response_deserializer=shoal__protos_dot_adapter_dot_adapter__pb2.ReleaseResponse.FromString,
                 _registered_method=True)
+        self.prefetch = channel.unary_stream(
+                '/shoal.adapter.v1.Adapter/prefetch',
+                request_serializer=shoal__protos_dot_mmesh_dot_model__runtime__pb2.LoadModelRequest.SerializeToString,
+                response_deserializer=shoal__protos_dot_adapter_dot_adapter__pb2.PrefetchResponse.FromString,
+                _registered_method=True)
 
 
 class AdapterServicer:
@@ -64,6 +70,14 @@ class AdapterServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def prefetch(self, request, context):
+        """Fetches the files of a model whose load waits for space, so that it need not. Answered once they are here; they are
+        kept while the call lasts, which ends by itself if there is nothing to fetch or their room is needed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdapterServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +90,11 @@ def add_AdapterServicer_to_server(servicer, server):
                     servicer.release,
                     request_deserializer=shoal__protos_dot_adapter_dot_adapter__pb2.ReleaseRequest.FromString,
                     response_serializer=shoal__protos_dot_adapter_dot_adapter__pb2.ReleaseResponse.SerializeToString,
+            ),
+            'prefetch': grpc.unary_stream_rpc_method_handler(
+                    servicer.prefetch,
+                    request_deserializer=shoal__protos_dot_mmesh_dot_model__runtime__pb2.LoadModelRequest.FromString,
+                    response_serializer=shoal__protos_dot_adapter_dot_adapter__pb2.PrefetchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -132,6 +151,33 @@ class Adapter:
             '/shoal.adapter.v1.Adapter/release',
             shoal__protos_dot_adapter_dot_adapter__pb2.ReleaseRequest.SerializeToString,
             shoal__protos_dot_adapter_dot_adapter__pb2.ReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def prefetch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/shoal.adapter.v1.Adapter/prefetch',
+            shoal__protos_dot_mmesh_dot_model__runtime__pb2.LoadModelRequest.SerializeToString,
+            shoal__protos_dot_adapter_dot_adapter__pb2.PrefetchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -113,6 +113,16 @@ class ArtifactCache:
         finally:
             self.spend(reservation.left)
 
+    def require_spare(self, size: int, what: str) -> None:
+        """See that `size` bytes leave much of the disk free, although nothing is dropped for them.
+
+        Raises:
+            StorageExhaustedError: they do not.
+        """
+        with self._lock:
+            if self._free() - size < self._settings.prefetch_reserve_bytes:
+                raise StorageExhaustedError(f"{what} needs {size} bytes, and this pod's disk would be nearly full")
+
     def reserve(self, size: int, what: str) -> None:
         """Count `size` bytes as taken; see `reservation`."""
         with self._lock:

@@ -41,15 +41,22 @@ class Downloader:
         Raises:
             StorageError: it cannot be had.
         """
+        joined = False
         while not self._cache.use(key):
             flight = self._flights.get(key)
             if flight is not None and flight.abandoned:
                 await asyncio.wait([flight.task])
                 continue
+            own = flight is None
             if flight is None:
                 flight = self._flights[key] = _Flight(asyncio.create_task(self._download(store, item, key)))
                 flight.task.add_done_callback(lambda _, key=key: self._flights.pop(key))  # type: ignore[misc]
-            await self._wait(flight)
+            try:
+                await self._wait(flight)
+            except StorageUnavailableError:
+                if own or joined:
+                    raise
+                joined = True  # Perhaps only for its last try.
 
     async def _wait(self, flight: _Flight) -> None:
         flight.waiting += 1

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from shoal_runtime.storage.archives import Unpacker, stem
@@ -42,6 +43,8 @@ class RemotePuller:
         self._settings = settings
         self._downloader = Downloader(cache, settings)
         self._threads = ThreadPoolExecutor(settings.max_downloads + 2, "s3")
+        self._prefetch_slots = asyncio.Semaphore(max(1, settings.max_downloads - settings.max_downloads_per_model))
+        """Whatever is prefetched, a pull finds room for its downloads."""
 
     async def fill(
         self, new: Path, config: StorageConfig, model_path: str, schema_path: str | None
@@ -62,6 +65,19 @@ class RemotePuller:
                 await self._pull(store, schema_path, new / schema)
         return model, schema
 
+    async def prefetch(self, config: StorageConfig, paths: Iterable[str], here: Callable[[], Awaitable[None]]) -> None:
+        """Fetch the files at these paths into the cache, say so by `here`, and keep them there until cancelled."""
+        with ExitStack() as held:
+            async with self._open(config) as store:
+                for path in paths:
+                    found = await retrying(self._settings, partial(store.find, path))
+                    items = [item for item in found if item.version]  # no pull would find the others in the cache
+                    keys, missing = self._hold(store, items, held)
+                    self._cache.require_spare(missing, path or "the model")
+                    await self._fetch(store, items, keys, self._prefetch_slots)
+            await here()
+            await asyncio.Event().wait()
+
     @asynccontextmanager
     async def _open(self, config: StorageConfig) -> AsyncIterator[RemoteStore]:
         if config.type == "s3":
@@ -74,15 +90,13 @@ class RemotePuller:
         """Link the file or folder at `path` to `target`."""
         for listing in range(MAX_LISTINGS):
             items = await retrying(self._settings, lambda: store.find(path))
-            keys = [self._cache.key(store.identity, item) for item in items]
             with ExitStack() as held:
-                for key in keys:
-                    held.enter_context(self._cache.held(key))
-                missing = sum(item.size or 0 for item, key in zip(items, keys, strict=True) if not self._cache.use(key))
+                keys, missing = self._hold(store, items, held)
                 with self._cache.reservation(missing, path or "the model"):
                     pass  # Better refused before the first byte than after half of them.
                 try:
-                    await self._fetch(store, items, keys)
+                    slots = asyncio.Semaphore(self._settings.max_downloads_per_model)
+                    await self._fetch(store, items, keys, slots)
                     await finished(self._link, items, keys, target)
                 except (ObjectChangedError, ContentVanishedError):
                     if listing + 1 == MAX_LISTINGS:
@@ -90,9 +104,17 @@ class RemotePuller:
                     continue
             return
 
-    async def _fetch(self, store: RemoteStore, items: list[RemoteObject], keys: list[str]) -> None:
-        slots = asyncio.Semaphore(self._settings.max_downloads_per_model)
+    def _hold(self, store: RemoteStore, items: list[RemoteObject], held: ExitStack) -> tuple[list[str], int]:
+        """Keep what is there of these files while `held` is open: all their keys, and how many bytes are missing."""
+        keys = [self._cache.key(store.identity, item) for item in items]
+        for key in keys:
+            held.enter_context(self._cache.held(key))
+        missing = (item.size or 0 for item, key in zip(items, keys, strict=True) if not self._cache.use(key))
+        return keys, sum(missing)
 
+    async def _fetch(
+        self, store: RemoteStore, items: list[RemoteObject], keys: list[str], slots: asyncio.Semaphore
+    ) -> None:
         async def fetch(item: RemoteObject, key: str) -> None:
             async with slots:
                 await self._downloader.fetch(store, item, key)

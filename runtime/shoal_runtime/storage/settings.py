@@ -28,6 +28,8 @@ class StorageSettings:
     """Most bytes that models and cache may take together; None: as much as the filesystem has."""
     reserve_bytes: int = 64 * MIB
     """Bytes of the filesystem that are left free."""
+    prefetch_reserve_bytes: int = GIB
+    """Bytes that are left free by what is fetched before there is space for its model in memory."""
     max_downloads: int = 8
     """Files downloaded at once, over all models."""
     max_downloads_per_model: int = 4

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import shutil
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 from shoal_runtime.storage.cache import ArtifactCache
 from shoal_runtime.storage.config import StorageConfig, resolve
 from shoal_runtime.storage.directories import open_directory
-from shoal_runtime.storage.errors import InvalidStorageError
+from shoal_runtime.storage.errors import InvalidStorageError, StorageExhaustedError
 from shoal_runtime.storage.paths import clean, folder_name, local_names, loose_bytes, model_id_of, tree_bytes
 from shoal_runtime.storage.puller import RemotePuller
 from shoal_runtime.storage.settings import StorageSettings
 from shoal_runtime.storage.threads import finished
 from shoal_runtime.storage.types import PulledModel, PullRequest
+
+_AT_HAND: Final = ("pvc", "local")
+"""Types of storage whose files are linked, not fetched."""
 
 
 class ArtifactStore:
@@ -37,6 +41,7 @@ class ArtifactStore:
         cache_dir = settings.cache_dir or settings.root_dir / "_cache"
         self._staging = cache_dir / "staging"
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._prefetches: set[asyncio.Future[None]] = set()
         self._root.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self._staging, ignore_errors=True)
         self._staging.mkdir(parents=True)
@@ -59,12 +64,44 @@ class ArtifactStore:
         Raises:
             StorageError: of the kind that tells who can mend it.
         """
+        try:
+            return await self._pull(request)
+        except StorageExhaustedError:
+            if not self._prefetches:
+                raise
+            for prefetch in self._prefetches:  # What waits for memory does not take the disk from what does not.
+                prefetch.cancel()
+            await asyncio.wait(self._prefetches)
+            return await self._pull(request)
+
+    async def prefetch(self, request: PullRequest, here: Callable[[], Awaitable[None]]) -> None:
+        """Fetch the model's files before it is pulled, say so by `here`, and keep them until cancelled.
+
+        After that they are kept as any that no model uses. Returns at once if the files need no fetching.
+
+        Raises:
+            StorageError: the files cannot be had, or not now; a pull may well be possible.
+        """
+        config, model_path, schema_path = self._resolve(request)
+        if config.type in _AT_HAND:
+            return
+        paths = (model_path,) if schema_path is None else (model_path, schema_path)
+        work = asyncio.ensure_future(self._remote.prefetch(config, paths, here))
+        self._prefetches.add(work)
+        try:
+            await work
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise StorageExhaustedError(f"the room for {request.model_id} is needed for another model") from None
+        finally:
+            self._prefetches.discard(work)
+            self._cache.trim()
+
+    async def _pull(self, request: PullRequest) -> PulledModel:
         folder = folder_name(request.model_id)
-        model_path = clean(request.model_path, "storage.path")
-        schema_path = None if request.key.schema_path is None else clean(request.key.schema_path, "storage.schemaPath")
-        if schema_path == "":
-            raise InvalidStorageError("storage.schemaPath must name a file")
-        config = resolve(request.key, self._settings.config_dir)
+        config, model_path, schema_path = self._resolve(request)
         async with self._alone(folder), self._scratch() as scratch:
             new = scratch / "new"
             new.mkdir()
@@ -76,6 +113,14 @@ class ArtifactStore:
         self._cache.trim()
         final = self._root / folder
         return PulledModel(final / model, None if schema is None else final / schema, size)
+
+    def _resolve(self, request: PullRequest) -> tuple[StorageConfig, str, str | None]:
+        """Where the files are: the store, and the paths of model and schema in it."""
+        model_path = clean(request.model_path, "storage.path")
+        schema_path = None if request.key.schema_path is None else clean(request.key.schema_path, "storage.schemaPath")
+        if schema_path == "":
+            raise InvalidStorageError("storage.schemaPath must name a file")
+        return resolve(request.key, self._settings.config_dir), model_path, schema_path
 
     async def remove(self, model_id: str) -> None:
         """Delete the model's files, if there are any."""
@@ -94,7 +139,7 @@ class ArtifactStore:
         self, new: Path, config: StorageConfig, model_path: str, schema_path: str | None
     ) -> tuple[str, str | None]:
         """Put model and schema into `new`; the names they got."""
-        if config.type not in ("pvc", "local"):
+        if config.type not in _AT_HAND:
             return await self._remote.fill(new, config, model_path, schema_path)
         model, schema = local_names(model_path, schema_path)
         paths = {model: model_path}
