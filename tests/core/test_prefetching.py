@@ -68,6 +68,17 @@ def test_few_loads_of_a_pod_have_their_files_fetched_at_a_time_the_next_ones_in_
     assert prefetched(world.unloaded(P1, RevisionId("x"))) == ["c"]  # `a` loads
 
 
+def test_a_crowd_that_goes_ahead_finds_no_more_fetched_at_a_time_than_may_be() -> None:
+    world = full_world(*map(model, "abc"))
+    for name in "ab":
+        world.request(by_revision(name))
+    crowd = [action for _ in range(20) for action in world.request(by_revision("c"))]
+    assert prefetched(crowd) == []
+    world.acknowledge()
+    world.drained(P1, RevisionId("x"))
+    assert asked(world.unloaded(P1, RevisionId("x")), "c") == [Load(P1, RevisionId("c"))]
+
+
 def test_the_bound_can_be_set() -> None:
     world = full_world(*map(model, "abcd"), settings=CoreSettings(max_prefetches=3))
     assert [prefetched(world.request(by_revision(name))) for name in "abcd"] == [["a"], ["b"], ["c"], []]
