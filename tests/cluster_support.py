@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,22 +21,11 @@ from shoal.cluster.kubelet.kubelet import Kubelet
 from shoal.cluster.layout import Layout
 from shoal.cluster.network import Subnet, choose_subnet
 from shoal.cluster.settings import API_PORT
+from waiting import until
 
 T = TypeVar("T")
 NAMESPACE = "modelmesh-serving"
 QUICK = BackoffPolicy(first=0.1, most=1.0, healthy_after=30.0)
-
-
-async def eventually(look: Callable[[], Awaitable[T | None]], what: str, timeout: float = 20.0) -> T:
-    """The first answer of `look` that is neither None nor False."""
-    deadline = time.monotonic() + timeout
-    while True:
-        found = await look()
-        if found is not None and found is not False:
-            return found
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout} s: {what}")
-        await asyncio.sleep(0.05)
 
 
 def gone(pid: int) -> bool:
@@ -134,7 +123,7 @@ class Cluster:
             pods = await self.pods(app)
             return pods if len(pods) == count and all(is_ready(pod) for pod in pods) else None
 
-        return await eventually(look, f"{count} ready pods of {app}")
+        return await until(look, f"{count} ready pods of {app}")
 
     async def settled(self, app: str, judge: Callable[[Object], bool], what: str) -> Object:
         """Wait until one pod of a Deployment satisfies `judge`."""
@@ -143,7 +132,7 @@ class Cluster:
             pods = [pod for pod in await self.pods(app) if "containerStatuses" in (pod.get("status") or {})]
             return next((pod for pod in pods if judge(pod)), None)
 
-        return await eventually(look, what)
+        return await until(look, what)
 
     def log(self, pod: Object, container: str = "main") -> str:
         """A container's log."""

@@ -179,14 +179,3 @@ class RecordingMesh:
     def synced(self) -> None:
         self.calls.append("synced")
         self.is_synced.set()
-
-
-async def eventually(look, *, seconds=20.0):
-    """The first true answer of `look`, which is asked again and again for a bounded time."""
-    end = asyncio.get_running_loop().time() + seconds
-    while True:
-        found = await look()
-        if found or asyncio.get_running_loop().time() > end:
-            assert found, "it never became true"
-            return found
-        await asyncio.sleep(0.05)

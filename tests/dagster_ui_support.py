@@ -20,7 +20,8 @@ import numpy as np
 
 from dagster_shoal.example import digits
 from e2e_rollouts import rollout_status
-from e2e_support import Cluster, eventually, free_port
+from e2e_support import Cluster, free_port
+from waiting import eventually
 
 LOCATION = "shoal_example"
 MODULE = "dagster_ui_definitions"

@@ -9,9 +9,10 @@ from typing import Any
 import grpc
 
 from e2e_models import samples, v2_form
-from e2e_support import Cluster, eventually
+from e2e_support import Cluster
 from shoal.client import ShoalClient, ShoalError
 from shoal_protos import inference as oip
+from waiting import eventually
 
 
 def rollout_status(cluster: Cluster, name: str) -> dict[str, Any]:

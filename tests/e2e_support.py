@@ -8,9 +8,8 @@ import os
 import signal
 import socket
 import subprocess
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,15 +46,6 @@ spec:
 def service(name: str, path: str, claim: str = "my-models-pvc", model_format: str = "sklearn") -> str:
     """The manifest of an InferenceService whose model is on a claim."""
     return SERVICE.format(name=name, path=path, claim=claim, format=model_format)
-
-
-def eventually(look: Callable[[], T], what: str, timeout: float = 60.0, every: float = 0.1) -> T:
-    """The first truthy answer of `look`."""
-    deadline = time.monotonic() + timeout
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
-        time.sleep(every)
-    return found
 
 
 def port_is_free(port: int) -> bool:

@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from shoal.gateway.control import GatewayControl
 from shoal.gateway.names import SERVED_HEADER, asked_for
 from shoal.gateway.settings import Address, GatewaySettings
 from shoal_protos import inference as oip
+from waiting import until
 
 HOST = f"127.90.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}"
 
@@ -37,13 +38,6 @@ def free_address() -> Address:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return Address(host=HOST, port=probe.getsockname()[1])
-
-
-async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait until the condition holds; fail after so many seconds."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 @dataclass
@@ -182,7 +176,7 @@ class Gateway:
         write_bootstrap(self.settings, path)
         with (self.folder / "envoy.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(*command(self.settings, path), stdout=log, stderr=log)
-        await until(lambda: self.control.connected and self.heard.acknowledged, START_SECONDS)
+        await until(lambda: self.control.connected and self.heard.acknowledged, seconds=START_SECONDS)
         async with asyncio.timeout(START_SECONDS):
             while True:
                 with contextlib.suppress(OSError):

@@ -19,15 +19,6 @@ from shoal.mesh.pods import PodLink
 from shoal_protos import inference as oip
 
 
-async def until(over: Callable[[], object], what: str, seconds: float = 10) -> None:
-    """Poll until something holds."""
-    ends = time.monotonic() + seconds
-    while not over():
-        if time.monotonic() > ends:
-            raise AssertionError(f"not within {seconds:g}s: {what}")
-        await asyncio.sleep(0.01)
-
-
 class Outside:
     """An HTTP server on a free port: answers `status` (or that of `statuses` for the path), `headers` and `body` after
     `seconds`, and notes what it got."""

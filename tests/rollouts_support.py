@@ -1,10 +1,10 @@
 """Declares revisions of one endpoint, `digits`, to a mesh, and waits for what becomes of them."""
 
-import asyncio
 import json
 
 from shoal.core.rollout.plan import Check, Metric, Pause, Plan, SetWeight, Strategy
 from shoal.mesh.api import Declaration, ModelInfo
+from waiting import until
 
 ERRORS = Check("errors", Metric.ERROR_RATE, max=0.01)
 CANARY = Plan(
@@ -26,13 +26,6 @@ def declaration(revision, plan=CANARY, *, unplaceable=None, by="", **model):
         by=by,
         predictor=json.dumps({"model": {"version": revision}}),
     )
-
-
-async def until(condition, seconds=10.0):
-    """Wait until something holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 (there is no event for everything that is waited for here)
-            await asyncio.sleep(0.01)
 
 
 def phase(world):

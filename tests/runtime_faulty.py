@@ -12,10 +12,11 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from runtime_support import Pod, model_key, until
+from runtime_support import Pod, model_key
 from shoal_protos.adapter import adapter_pb2
 from shoal_runtime import underway
 from shoal_runtime.underway import Doing
+from waiting import until
 
 CUSTOM = model_key("custom")
 BLANK = [[0.0] * 64]
@@ -108,7 +109,7 @@ async def first_loss(seen: list[Any]) -> Any:
     async def lost() -> Any:
         return next((state for state in seen if state.status == State.STARTING), None)
 
-    return await until(lost, 15)
+    return await until(lost, seconds=15)
 
 
 def suspects(incident: Any) -> set[tuple[str, int, int]]:
@@ -131,4 +132,4 @@ async def busy_with(pod: Pod, model_id: str, doing: Doing, count: int = 1) -> No
         notes = underway.files(pod.root / underway.FOLDER)
         return bool(notes) and underway.read(notes[-1]).of(doing).get(model_id) == count
 
-    await until(noted, 15)
+    await until(noted, seconds=15)

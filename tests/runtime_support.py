@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from shoal_protos import inference
 from shoal_protos.adapter import adapter_pb2, adapter_pb2_grpc
 from shoal_protos.mmesh import model_runtime_pb2 as runtime_pb2
 from shoal_protos.mmesh import model_runtime_pb2_grpc as runtime_pb2_grpc
+from waiting import until
 
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
@@ -31,17 +29,6 @@ def free_port() -> int:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-async def until(check: Callable[[], Awaitable[Any]], seconds: float = START_SECONDS) -> Any:
-    """The first true result of `check`, which is asked again and again."""
-    deadline = time.monotonic() + seconds
-    while True:
-        if result := await check():
-            return result
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not true within {seconds} s: {check}")
-        await asyncio.sleep(0.02)
 
 
 class Process:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from kubernetes import client, config, watch
@@ -12,6 +11,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.informer import SharedInformer
 
 from apiserver_support import CONFIG_MAPS, NAMESPACE, ApiServer, config_map, isvc
+from waiting import eventually
 
 pytestmark = pytest.mark.server
 
@@ -21,13 +21,6 @@ def core(server: ApiServer) -> Iterator[client.CoreV1Api]:
     api = config.new_client_from_config(str(server.kubeconfig))
     yield client.CoreV1Api(api)
     api.close()
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 15
-    while not holds():
-        assert time.monotonic() < deadline, "did not become true within 15 s"
-        time.sleep(0.02)
 
 
 def test_typed_and_custom_objects(core: client.CoreV1Api) -> None:

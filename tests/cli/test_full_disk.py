@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,15 +12,9 @@ import pytest
 from cli_support import CONFIG, free_ports, shoal
 from disk_support import small_disk
 from shoal.cluster import process
+from waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
-
-
-def eventually(look: Callable[[], object], what: str, timeout: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not look():
-        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
-        time.sleep(0.2)
 
 
 def row(root: Path, part: str) -> tuple[str, int]:

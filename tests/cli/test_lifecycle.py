@@ -6,23 +6,15 @@ import json
 import os
 import signal
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cli_support import CONFIG, free_ports, shoal
 from shoal.cluster.process import leftovers
+from waiting import eventually
 
 pytestmark = pytest.mark.server
-
-
-def eventually(look: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not look():
-        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
-        time.sleep(0.05)
 
 
 def parts(root: Path) -> dict[str, dict[str, object]]:

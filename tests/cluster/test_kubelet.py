@@ -11,21 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster_support import (
-    NAMESPACE,
-    SLEEP,
-    Cluster,
-    cluster,
-    container_of,
-    eventually,
-    gone,
-    is_ready,
-    pid_of,
-    python,
-)
+from cluster_support import NAMESPACE, SLEEP, Cluster, cluster, container_of, gone, is_ready, pid_of, python
 from shoal.cluster.api import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, EVENTS, PODS, SECRETS, Object
 from shoal.cluster.kubelet.podstatus import seconds_of
 from shoal.cluster.network import Subnet
+from waiting import until
 
 pytestmark = pytest.mark.server
 PRINT_ENV = "import json, os, time; print(json.dumps(dict(os.environ)), flush=True); time.sleep(1000)"
@@ -36,7 +26,7 @@ async def log_json(node: Cluster, pod: Object) -> dict[str, str]:
         text = node.log(pod)
         return json.loads(text.splitlines()[-1]) if text.endswith("}\n") else None
 
-    return await eventually(look, "the container's environment in its log")
+    return await until(look, "the container's environment in its log")
 
 
 async def test_pods_run_with_addresses_of_their_own(node: Cluster):
@@ -55,7 +45,7 @@ async def test_pods_run_with_addresses_of_their_own(node: Cluster):
         assert deployment is not None
         return deployment.get("status", {}).get("readyReplicas") == 2
 
-    await eventually(counted, "the Deployment's status")
+    await until(counted, "the Deployment's status")
 
 
 async def test_a_killed_container_comes_back_on_the_same_address_with_its_volumes(node: Cluster):
@@ -70,7 +60,7 @@ async def test_a_killed_container_comes_back_on_the_same_address_with_its_volume
     async def written() -> bool:
         return file.is_file() and file.read_text() == "x"
 
-    await eventually(written, "the first run's file")
+    await until(written, "the first run's file")
     os.kill(pid_of(before), signal.SIGKILL)
     after = await node.settled(
         "killed", lambda pod: is_ready(pod) and container_of(pod)["restartCount"] == 1, "one restart"
@@ -82,7 +72,7 @@ async def test_a_killed_container_comes_back_on_the_same_address_with_its_volume
     async def written_again() -> bool:
         return file.read_text() == "xx"
 
-    await eventually(written_again, "the second run's file in the same volume")
+    await until(written_again, "the second run's file in the same volume")
 
 
 async def test_a_crashing_container_backs_off_and_says_why(node: Cluster):
@@ -102,7 +92,7 @@ async def test_a_crashing_container_backs_off_and_says_why(node: Cluster):
         name = pod["metadata"]["name"]
         return any(e["involvedObject"]["name"] == name and e["reason"] == "BackOff" for e in events)
 
-    await eventually(warned, "an event")
+    await until(warned, "an event")
 
 
 async def test_scaling_up_and_down(node: Cluster):
@@ -131,7 +121,7 @@ async def test_a_rolling_update_never_has_too_few_pods(node: Cluster):
         names = {pod["metadata"]["name"] for pod in pods}
         return len(pods) == 2 and not names & before and all(map(is_ready, pods))
 
-    await eventually(replaced, "all pods replaced")
+    await until(replaced, "all pods replaced")
     assert fewest >= 2
     assert most <= 3
 
@@ -225,7 +215,7 @@ async def test_a_container_that_ignores_sigterm_is_killed_with_its_children(node
         text = node.log(pod).strip()
         return int(text) if text else None
 
-    grandchild = await eventually(child, "the child's pid")
+    grandchild = await until(child, "the child's pid")
     await node.client.delete(DEPLOYMENTS, NAMESPACE, "stubborn")
     await node.ready("stubborn", 0)
     assert gone(pid_of(pod))
@@ -273,7 +263,7 @@ async def test_secrets_are_files_and_follow_changes(node: Cluster):
     async def refreshed() -> bool:
         return {path.name: path.read_text() for path in directory.iterdir()} == {"s3": "three"}
 
-    await eventually(refreshed, "the files to follow")
+    await until(refreshed, "the files to follow")
 
 
 async def test_a_pod_waits_for_its_secret_and_starts_when_it_comes(node: Cluster):
@@ -308,7 +298,7 @@ async def test_config_maps_and_claims_are_mounted(node: Cluster):
         found = await node.client.get(CLAIMS, NAMESPACE, "my-models-pvc")
         return found if found and (found.get("status") or {}).get("phase") == "Bound" else None
 
-    found = await eventually(bound, "the claim to be bound")
+    found = await until(bound, "the claim to be bound")
     assert found["status"]["capacity"] == {"storage": "1Gi"}
     assert found["spec"]["volumeName"] == f"pvc-{found['metadata']['uid']}"
     directory = node.layout.pvcs / "my-models-pvc"
@@ -316,7 +306,7 @@ async def test_config_maps_and_claims_are_mounted(node: Cluster):
     async def made() -> bool:
         return directory.is_dir()
 
-    await eventually(made, "the claim's directory")
+    await until(made, "the claim's directory")
     (directory / "model").write_text("weights")
     body = {
         "apiVersion": "v1",
@@ -338,7 +328,7 @@ async def test_config_maps_and_claims_are_mounted(node: Cluster):
     async def printed() -> bool:
         return node.log(pod).split() == ["weights", "v", "weights"]
 
-    await eventually(printed, "the files' contents")
+    await until(printed, "the files' contents")
 
 
 async def test_a_deleted_pod_is_replaced(node: Cluster):
@@ -350,7 +340,7 @@ async def test_a_deleted_pod_is_replaced(node: Cluster):
         pods = await node.pods("replace")
         return len(pods) == 1 and pods[0]["metadata"]["uid"] != before["metadata"]["uid"] and is_ready(pods[0])
 
-    await eventually(replaced, "another pod")
+    await until(replaced, "another pod")
     assert gone(pid_of(before))
 
 
@@ -379,7 +369,7 @@ async def test_the_same_cause_is_one_event_and_counted(node: Cluster):
         assert len(mine) <= 1
         return bool(mine) and mine[0]["count"] >= 3
 
-    await eventually(counted, "one event that counts")
+    await until(counted, "one event that counts")
 
 
 async def test_the_end_of_the_log_is_kept_of_a_container_that_ended(node: Cluster):
@@ -395,7 +385,7 @@ async def test_the_end_of_the_log_is_kept_of_a_container_that_ended(node: Cluste
             for e in events
         )
 
-    await eventually(told, "an event with the line that matters")
+    await until(told, "an event with the line that matters")
 
 
 async def test_a_container_that_eats_memory_is_killed_and_says_so(node: Cluster):
@@ -410,7 +400,7 @@ async def test_a_container_that_eats_memory_is_killed_and_says_so(node: Cluster)
         events, _ = await node.client.list(EVENTS, NAMESPACE)
         return any(e["reason"] == "OOMKilled" and "its limit is 64Mi; it was killed" in e["message"] for e in events)
 
-    await eventually(told, "an event")
+    await until(told, "an event")
 
 
 async def test_a_container_within_its_memory_is_left_alone(node: Cluster):
@@ -423,6 +413,6 @@ async def test_a_container_within_its_memory_is_left_alone(node: Cluster):
         """Several looks later."""
         return time.time() > seconds_of(started) + 3
 
-    await eventually(looked_at, "a few looks")
+    await until(looked_at, "a few looks")
     [pod] = await node.ready("modest")
     assert container_of(pod)["restartCount"] == 0

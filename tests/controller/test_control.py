@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from controller_support import endpoint_view, eventually, load_failure, model_view
+from controller_support import endpoint_view, load_failure, model_view
 from resources_support import example, isvc, model, runtime
 from shoal.controller import isvcs
 from shoal.controller.conditions import condition
@@ -12,6 +12,7 @@ from shoal.controller.kube import DEPLOYMENT, EVENT, ISVC, POD, RUNTIME, SECRET,
 from shoal.core.types import ModelState, Unplaceable
 from shoal.mesh.faults import Fault
 from shoal.resources.builtin import builtin_runtime
+from waiting import until
 
 pytestmark = pytest.mark.server
 
@@ -50,7 +51,7 @@ async def _told(bench, reason):
 async def test_settings_without_effect_are_told(bench):
     await bench.control()
     await bench.configure("scaleToZero: {enabled: false}\npayloadProcessors: [logger://*]")
-    told = await eventually(lambda: _told(bench, "SettingWithoutEffect"))
+    told = await until(lambda: _told(bench, "SettingWithoutEffect"))
     assert (told["type"], told["involvedObject"]["kind"]) == ("Warning", "ConfigMap")
     assert told["message"].startswith("payloadProcessors has no effect: ")
 
@@ -63,7 +64,7 @@ async def test_a_defect_of_the_mesh_is_told_on_its_service(bench):
     async def told():
         return (await _events(bench, "modelmesh-serving")).get("MeshFault")
 
-    event = await eventually(told)
+    event = await until(told)
     assert (event["type"], event["involvedObject"]["kind"]) == ("Warning", "Service")
     assert event["message"].startswith("Tick broke the core: KeyError: 'x'; the mesh goes on, its log has the details")
 
@@ -77,7 +78,7 @@ async def test_wrong_storage_entries_are_told(bench):
     async def told():
         return [event for event in await bench.list(EVENT) if event["involvedObject"]["kind"] == "Secret"]
 
-    (event,) = await eventually(told)
+    (event,) = await until(told)
     assert (event["type"], event["reason"]) == ("Warning", "InvalidStorageEntry")
     assert event["message"] == "bad.bukcet: unknown field; did you mean 'bucket'?"
 
@@ -87,7 +88,7 @@ async def test_an_inferenceservice_goes_from_declared_to_ready(bench):
     await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
     await bench.control(admin_address="http://127.64.0.1:18080")
     await bench.apply(ISVC, example("isvc-sklearn-mnist"))
-    status = await eventually(_status(bench, "sklearn-mnist", _ready("False", "Pending")))
+    status = await until(_status(bench, "sklearn-mnist", _ready("False", "Pending")))
     assert status["observedGeneration"] == 1
 
     declaration = bench.mesh.declarations["sklearn-mnist"]
@@ -98,7 +99,7 @@ async def test_an_inferenceservice_goes_from_declared_to_ready(bench):
         "mlserver-1.x",
     )
     bench.mesh.show("sklearn-mnist", endpoint_view(model_view(declaration.revision, ModelState.LOADED, copies=1)))
-    status = await eventually(_status(bench, "sklearn-mnist", _ready("True")))
+    status = await until(_status(bench, "sklearn-mnist", _ready("True")))
     assert status["url"] == "grpc://modelmesh-serving.modelmesh-serving:8033"
     assert status["servingRuntimeName"] == "mlserver-1.x"
     assert status["modelStatus"]["states"] == {"activeModelState": "Loaded", "targetModelState": ""}
@@ -106,13 +107,13 @@ async def test_an_inferenceservice_goes_from_declared_to_ready(bench):
     async def told():
         return "ModelLoaded" in await _events(bench, "sklearn-mnist")
 
-    await eventually(told)
+    await until(told)
     await bench.kube.delete(ISVC, "sklearn-mnist")
 
     async def undeclared():
         return "undeclare sklearn-mnist" in bench.mesh.calls
 
-    await eventually(undeclared)
+    await until(undeclared)
 
 
 async def test_a_runtime_becomes_a_deployment_and_follows_its_changes(bench):
@@ -125,7 +126,7 @@ async def test_a_runtime_becomes_a_deployment_and_follows_its_changes(bench):
         document = await bench.get(DEPLOYMENT, DEPLOYED)
         return document if document and document["spec"]["replicas"] == number else None
 
-    document = await eventually(lambda: replicas(3))
+    document = await until(lambda: replicas(3))
     assert document["metadata"]["ownerReferences"][0]["name"] == "mlserver-1.x"
     generation = document["metadata"]["generation"]
     mesh_service = await bench.get(SERVICE, "shoal-mesh")
@@ -133,12 +134,12 @@ async def test_a_runtime_becomes_a_deployment_and_follows_its_changes(bench):
 
     # What somebody else changes is put right.
     await bench.kube.merge(DEPLOYMENT, DEPLOYED, {"spec": {"replicas": 7}})
-    document = await eventually(lambda: replicas(3))
+    document = await until(lambda: replicas(3))
     assert document["metadata"]["generation"] > generation
 
     manifest["spec"]["replicas"] = 1
     await bench.apply(RUNTIME, manifest)
-    await eventually(lambda: replicas(1))
+    await until(lambda: replicas(1))
     assert str(bench.mesh.chooser("mt:sklearn:1")) == "mlserver-1.x"
 
     manifest["spec"]["disabled"] = True
@@ -147,7 +148,7 @@ async def test_a_runtime_becomes_a_deployment_and_follows_its_changes(bench):
     async def gone():
         return await bench.get(DEPLOYMENT, DEPLOYED) is None
 
-    await eventually(gone)
+    await until(gone)
     assert isinstance(bench.mesh.chooser("mt:sklearn:1"), Unplaceable)
 
 
@@ -160,11 +161,11 @@ async def test_runtimes_without_models_have_no_pods_when_so_configured(bench):
         document = await bench.get(DEPLOYMENT, DEPLOYED)
         return document is not None and document["spec"]["replicas"] == number
 
-    await eventually(lambda: replicas(0))
+    await until(lambda: replicas(0))
     await bench.apply(ISVC, isvc("m"))
-    await eventually(lambda: replicas(2))
+    await until(lambda: replicas(2))
     await bench.kube.delete(ISVC, "m")
-    await eventually(lambda: replicas(0))
+    await until(lambda: replicas(0))
 
 
 async def test_a_new_model_ends_the_grace_period(bench):
@@ -176,12 +177,12 @@ async def test_a_new_model_ends_the_grace_period(bench):
         document = await bench.get(DEPLOYMENT, DEPLOYED)
         return document is not None and document["spec"]["replicas"] == number
 
-    await eventually(lambda: replicas(2))
+    await until(lambda: replicas(2))
     await bench.configure("scaleToZero: {enabled: true, gracePeriodSeconds: 3600}")
     await bench.apply(ISVC, isvc("m"))
-    await eventually(_status(bench, "m", _ready("False", "Pending")))
+    await until(_status(bench, "m", _ready("False", "Pending")))
     await bench.configure("scaleToZero: {enabled: true, gracePeriodSeconds: 3600}\npodsPerRuntime: 3")
-    await eventually(lambda: replicas(3))
+    await until(lambda: replicas(3))
 
 
 async def test_no_runtime_and_then_one(bench):
@@ -192,20 +193,20 @@ async def test_no_runtime_and_then_one(bench):
         found = bench.mesh.declarations.get("m")
         return found if found and found.unplaceable else None
 
-    found = await eventually(unplaceable)
+    found = await until(unplaceable)
     assert "there are no runtimes" in found.unplaceable.message
     await bench.apply(RUNTIME, runtime("p", [{"name": "prophet", "autoSelect": True}]))
 
     async def placed():
         return bench.mesh.declarations["m"].runtime == "p"
 
-    await eventually(placed)
+    await until(placed)
     await bench.kube.delete(RUNTIME, "p")
 
     async def displaced():
         return bench.mesh.declarations["m"].unplaceable is not None
 
-    await eventually(displaced)
+    await until(displaced)
 
 
 async def test_a_named_runtime_gets_a_format_it_does_not_list_with_an_event(bench):
@@ -216,7 +217,7 @@ async def test_a_named_runtime_gets_a_format_it_does_not_list_with_an_event(benc
     async def told():
         return (await _events(bench, "m")).get("RuntimeMismatch")
 
-    event = await eventually(told)
+    event = await until(told)
     assert event["type"] == "Warning"
     assert event["message"].startswith("the model has format 'prophet', but the specified runtime mlserver-1.x serves")
     assert bench.mesh.declarations["m"].runtime == "mlserver-1.x"
@@ -227,17 +228,17 @@ async def test_failures_are_told_in_status_and_event(bench):
     await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
     await bench.control()
     await bench.apply(ISVC, isvc("m"))
-    await eventually(_status(bench, "m", _ready("False", "Pending")))
+    await until(_status(bench, "m", _ready("False", "Pending")))
     revision = bench.mesh.declarations["m"].revision
     failed = model_view(revision, ModelState.FAILED_TO_LOAD, failure=load_failure("no such file"))
     bench.mesh.show("m", endpoint_view(failed))
-    status = await eventually(_status(bench, "m", _ready("False", "ModelLoadFailed")))
+    status = await until(_status(bench, "m", _ready("False", "ModelLoadFailed")))
     assert status["modelStatus"]["lastFailureInfo"]["location"] == "pf"
 
     async def told():
         return (await _events(bench, "m")).get("ModelLoadFailed")
 
-    event = await eventually(told)
+    event = await until(told)
     assert (event["type"], event["message"]) == ("Warning", "no such file")
 
 
@@ -248,7 +249,7 @@ async def test_that_a_model_comes_and_goes_is_written_at_a_slow_pace_and_what_ma
     await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
     await bench.control()
     await bench.apply(ISVC, isvc("m"))
-    await eventually(_status(bench, "m", _ready("False", "Pending")))
+    await until(_status(bench, "m", _ready("False", "Pending")))
 
     def show(state, **more):
         bench.mesh.show("m", endpoint_view(model_view(bench.mesh.declarations["m"].revision, state, **more)))
@@ -257,11 +258,11 @@ async def test_that_a_model_comes_and_goes_is_written_at_a_slow_pace_and_what_ma
         return _status(bench, "m", lambda status: status["modelStatus"]["states"]["activeModelState"] == state)
 
     show(ModelState.STANDBY)
-    await eventually(in_state("Standby"))
+    await until(in_state("Standby"))
     show(ModelState.LOADED, copies=1)
-    await eventually(in_state("Loaded"))  # for the first time
+    await until(in_state("Loaded"))  # for the first time
     show(ModelState.STANDBY)
-    await eventually(in_state("Standby"))  # the turn that was left
+    await until(in_state("Standby"))  # the turn that was left
     for _ in range(10):
         show(ModelState.LOADED, copies=1)
         await asyncio.sleep(0.05)
@@ -269,12 +270,12 @@ async def test_that_a_model_comes_and_goes_is_written_at_a_slow_pace_and_what_ma
         await asyncio.sleep(0.05)
     show(ModelState.LOADED, copies=1)
     await bench.apply(ISVC, isvc("later"))
-    await eventually(_status(bench, "later", _ready("False", "Pending")))
+    await until(_status(bench, "later", _ready("False", "Pending")))
     assert await in_state("Standby")()
     show(ModelState.FAILED_TO_LOAD, failure=load_failure("broken"))
-    await eventually(in_state("FailedToLoad"))
+    await until(in_state("FailedToLoad"))
     show(ModelState.LOADED, copies=1)
-    await eventually(in_state("Loaded"))
+    await until(in_state("Loaded"))
 
 
 async def test_a_taken_name_is_told(bench):
@@ -282,7 +283,7 @@ async def test_a_taken_name_is_told(bench):
     bench.mesh.taken.add("m")
     await bench.control()
     await bench.apply(ISVC, isvc("m"))
-    status = await eventually(_status(bench, "m", _ready("False", "InvalidPredictorSpec")))
+    status = await until(_status(bench, "m", _ready("False", "InvalidPredictorSpec")))
     assert "in use by another owner" in condition(status, "Ready")["message"]
     assert status["modelStatus"]["transitionStatus"] == "InvalidSpec"
 
@@ -292,7 +293,7 @@ async def test_an_endpoint_changed_by_others_is_declared_again(bench, how):
     await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
     await bench.control()
     await bench.apply(ISVC, isvc("m"))
-    await eventually(_status(bench, "m", _ready("False", "Pending")))
+    await until(_status(bench, "m", _ready("False", "Pending")))
     assert bench.mesh.calls.count("declare m") == 1
     if how == "removed":
         bench.mesh.lose("m")
@@ -302,7 +303,7 @@ async def test_an_endpoint_changed_by_others_is_declared_again(bench, how):
     async def declared_again():
         return bench.mesh.calls.count("declare m") > 1
 
-    await eventually(declared_again)
+    await until(declared_again)
 
 
 async def test_the_missing_annotation_and_the_wrong_namespace_are_told(bench):
@@ -310,7 +311,7 @@ async def test_the_missing_annotation_and_the_wrong_namespace_are_told(bench):
     plain = isvc("plain")
     del plain["metadata"]["annotations"]
     await bench.apply(ISVC, plain)
-    status = await eventually(_status(bench, "plain", _ready("False", "NotServed")))
+    status = await until(_status(bench, "plain", _ready("False", "NotServed")))
     assert condition(status, "Ready")["message"] == (
         'metadata.annotations["serving.kserve.io/deploymentMode"]: is not set; '
         "set it to 'ModelMesh' to have Shoal serve this model"
@@ -320,7 +321,7 @@ async def test_the_missing_annotation_and_the_wrong_namespace_are_told(bench):
     elsewhere = isvc("m")
     elsewhere["metadata"]["namespace"] = "default"
     await bench.kube.create(ISVC, elsewhere)
-    status = await eventually(_status(bench, "m", _ready("False", "NotServed"), "default"))
+    status = await until(_status(bench, "m", _ready("False", "NotServed"), "default"))
     assert "'modelmesh-serving' only" in condition(status, "Ready")["message"]
     assert "m" not in bench.mesh.declarations
 
@@ -346,7 +347,7 @@ async def test_a_status_of_before_is_not_written_over_a_newer_object(bench, monk
     declared = isvc("overtaken")
     declared["metadata"]["namespace"] = namespace
     await bench.kube.create(ISVC, declared)
-    await eventually(_status(bench, "overtaken", lambda status: status.get("observedGeneration") == 2, namespace))
+    await until(_status(bench, "overtaken", lambda status: status.get("observedGeneration") == 2, namespace))
     assert left == [None, None]
 
 
@@ -363,16 +364,16 @@ async def test_a_stranger_is_told_although_the_api_failed_the_first_time(bench, 
     declared = isvc("stranger")
     declared["metadata"]["namespace"] = "default"
     await bench.kube.create(ISVC, declared)
-    await eventually(_status(bench, "stranger", _ready("False", "NotServed"), "default"))
+    await until(_status(bench, "stranger", _ready("False", "NotServed"), "default"))
 
 
 async def test_removing_the_annotation_is_like_deleting(bench):
     await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
     await bench.control()
     await bench.apply(ISVC, isvc("m"))
-    await eventually(_status(bench, "m", _ready("False", "Pending")))
+    await until(_status(bench, "m", _ready("False", "Pending")))
     await bench.kube.merge(ISVC, "m", {"metadata": {"annotations": {"serving.kserve.io/deploymentMode": None}}})
-    status = await eventually(_status(bench, "m", _ready("False", "NotServed")))
+    status = await until(_status(bench, "m", _ready("False", "NotServed")))
     assert "undeclare m" in bench.mesh.calls
     assert "url" not in status
 
@@ -386,16 +387,16 @@ async def test_wrong_settings_change_nothing(bench):
         document = await bench.get(DEPLOYMENT, DEPLOYED)
         return document is not None and document["spec"]["replicas"] == number
 
-    await eventually(lambda: replicas(3))
+    await until(lambda: replicas(3))
     generation = (await bench.get(DEPLOYMENT, DEPLOYED))["metadata"]["generation"]
     await bench.configure("podsPerRuntime: many")
-    told = await eventually(lambda: _told(bench, "InvalidSettings"))
+    told = await until(lambda: _told(bench, "InvalidSettings"))
     assert "podsPerRuntime" in told["message"]
     await bench.apply(ISVC, isvc("later"))
-    await eventually(_status(bench, "later", _ready("False", "Pending")))
+    await until(_status(bench, "later", _ready("False", "Pending")))
     assert (await bench.get(DEPLOYMENT, DEPLOYED))["metadata"]["generation"] == generation
     await bench.configure("scaleToZero: {enabled: false}\npodsPerRuntime: 1")
-    await eventually(lambda: replicas(1))
+    await until(lambda: replicas(1))
 
 
 async def test_pods_are_handed_to_the_mesh(bench):
@@ -424,7 +425,7 @@ async def test_pods_are_handed_to_the_mesh(bench):
     async def found():
         return "p1" in bench.mesh.pods
 
-    await eventually(found)
+    await until(found)
     assert bench.mesh.pods["p1"].host == "127.70.1.10"
 
 
@@ -438,7 +439,7 @@ async def test_a_restarted_controller_hands_everything_over_and_cleans_up_what_w
     async def deployed():
         return await bench.get(DEPLOYMENT, DEPLOYED)
 
-    before = await eventually(deployed)
+    before = await until(deployed)
     await bench.stop()
     await bench.control()
     assert (await deployed())["metadata"]["generation"] == before["metadata"]["generation"]
@@ -452,27 +453,27 @@ async def test_a_restarted_controller_hands_everything_over_and_cleans_up_what_w
     async def gone():
         return await deployed() is None
 
-    await eventually(gone)
+    await until(gone)
 
 
 async def test_the_controller_outlives_the_api_server(bench):
     await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
     await bench.control()
     await bench.apply(ISVC, isvc("m"))
-    await eventually(_status(bench, "m", _ready("False", "Pending")))
+    await until(_status(bench, "m", _ready("False", "Pending")))
     await asyncio.to_thread(bench.api.kill)
     # What changes while nobody can write it down is written later.
     bench.mesh.show("m", endpoint_view(model_view(bench.mesh.declarations["m"].revision, ModelState.LOADED, copies=1)))
     with pytest.raises(KubeError):
         await bench.apply(ISVC, isvc("n"))
     await asyncio.to_thread(bench.api.start)
-    await eventually(_status(bench, "m", _ready("True")), seconds=40)
+    await until(_status(bench, "m", _ready("True")), seconds=40)
     await bench.apply(ISVC, isvc("n"))
 
     async def declared():
         return "n" in bench.mesh.declarations
 
-    await eventually(declared, seconds=40)
+    await until(declared, seconds=40)
     assert not bench.task.done()
 
 
@@ -481,7 +482,7 @@ async def test_an_idle_controller_writes_nothing(bench):
     await bench.apply(RUNTIME, builtin_runtime("mlserver-1.x"))
     await bench.control()
     await bench.apply(ISVC, isvc("m"))
-    await eventually(_status(bench, "m", _ready("False", "Pending")))
+    await until(_status(bench, "m", _ready("False", "Pending")))
     failed = load_failure("same")
     for number in range(20):
         bench.mesh.show(
@@ -491,9 +492,9 @@ async def test_an_idle_controller_writes_nothing(bench):
             ),
         )
         if number == 0:
-            await eventually(_status(bench, "m", _ready("False", "ModelLoadFailed")))
+            await until(_status(bench, "m", _ready("False", "ModelLoadFailed")))
             first = (await bench.get(ISVC, "m"))["metadata"]["resourceVersion"]
     # A later change of another object passes through the same queue: by then the twenty were looked at.
     await bench.apply(ISVC, isvc("later"))
-    await eventually(_status(bench, "later", _ready("False", "Pending")))
+    await until(_status(bench, "later", _ready("False", "Pending")))
     assert (await bench.get(ISVC, "m"))["metadata"]["resourceVersion"] == first

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from controller_support import endpoint_view, eventually, model_view, rollout_status
+from controller_support import endpoint_view, model_view, rollout_status
 from resources_support import isvc, model
 from shoal.controller.evidence import EvidenceGate
 from shoal.controller.kube import CONFIG_MAP, EVENT, ISVC, RUNTIME, KubeError
@@ -23,6 +23,7 @@ from shoal.package.stores.local import LocalStore
 from shoal.resources import inferenceservice
 from shoal.resources.builtin import builtin_runtime
 from shoal.resources.evidence import REQUIRES_EVIDENCE
+from waiting import until
 
 pytestmark = pytest.mark.server
 NAMESPACE = "modelmesh-serving"
@@ -40,7 +41,7 @@ async def status_where(bench, check, name="m"):
         status = (await bench.get(ISVC, name) or {}).get("status") or {}
         return status if check(status) else None
 
-    return await eventually(look)
+    return await until(look)
 
 
 async def told(bench, reason):
@@ -48,7 +49,7 @@ async def told(bench, reason):
         events = [event for event in await bench.list(EVENT) if event["reason"] == reason]
         return events[0] if events else None
 
-    return await eventually(look)
+    return await until(look)
 
 
 def moving(bench, active, target, phase, transition=Transition.IN_PROGRESS, **fields):
@@ -101,7 +102,7 @@ async def test_a_refused_change_is_declared_again_when_the_endpoint_changes(benc
 
     bench.mesh.refusal = ""
     moving(bench, "m__isvc-0", running, Phase.SUCCEEDED)
-    await eventually(lambda: _true(bench.mesh.declarations["m"].revision != running))
+    await until(lambda: _true(bench.mesh.declarations["m"].revision != running))
 
 
 async def _true(value):
@@ -163,7 +164,7 @@ async def test_a_model_without_evidence_is_held_back_until_it_has_it(bench, pack
     await bench.control(claims=package.claims)
     wanted = declared(predictor=package.predictor, rollout={"strategy": "blueGreen", "requires": ["golden-replay"]})
     await bench.apply(ISVC, wanted)
-    await eventually(lambda: _true(_why(bench) is not None))
+    await until(lambda: _true(_why(bench) is not None))
     assert _why(bench).reason is FailureReason.EVIDENCE_MISSING
     assert "golden-replay" in _why(bench).message
     assert "scan" in _why(bench).message
@@ -172,7 +173,7 @@ async def test_a_model_without_evidence_is_held_back_until_it_has_it(bench, pack
 
     package.attest("golden-replay")
     package.attest("scan")
-    await eventually(lambda: _true(_why(bench) is None))
+    await until(lambda: _true(_why(bench) is None))
     assert bench.mesh.declarations["m"].runtime == "mlserver-1.x"
 
     refused = bench.mesh.chooser("mt:xgboost:1")
@@ -191,7 +192,7 @@ async def test_what_serves_already_is_not_asked_for_evidence_again(bench, packag
     await status_where(bench, lambda status: status.get("observedGeneration") == 2)
     assert _why(bench) is None
     await bench.apply(ISVC, declared("another", rollout={"requires": ["scan"]}))
-    await eventually(lambda: _true(_why(bench) is not None))
+    await until(lambda: _true(_why(bench) is not None))
     assert "evidence is required (scan) and cannot be found" in _why(bench).message
 
 

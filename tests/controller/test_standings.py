@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller_support import endpoint_view, eventually, load_failure, model_view
+from controller_support import endpoint_view, load_failure, model_view
 from resources_support import isvc, model, runtime
 from shoal.controller import troubles
 from shoal.controller.conditions import condition
@@ -13,6 +13,7 @@ from shoal.core.types import ModelState
 from shoal.core.views import NO_POD
 from shoal.resources.runtimerules import BUILT_IN_SERVER_TYPES
 from shoal_runtime.main import main as adapter
+from waiting import until
 
 pytestmark = pytest.mark.server
 
@@ -65,7 +66,7 @@ async def _is(bench, name, state=None, *, ready=False):
         async def deployed():
             return await bench.get(DEPLOYMENT, "modelmesh-serving-r")
 
-        await bench.kube.create(POD, _pod(name, await eventually(deployed)))
+        await bench.kube.create(POD, _pod(name, await until(deployed)))
     container = {"name": "server", "image": "x", "imageID": "", "ready": ready, "restartCount": 0, "state": state or {}}
     status = {
         "phase": "Running" if ready else "Pending",
@@ -84,7 +85,7 @@ def _says(bench, name, reason, resource=RUNTIME, status="False"):
         found = condition((document or {}).get("status") or {}, "Ready")
         return found if (found.get("reason"), found.get("status")) == (reason, status) else None
 
-    return eventually(look)
+    return until(look)
 
 
 def _waits(bench, name, message):
@@ -93,7 +94,7 @@ def _waits(bench, name, message):
         failure = (((document or {}).get("status") or {}).get("modelStatus") or {}).get("lastFailureInfo") or {}
         return failure if failure.get("message") == message else None
 
-    return eventually(look)
+    return until(look)
 
 
 async def _events(bench, name, namespace="modelmesh-serving"):
@@ -109,7 +110,7 @@ async def _podless(bench, name, runtime="r"):
         found = bench.mesh.declarations.get(name)
         return found is not None and found.runtime == runtime
 
-    await eventually(declared)
+    await until(declared)
     failure = replace(load_failure(NO_POD, reason="RuntimeUnhealthy"), pod=None)
     view = model_view(bench.mesh.declarations[name].revision, ModelState.LOADING)
     bench.mesh.show(name, endpoint_view(replace(view, runtime=runtime, failures=(failure,))))
@@ -140,7 +141,7 @@ async def test_a_cause_is_told_on_the_runtime_and_on_each_model_that_waits_until
     async def told():
         return await _events(bench, "m") and await _events(bench, "r")
 
-    await eventually(told)
+    await until(told)
     assert await _events(bench, "m") == [("InferenceService", "RuntimeUnhealthy", f"{NO_POD}: {NEVER_PULL}")]
     assert await _events(bench, "r") == [("ServingRuntime", "ErrImageNeverPull", NEVER_PULL)]
 
@@ -176,7 +177,7 @@ async def test_a_status_that_changes_has_nothing_declared_anew_and_is_not_told_a
     async def told():
         return await _events(bench, "r")
 
-    await eventually(told)
+    await until(told)
     before = [await bench.get(RUNTIME, "r"), await bench.list(EVENT)]
     await bench.stop()
     await bench.control()
@@ -220,7 +221,7 @@ async def test_a_server_type_without_an_adapter_is_told_and_no_pod_is_started(be
         namespace = "modelmesh-serving" if resource is RUNTIME else "default"
         return await _events(bench, "ovms-1.x", namespace)
 
-    assert await eventually(told) == [(manifest["kind"], "NoAdapter", NO_ADAPTER)]
+    assert await until(told) == [(manifest["kind"], "NoAdapter", NO_ADAPTER)]
 
     # Who brings an adapter along gets pods.
     await bench.configure("scaleToZero: {enabled: false}\nstorageHelperImage: {command: [/opt/app/ovms-adapter]}")
@@ -233,7 +234,7 @@ async def test_a_server_type_without_an_adapter_is_told_and_no_pod_is_started(be
     async def gone():
         return await bench.get(DEPLOYMENT, "modelmesh-serving-ovms-1.x") is None
 
-    await eventually(gone)
+    await until(gone)
     await bench.kube.delete(resource, "ovms-1.x")
 
 

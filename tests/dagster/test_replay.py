@@ -20,12 +20,13 @@ from dagster_shoal import replay as replaying
 from dagster_shoal.leftovers import RUN_LABEL, SCRATCH_LABEL, Scratch, sweep
 from dagster_shoal.replay import replay
 from dagster_support import definitions, metadata, run, stump, verdicts
-from e2e_support import Cluster, eventually
+from e2e_support import Cluster
 from rollout_cluster import service
 from shoal.client import Refused, ShoalClient
 from shoal.package.build import build
 from shoal.package.package import open_directory
 from shoal.package.samples import Sample, samples_of
+from waiting import eventually
 
 UP_TO_PACKAGE = ["training_data", "trained_model", "validated_model", "model_package"]
 NAME = "replayed"

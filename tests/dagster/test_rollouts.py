@@ -18,12 +18,13 @@ from dagster_shoal import Budget
 from dagster_shoal.leftovers import SCRATCH_LABEL
 from dagster_shoal.model import GATES, Gate
 from dagster_support import OFFLINE, Traffic, definitions, failure, metadata, run, stump, verdicts
-from e2e_support import Cluster, eventually
+from e2e_support import Cluster
 from shoal.client import NotFound, RolloutReport, ShoalClient
 from shoal.package.build import build
 from shoal.package.keys import load_signing
 from shoal.package.publish import publish
 from shoal.package.stores.local import LocalStore
+from waiting import eventually
 
 pytestmark = pytest.mark.server
 

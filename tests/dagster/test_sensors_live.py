@@ -25,9 +25,10 @@ from dagster_shoal.sensors import (
     rollout_mirror_sensor,
 )
 from dagster_support import Traffic, definitions, run, stump
-from e2e_support import Cluster, eventually, free_port
+from e2e_support import Cluster, free_port
 from needs import need
 from shoal.client import NotFound, ShoalClient
+from waiting import eventually
 
 pytestmark = pytest.mark.server
 NAME = "watched"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dagster_ui_support import Stack
-from e2e_support import eventually
+from waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 _START_SENSOR = """\

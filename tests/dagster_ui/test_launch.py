@@ -19,7 +19,7 @@ from dagster_shoal.local.home import LaunchError, configure, owned, settle
 from dagster_shoal.local.launch import Launch, Options, port_for
 from dagster_shoal.local.processes import MARK, Part, end, end_leftovers
 from dagster_ui_support import Stack, listens_on, marked
-from e2e_support import eventually
+from waiting import eventually
 
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 STUBBORN = """\

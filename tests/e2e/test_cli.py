@@ -15,8 +15,9 @@ import yaml
 
 from cli_support import SHOAL
 from e2e_models import PIXELS, seed_form, v2_form
-from e2e_support import Cluster, eventually, service
+from e2e_support import Cluster, service
 from needs import need
+from waiting import eventually
 
 pytestmark = pytest.mark.server
 
@@ -123,7 +124,7 @@ def test_wait_tells_why_and_how_long(cluster: Cluster, digits: str):
         assert time.monotonic() - started < 15
         assert "isvc never is not Loaded after 2s" in done.err or "never is not Loaded after 2s" in done.err
         described = eventually(
-            lambda: "no-such-file" in cluster.must("describe", "isvc", "never"), "the reason", timeout=30
+            lambda: "no-such-file" in cluster.must("describe", "isvc", "never"), "the reason", seconds=30
         )
         assert described
     finally:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from e2e_models import PIXELS, seed_form
-from e2e_support import DATA, Cluster, eventually
+from e2e_support import DATA, Cluster
 from runtime_storage_support import S3Server, s3_server
+from waiting import eventually
 
 pytestmark = pytest.mark.server
 GUIDE = DATA / "custom-runtime"

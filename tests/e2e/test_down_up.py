@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from e2e_models import PIXELS, train_numbered
-from e2e_support import Cluster, eventually, running, service
+from e2e_support import Cluster, running, service
 from shoal.mesh.catalog import Catalog
 from shoal.registry.open import open_registry
+from waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 MODELS = ("m1", "m2", "m3", "m4")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from e2e_support import DATA, Cluster, eventually
+from e2e_support import DATA, Cluster
 from needs import need
+from waiting import eventually
 
 pytestmark = pytest.mark.server
 GUIDE = DATA / "getting-started"

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from e2e_models import train_numbered
-from e2e_support import Cluster, eventually, kill, running, service
+from e2e_support import Cluster, kill, running, service
 from e2e_traffic import FORMS, Subject, Traffic
+from waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 MODELS = 4

@@ -6,7 +6,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from e2e_models import PIXELS, seed_form
-from e2e_support import Cluster, eventually
+from e2e_support import Cluster
+from waiting import eventually
 
 pytestmark = pytest.mark.server
 PROXY = "/api/v1/namespaces/modelmesh-serving/services/shoal-mesh:admin/proxy"
@@ -58,7 +59,7 @@ def test_they_move_with_traffic(cluster: Cluster, digits: str):
         after = metrics(cluster)
         return [name for name in after if "requests" in name and after[name] >= before.get(name, 0) + 20]
 
-    assert "shoal_requests_total" in eventually(moved, "counts of requests to move", timeout=20)
+    assert "shoal_requests_total" in eventually(moved, "counts of requests to move", seconds=20)
 
 
 def test_health(cluster: Cluster):

@@ -13,9 +13,10 @@ import httpx
 import pytest
 
 from e2e_models import samples, train_numbered
-from e2e_support import Cluster, eventually, running, service
+from e2e_support import Cluster, running, service
 from prometheus_support import running_prometheus
 from shoal_protos import inference as oip
+from waiting import eventually
 
 pytestmark = pytest.mark.server
 NAMES = ("one", "two", "three", "four", "five", "six")
@@ -134,7 +135,7 @@ def test_every_query_finds_something(cluster: Cluster, prometheus: str) -> None:
         return not missing
 
     try:
-        eventually(all_found, "all queries to find something", timeout=60, every=0.5)
+        eventually(all_found, "all queries to find something", seconds=60, every=0.5)
     except AssertionError:
         pytest.fail("nothing found by:\n" + "\n".join(missing))
     for name in MAY_BE_IDLE:
@@ -149,7 +150,7 @@ def test_hot_and_cold_requests_are_told_apart(cluster: Cluster, prometheus: str)
         return hot, sum(values(prometheus, f'{name}{{runtime="",pod="modelmesh-serving-mesh",code="OK"}}'))
 
     ask(cluster, NAMES[0])
-    eventually(lambda: all(counts()), "a first scrape", timeout=30)
+    eventually(lambda: all(counts()), "a first scrape", seconds=30)
     hot, cold = counts()
     for _ in range(5):
         ask(cluster, NAMES[0])
@@ -159,4 +160,4 @@ def test_hot_and_cold_requests_are_told_apart(cluster: Cluster, prometheus: str)
         now = counts()
         return now[0] >= hot + 5 and now[1] >= cold + 5
 
-    eventually(counted, "both kinds to be counted", timeout=30)
+    eventually(counted, "both kinds to be counted", seconds=30)

@@ -16,9 +16,10 @@ import pytest
 
 from e2e_models import train_failing, train_numbered
 from e2e_rollouts import rollout_status
-from e2e_support import Cluster, eventually, kill, running, service
+from e2e_support import Cluster, kill, running, service
 from e2e_traffic import Subject, Traffic
 from shoal.client import ShoalClient, ShoalError
+from waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 RATE = 40.0
@@ -123,7 +124,7 @@ def approve_when_asked(cluster: Cluster, before: str) -> dict[str, Any]:
                 client.steer("hurt", "resume", reason="looks good")
         return report if report["ended"] else None
 
-    return eventually(over, "the rollout to end", timeout=120, every=0.3)
+    return eventually(over, "the rollout to end", seconds=120, every=0.3)
 
 
 @pytest.mark.parametrize("victim", ["mesh", "gateway"])

@@ -7,8 +7,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from e2e_support import eventually, running
+from e2e_support import running
 from shoal_protos import inference as oip
+from waiting import eventually
 
 pytestmark = pytest.mark.server
 SETTINGS = """
@@ -36,16 +37,16 @@ def test_settings_come_into_force_while_it_runs(tmp_path: Path) -> None:
         text = "{grpcMaxMessageSizeBytes: 4194304, enableAccessLogging: true}"
         cluster.must("apply", "-f", "-", stdin=SETTINGS.format(text=text))
         smaller = grpc.StatusCode.RESOURCE_EXHAUSTED
-        eventually(lambda: code_of(cluster.grpc, 5 * MIB) is smaller, "the smaller limit", timeout=30)
+        eventually(lambda: code_of(cluster.grpc, 5 * MIB) is smaller, "the smaller limit", seconds=30)
         # The gateway lets it through, and the mesh, which knows no such model, answers.
         eventually(
-            lambda: code_of(cluster.grpc, 3 * MIB) is grpc.StatusCode.NOT_FOUND, "the mesh to be back", timeout=30
+            lambda: code_of(cluster.grpc, 3 * MIB) is grpc.StatusCode.NOT_FOUND, "the mesh to be back", seconds=30
         )
         text = "{grpcMaxMessageSizeBytes: 25165824, enableAccessLogging: true}"
         cluster.must("apply", "-f", "-", stdin=SETTINGS.format(text=text))
-        eventually(lambda: code_of(cluster.grpc, 20 * MIB) is grpc.StatusCode.NOT_FOUND, "the larger limit", timeout=30)
+        eventually(lambda: code_of(cluster.grpc, 20 * MIB) is grpc.StatusCode.NOT_FOUND, "the larger limit", seconds=30)
         path = oip.method_path("ModelInfer")
         eventually(
-            lambda: path in cluster.must("logs", "gateway", "--tail", "50"), "a line of the access log", timeout=30
+            lambda: path in cluster.must("logs", "gateway", "--tail", "50"), "a line of the access log", seconds=30
         )
         assert cluster.report()["parts"]["mesh"]["restarts"] == cluster.report()["parts"]["gateway"]["restarts"] == 0

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from e2e_models import PIXELS, seed_form
-from e2e_support import NAMESPACE, Cluster, eventually, service
+from e2e_support import NAMESPACE, Cluster, service
 from shoal.resources.builtin import builtin_runtime
+from waiting import eventually
 
 pytestmark = pytest.mark.server
 WAITS = "Waiting for supporting runtime Pod to become available: "

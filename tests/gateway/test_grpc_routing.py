@@ -9,10 +9,11 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gateway_support import Gateway, ModelServer, Stub, free_address, running_gateway, until
+from gateway_support import Gateway, ModelServer, Stub, free_address, running_gateway
 from shoal.core.types import RouteKey
 from shoal.gateway.names import asked_for
 from shoal_protos import inference as oip
+from waiting import until
 
 pytestmark = pytest.mark.server
 REVISION = "digits__isvc-0123456789"

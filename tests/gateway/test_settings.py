@@ -9,9 +9,10 @@ import grpc
 import httpx
 import pytest
 
-from gateway_support import HttpServer, ModelServer, Stub, running_gateway, until
+from gateway_support import HttpServer, ModelServer, Stub, running_gateway
 from shoal.gateway.settings import GatewaySettings
 from shoal_protos import inference as oip
+from waiting import until
 
 pytestmark = pytest.mark.server
 REVISION = "digits__isvc-0123456789"

@@ -9,10 +9,11 @@ import grpc
 import httpx
 import pytest
 
-from gateway_support import Gateway, HttpServer, ModelServer, Stub, running_gateway, until
+from gateway_support import Gateway, HttpServer, ModelServer, Stub, running_gateway
 from shoal.core.types import RouteKey
 from shoal.gateway.names import asked_for
 from shoal_protos import inference as oip
+from waiting import until
 
 pytestmark = pytest.mark.server
 OLD, NEW = "digits__isvc-old", "digits__isvc-new"

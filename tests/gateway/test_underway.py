@@ -8,11 +8,12 @@ import grpc
 import httpx
 import pytest
 
-from gateway_support import Gateway, HttpServer, ModelServer, Stub, running_gateway, until
+from gateway_support import Gateway, HttpServer, ModelServer, Stub, running_gateway
 from shoal.core.types import RouteKey
 from shoal.gateway.api import Upstream
 from shoal.gateway.underway import QUIET_SECONDS
 from shoal_protos import inference as oip
+from waiting import until
 
 pytestmark = pytest.mark.server
 

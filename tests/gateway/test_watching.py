@@ -10,10 +10,11 @@ import grpc
 import httpx
 import pytest
 
-from gateway_support import Gateway, HttpServer, ModelServer, Stub, running_gateway, until
+from gateway_support import Gateway, HttpServer, ModelServer, Stub, running_gateway
 from shoal.core.types import RouteKey
 from shoal.gateway.api import RequestSeen
 from shoal_protos import inference as oip
+from waiting import until
 
 pytestmark = pytest.mark.server
 REVISION = "digits__isvc-0123456789"

@@ -5,10 +5,10 @@ import asyncio
 import grpc
 import pytest
 
-from mesh_rollout_support import until
 from mesh_support import MIB, model_info
 from shoal_protos import inference as oip
 from shoal_protos.mmesh import model_mesh_pb2 as pb
+from waiting import until
 
 pytestmark = pytest.mark.server
 ALL = 100 * MIB

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from cluster_support import eventually
 from core_support import model, pod
 from shoal.core import core as core_module
 from shoal.core.actions import PublishRoutes
@@ -25,6 +24,7 @@ from shoal.core.events import (
 from shoal.core.state import State
 from shoal.core.types import EndpointName, PodId, RevisionId, RouteKey, Ticket
 from shoal.mesh.engine import Engine
+from waiting import until
 
 P1, A = PodId("p1"), RevisionId("a")
 
@@ -86,7 +86,7 @@ async def test_a_request_is_under_way_at_its_copy_before_that_is_drained() -> No
         async def begun() -> bool:
             return ("load", P1, A) in hands.did
 
-        await eventually(begun, "the load starts")
+        await until(begun, "the load starts")
         for event in (LoadSucceeded(P1, A, 10), UnloadRequested(A), RoutesAcknowledged(99)):
             engine.submit(event)
         forward = await asked
@@ -128,7 +128,7 @@ async def test_routes_of_a_step_that_broke_reach_the_gateways_and_the_defect_is_
         async def second() -> PublishRoutes | None:
             return hands.published()[1] if len(hands.published()) > 1 else None
 
-        assert (await eventually(second, "a second publication")).changes == {RouteKey("a", is_revision=True): ()}
+        assert (await until(second, "a second publication")).changes == {RouteKey("a", is_revision=True): ()}
         assert told == ["RoutesAcknowledged broke the core: KeyError: 'a defect'"]
         assert engine.faults.count == 1
 

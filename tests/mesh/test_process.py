@@ -9,11 +9,11 @@ import grpc
 import httpx
 import pytest
 
-from mesh_rollout_support import until
 from mesh_support import MIB, Client, model_info
 from shoal.core.events import Tick
 from shoal_protos import inference as oip
 from shoal_protos.mmesh import model_mesh_pb2 as pb
+from waiting import until
 
 pytestmark = pytest.mark.server
 Status = pb.ModelStatusInfo

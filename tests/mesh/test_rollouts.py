@@ -9,12 +9,13 @@ import grpc
 import httpx
 import pytest
 
-from rollouts_support import CANARY, ERRORS, declaration, phase, reach, serving, until
+from rollouts_support import CANARY, ERRORS, declaration, phase, reach, serving
 from shoal.core.rollout.plan import Analyse, Pause, Plan, SetWeight, Strategy, WarmUp
 from shoal.core.rollout.record import Phase, Verb
 from shoal.core.types import FailureReason, Transition, Unplaceable
 from shoal.mesh.api import RolloutRefusedError
 from shoal.registry.protocol import RegistryError
+from waiting import until
 
 pytestmark = pytest.mark.server
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from rollouts_support import CANARY, declaration, reach, serving, until
+from rollouts_support import CANARY, declaration, reach, serving
 from shoal.core.rollout.plan import Pause, Plan, SetShadow, SetWeight, Strategy
 from shoal.core.rollout.record import Phase, Verb
+from waiting import until
 
 pytestmark = pytest.mark.server
 CLIENTS = 8
@@ -35,7 +36,7 @@ class Traffic:
     async def share(self, revision, requests=600):
         """The part of the next requests that a revision answers."""
         before = Counter(self.answers)
-        await until(lambda: (self.answers - before).total() >= requests, 30)
+        await until(lambda: (self.answers - before).total() >= requests, seconds=30)
         seen = self.answers - before
         return seen[revision] / seen.total()
 
@@ -90,7 +91,7 @@ async def test_a_shadow_answers_nobody_and_is_compared(world, traffic):
     plan = Plan(Strategy.SHADOW, steps=(SetShadow(500), Pause(None)))
     await world.mesh.declare(declaration("v2", plan=plan))
     await reach(world, Phase.PAUSED)
-    await until(lambda: world.mesh.rollout("digits").target_window.compared >= 50, 30)
+    await until(lambda: world.mesh.rollout("digits").target_window.compared >= 50, seconds=30)
     window = world.mesh.rollout("digits").target_window
     assert window.disagreed == window.compared  # each model says its own name
     assert set(traffic.answers) == {"v1"}

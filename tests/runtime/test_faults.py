@@ -9,9 +9,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from runtime_support import Pod, model_key, refused, slow_model, until
+from runtime_support import Pod, model_key, refused, slow_model
 from shoal_protos import inference
 from shoal_protos.adapter import adapter_pb2
+from waiting import until
 
 pytestmark = pytest.mark.server
 
@@ -58,7 +59,7 @@ async def test_a_cancelled_load_then_unload_leaves_nothing(either_pod: Pod, how:
         assert pod.server is not None
         return resident(pod.server.pid) - before < 100 * 1024 * 1024
 
-    await until(given_back, 10)
+    await until(given_back, seconds=10)
     live = await pod.method("ServerReady")(inference.ServerReadyRequest())
     assert live.ready
 
@@ -118,7 +119,7 @@ async def test_a_killed_model_server_is_a_new_empty_incarnation(either_pod: Pod)
     async def noticed() -> bool:
         return (await pod.state()).status == adapter_pb2.State.STARTING
 
-    await until(noticed, 5)
+    await until(noticed, seconds=5)
     code, message = await refused(pod.load("b", "mnist-svm.joblib"))
     assert code is grpc.StatusCode.UNAVAILABLE
     assert "not ready" in message

@@ -22,12 +22,13 @@ from runtime_faulty import (
     suspects,
     watching,
 )
-from runtime_support import HOST, Pod, free_port, until
+from runtime_support import HOST, Pod, free_port
 from shoal_protos import inference
 from shoal_protos.adapter import adapter_pb2
 from shoal_runtime import underway
 from shoal_runtime.drivers.channel import PROBE_SECONDS, ServerChannel
 from shoal_runtime.underway import Doing
+from waiting import until
 
 pytestmark = pytest.mark.server
 
@@ -45,7 +46,7 @@ async def ended(pod: Pod) -> None:
         assert pod.server is not None
         return not pod.server.running()
 
-    await until(gone, 30)
+    await until(gone, seconds=30)
 
 
 async def stuck_load(pod: Pod) -> Any:

@@ -16,6 +16,7 @@ from runtime_support import HOST, Pod, model_key, refused, until
 from shoal_protos.adapter import adapter_pb2
 from shoal_protos.mmesh import model_runtime_pb2 as pb
 from shoal_protos.mmesh import model_runtime_pb2_grpc
+from waiting import until
 
 pytestmark = pytest.mark.server
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from runtime_support import Pod, until
+from runtime_support import Pod
 from shoal_protos import inference
 from shoal_runtime.drivers.base import Artifact
 from shoal_runtime.memory import SizeBook
 from shoal_runtime.mlserver.warm import WARM_MODULES, extensions_of, stated_formats, wanted_formats, warm
 from shoal_runtime.processes import ServerProcess
 from shoal_runtime.scales import Scales
+from waiting import until
 
 MIB = 1024 * 1024
 

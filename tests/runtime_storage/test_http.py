@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from runtime_storage_support import FaultyServer, File, ask, md5_base64, put_entry, sha256_base64, tree, until
+from runtime_storage_support import FaultyServer, File, ask, md5_base64, put_entry, sha256_base64, tree
 from shoal_runtime.storage import (
     ArtifactNotFoundError,
     InvalidStorageError,
@@ -20,6 +20,7 @@ from shoal_runtime.storage import (
     StorageExhaustedError,
     StorageUnavailableError,
 )
+from waiting import until
 
 pytestmark = pytest.mark.server
 CONTENT = os.urandom(3_000_000)

@@ -7,10 +7,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from mesh_rollout_support import until
 from shoal.core.actions import AskCheck
 from shoal.core.rollout.plan import Check, Metric
 from shoal.mesh.rollout.asking import MAX_ANSWER, CheckAsker
+from waiting import until
 
 pytestmark = pytest.mark.server
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from mesh_rollout_support import until
 from prometheus_support import running_prometheus
 from shoal.core.actions import AskCheck
 from shoal.core.rollout.plan import Check, Metric
 from shoal.mesh.rollout.asking import CheckAsker
+from waiting import until
 
 pytestmark = pytest.mark.server
 
