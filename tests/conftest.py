@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-pytest_plugins = ["groups", "needs"]
+pytest_plugins = ["groups", "needs", "speeds"]
 
 
 def pytest_configure() -> None:

@@ -35,9 +35,10 @@ def need_program(name: str) -> None:
         need(name)
 
 
-def pytest_configure() -> None:
-    """Have tests, and all that they start, find the tools."""
-    put_on_path()
+def pytest_configure(config: pytest.Config) -> None:
+    """Have tests, and all that they start, find the tools; but a fast run does without what was fetched."""
+    if not config.getoption("fast", False):
+        put_on_path()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import model_signing.signing  # noqa: F401 - so that no child spends its life importing it
 
+from seeds import seed
 from shoal.package.keys import TrustedKeys, load_public, load_signing
 from shoal.package.package import find, open_directory
 from shoal.package.publish import publish
@@ -43,7 +44,7 @@ def main() -> None:
     given = parser.parse_args()
     directory, key, where = Path(given.directory), Path(given.key), json.loads(given.store)
     trusted = TrustedKeys({"": load_public(Path(given.public))})
-    chance = random.Random(4711)
+    chance = random.Random(seed(4711))
     whole, partial = 0, 0
     for kill in range(given.kills):
         first = kill * 1000

@@ -6,6 +6,7 @@ What a test looks for stays the same; on a slow machine it looks fewer times, or
 from __future__ import annotations
 
 import functools
+import math
 import os
 import time
 from typing import Final
@@ -15,6 +16,7 @@ _SECONDS: Final = 0.5
 """How long that takes on an idle processor of the machines this was written on, generously."""
 _SLOWEST: Final = 0.15
 """A machine is not taken for slower than this share, or tests would look at nothing."""
+_most: float = math.inf
 
 
 @functools.cache
@@ -27,7 +29,13 @@ def speed() -> float:
 
 def times(usual: int) -> int:
     """How often to do what is done so many times on an idle machine; not seldom in any case."""
-    return max(1, round(usual * max(0.3, speed())))
+    return int(min(max(1, round(usual * max(0.3, speed()))), _most))
+
+
+def at_most(often: int) -> None:
+    """Have `times` say no more than this, however fast the machine is."""
+    global _most
+    _most = often
 
 
 def rate(usual: float) -> float:

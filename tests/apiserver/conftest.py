@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from apiserver_support import NAMESPACE, ApiServer
+from speeds import starts_server
 
 
 @pytest.fixture(scope="session")
+@starts_server
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     started = ApiServer(tmp_path_factory.mktemp("apiserver") / "state").start()
     yield started
@@ -38,6 +40,7 @@ def server(shared_server: ApiServer) -> Iterator[ApiServer]:
 
 
 @pytest.fixture
+@starts_server
 def own_server(tmp_path: Path) -> Iterator[ApiServer]:
     """A server that a test may stop and start."""
     started = ApiServer(tmp_path / "state").start()

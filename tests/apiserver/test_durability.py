@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from apiserver_support import CONFIG_MAPS, ApiServer, config_map
+from seeds import seed
 from shoal.apiserver.store import Store
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -37,9 +38,10 @@ asyncio.run(main(sys.argv[1], sys.argv[2]))
 """
 
 
+@pytest.mark.search
 def test_acknowledged_writes_survive_kills_at_random_moments(tmp_path: Path) -> None:
     """Kill the writing process at random moments; each time compare what is there with what was acknowledged."""
-    moments = random.Random(7)
+    moments = random.Random(seed(7))
     path = tmp_path / "apiserver.db"
     expected: dict[str, str] = {}
     version = acknowledged = 0

@@ -76,6 +76,7 @@ def measured() -> set[str]:
     return {name for text in texts for name in re.findall(r'^@measures\("(\w+)"', text, re.MULTILINE)}
 
 
+@pytest.mark.server
 async def test_unknown_measurements_are_refused_with_those_there_are():
     code, output = await bench("gatway")
     assert code == 2

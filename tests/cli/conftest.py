@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from cli_support import free_ports, shoal
+from speeds import starts_server
 
 
 @pytest.fixture(scope="session")
+@starts_server
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The state directory of a whole embedded cluster, started by `shoal up --detach`."""
     root = tmp_path_factory.mktemp("up")

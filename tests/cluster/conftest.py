@@ -7,9 +7,11 @@ import pytest
 
 from cluster_support import Cluster, api_server, cluster
 from shoal.cluster.network import Subnet
+from speeds import starts_server
 
 
 @pytest.fixture(scope="module")
+@starts_server
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Subnet]]:
     root = tmp_path_factory.mktemp("state")
     with api_server(root) as subnet:

@@ -25,6 +25,7 @@ from shoal.controller.kube import (
 )
 from shoal.controller.main import run
 from shoal.controller.settings import ControllerSettings
+from speeds import starts_server
 
 NAMESPACE = "modelmesh-serving"
 
@@ -149,6 +150,7 @@ async def _bench(server):
 
 
 @pytest.fixture(scope="module")
+@starts_server
 def api(tmp_path_factory):
     server = ApiServer(tmp_path_factory.mktemp("apiserver"))
     server.start()

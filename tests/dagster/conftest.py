@@ -10,6 +10,7 @@ import pytest
 import dagster as dg
 from e2e_support import Cluster, running
 from shoal.package.keys import ensure_keys
+from speeds import starts_server
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def state_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+@starts_server
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """An embedded cluster with one pod."""
     with running(tmp_path_factory.mktemp("dagster-cluster"), "--pods-per-runtime", "1") as cluster:

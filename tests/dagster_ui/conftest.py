@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from dagster_ui_support import LOCATION, MODULE, Stack, launched, retrain
+from speeds import starts_server
 
 
 @pytest.fixture(scope="session")
+@starts_server
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Started by `python -m dagster_shoal up`."""
     models = ("--partition", "digits", "--partition", "digits-forest")

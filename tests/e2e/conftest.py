@@ -9,6 +9,7 @@ import pytest
 
 from e2e_models import train_digits
 from e2e_support import Cluster, running
+from speeds import starts_server
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +19,7 @@ def svm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+@starts_server
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """An embedded cluster with two pods, on the usual ports where they are free."""
     with running(tmp_path_factory.mktemp("cluster"), grpc_port=8033, rest_port=8008) as cluster:

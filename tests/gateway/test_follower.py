@@ -15,6 +15,7 @@ from shoal.gateway.scopes import SCOPE_TYPE, scope_name
 from shoal.gateway.settings import GatewaySettings
 from shoal.gateway.table import ResourceKind, RouteTable
 from shoal_protos.xds import discovery_pb2, route_pb2
+from speed import times
 
 CLUSTER, SCOPE = ResourceKind.CLUSTER, ResourceKind.SCOPE
 POD = "pod:127.64.0.10:8001"
@@ -278,7 +279,7 @@ def test_a_gateway_of_an_earlier_shoal_is_left_without_the_clusters_it_routes_by
     assert follower.accepted == 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=times(200), deadline=None)
 @given(st.data())
 def test_a_gateway_that_accepts_ends_with_the_table_and_never_has_a_scope_without_its_clusters(data):
     table = RouteTable(GatewaySettings(max_withdrawn_clusters=2))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lua_support import require, runtime
 from shoal_protos import inference as oip
+from speed import times
 
 lua = runtime()
 frames = require("frames", lua)
@@ -36,7 +37,7 @@ requests = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=times(150), deadline=None)
 @given(requests, st.randoms())
 def test_finds_the_name_wherever_it_stands(request_message, random):
     parts = []
@@ -49,7 +50,7 @@ def test_finds_the_name_wherever_it_stands(request_message, random):
     assert read_name(framed(b"".join(parts))) == (request_message.model_name.encode(), None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=times(300), deadline=None)
 @given(st.binary(max_size=60))
 def test_agrees_with_protobuf_on_what_is_cut_off(message):
     name, error = read_name(framed(message))

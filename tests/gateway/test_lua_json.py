@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lua_support import require
 from shoal.oip.datatypes import DATATYPES
 from shoal_protos import inference
+from speed import times
 
 lua = require("json")
 
@@ -59,14 +60,14 @@ def dumped(draw: Any, body: Any) -> str:
     return json.dumps(body, indent=indent, ensure_ascii=draw(st.booleans()))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=times(300), deadline=None)
 @given(bodies, st.data())
 def test_every_proper_body_is_told_apart(body, data):
     expected = "standard" if "data" in body["inputs"][0] else "protobuf"
     assert form(dumped(data.draw, body)) == (expected, None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=times(300), deadline=None)
 @given(bodies, st.data())
 def test_a_cut_body_is_refused(body, data):
     text = json.dumps(body)
@@ -76,14 +77,14 @@ def test_a_cut_body_is_refused(body, data):
     assert error
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=times(300), deadline=None)
 @given(values, st.data())
 def test_any_json_is_decided_or_refused(value, data):
     decided, error = form(dumped(data.draw, value))
     assert (decided is None) != (error is None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=times(300), deadline=None)
 @given(st.text(alphabet='{}[]":,\\ 01ae-nul\n', max_size=60))
 def test_what_is_accepted_has_inputs(text):
     decided, _ = form(text)
@@ -91,7 +92,7 @@ def test_what_is_accepted_has_inputs(text):
         assert '"inputs"' in text
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=times(200), deadline=None)
 @given(bodies, st.sampled_from(["", "input", "outputs "]), st.data())
 def test_an_unknown_field_anywhere_is_named(body, key, data):
     where = data.draw(st.sampled_from(["body", "input", "contents"]))

@@ -16,6 +16,7 @@ from shoal.mesh.api import PodEndpoint
 from shoal.mesh.process import MeshProcess, gateway_settings
 from shoal.mesh.settings import MeshSettings
 from shoal_protos.mmesh import model_mesh_pb2_grpc
+from speeds import starts_server
 
 
 def choose(type_string):
@@ -112,6 +113,7 @@ async def following(world):
 
 
 @pytest.fixture
+@starts_server
 async def gateway(world):
     """A mesh with one pod, and an Envoy that follows it."""
     await world.start_pod("pod-1")

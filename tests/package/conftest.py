@@ -9,6 +9,7 @@ from runtime_storage_support import s3_server
 from shoal.package.keys import generate_keys, load_signing
 from shoal.package.stores import LocalStore
 from shoal.package.stores.s3 import open_s3
+from speeds import starts_server
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +45,7 @@ def local(tmp_path):
 
 
 @pytest.fixture(scope="session")
+@starts_server
 def s3(tmp_path_factory):
     root = tmp_path_factory.mktemp("s3")
     (root / "models").mkdir()

@@ -18,6 +18,7 @@ from shoal.package.names import file_path, model_name
 from shoal.package.pickles import UnreadablePickle, walk
 from shoal.package.samples import parse_samples
 from shoal.package.signing import covers
+from speed import times
 
 NOBODY = TrustedKeys({})
 WORDS = (
@@ -38,7 +39,7 @@ def refused(call, *arguments) -> None:
         call(*arguments)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=times(400), deadline=None)
 @given(files)
 def test_files_of_packages(data):
     refused(read_manifest, data)
@@ -48,14 +49,14 @@ def test_files_of_packages(data):
     refused(covers, data, {}, NOBODY)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=times(200), deadline=None)
 @given(documents)
 def test_signed_texts(document):
     payload = json.dumps(document).encode("utf-8", "surrogatepass")
     refused(read_evidence, dsse.Envelope(dsse.IN_TOTO, payload, "k", b"s").to_bytes(), "x", NOBODY)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=times(400), deadline=None)
 @given(st.binary(max_size=100))
 def test_pickles(data):
     for start in (b"", b"\x80\x04", b"\x80\x04NN("):
@@ -63,7 +64,7 @@ def test_pickles(data):
             walk(io.BytesIO(start + data + b"."))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=times(200), deadline=None)
 @given(st.text(max_size=300))
 def test_names(name):
     refused(model_name, name)

@@ -168,7 +168,7 @@ def test_names_of_models_are_checked(local, directory, name):
         publish(directory, local, name)
 
 
-def test_the_predictor_names_the_payload_by_digest(directory, package, tmp_path, bucket):
+def test_the_predictor_names_the_payload_by_digest(directory, package, tmp_path):
     claim = LocalStore(tmp_path / "pvcs" / "models", claim="models", prefix="team/a")
     done = publish(directory, claim, "digits")
     path = f"team/a/digits/{package.digest[:12]}/model"
@@ -219,6 +219,7 @@ def large(tmp_path, key) -> Path:
     return tmp_path / "package"
 
 
+@pytest.mark.search
 def test_kills_at_random_moments_leave_whole_packages_only_in_a_directory(tmp_path, key):
     seen = killed(large(tmp_path, key), {"root": str(tmp_path / "store")}, key, 30, 0.3)
     assert seen["whole"] > 0
@@ -226,6 +227,7 @@ def test_kills_at_random_moments_leave_whole_packages_only_in_a_directory(tmp_pa
 
 
 @pytest.mark.server
+@pytest.mark.search
 def test_kills_at_random_moments_leave_whole_packages_only_in_a_bucket(tmp_path, key, s3_options):
     seen = killed(large(tmp_path, key), s3_options, key, 30, 0.3)
     assert seen["whole"] > 0

@@ -15,6 +15,7 @@ from shoal.resources.kinds import kind_named
 from shoal.resources.problems import InvalidManifest
 from shoal.resources.settings import config_from
 from shoal.resources.storage import parse_entry
+from speed import times
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
@@ -49,7 +50,7 @@ def _problems(read):
 
 
 @pytest.mark.parametrize("name", ["isvc-sklearn-mnist", "isvc-legacy", "runtime-custom", "runtime-triton"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=times(150), deadline=None)
 @given(data=st.data())
 def test_any_value_anywhere_is_accepted_or_explained(name, data):
     document = example(name)

@@ -10,6 +10,7 @@ import pytest
 
 from needs import need
 from runtime_support import Pod
+from speeds import starts_server
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +25,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+@starts_server
 def shared_processes(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Iterator[Pod]:
     pod = Pod(tmp_path_factory.mktemp("pod"))
     shutil.copytree(trained, pod.claim, dirs_exist_ok=True)
@@ -45,6 +47,7 @@ async def pod(shared_processes: Pod) -> AsyncIterator[Pod]:
 
 
 @pytest.fixture
+@starts_server
 async def own_pod(tmp_path: Path, trained: Path) -> AsyncIterator[Pod]:
     """A pod of the test's own; it starts and kills the processes itself."""
     pod = Pod(tmp_path)

@@ -28,6 +28,7 @@ def test_help_names_every_variable() -> None:
     assert "example" in text
 
 
+@pytest.mark.server
 def test_a_missing_or_wrong_variable_ends_it_with_its_name() -> None:
     result = run("mlserver")
     assert (result.returncode, "CONTAINER_MEM_REQ_BYTES" in result.stderr) == (2, True)

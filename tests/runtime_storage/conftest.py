@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from runtime_storage_support import FaultyServer, s3_server
 from shoal_runtime.storage import ArtifactStore, StorageSettings
+from speeds import starts_server
 
 
 @pytest.fixture
@@ -49,6 +50,7 @@ def web():
 
 
 @pytest.fixture(scope="session")
+@starts_server
 def s3(tmp_path_factory):
     with s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server

@@ -60,6 +60,7 @@ class Checkout:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
     shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "tests" / "needs.py", tmp_path)
+    for plugin in ("needs.py", "speed.py", "speeds.py"):
+        shutil.copy(ROOT / "tests" / plugin, tmp_path)
     (tmp_path / "path").mkdir()
     return Checkout(tmp_path)
