@@ -52,7 +52,7 @@ class Checkout:
             env={**kept, "PATH": str(self.path), "PYTHONPATH": str(self.root), **environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
 
