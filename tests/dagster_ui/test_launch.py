@@ -149,7 +149,7 @@ def test_runs_that_ended_with_their_machine_are_closed_by_the_next_launch(tmp_pa
         orphan = subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path)], stderr=subprocess.DEVNULL)
         try:
             started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
-            (run,) = eventually(lambda: instance.get_runs(started), "the run has started", 60)
+            (run,) = eventually(lambda: instance.get_runs(started), "the run has started", 180)
         finally:
             orphan.kill()
             orphan.wait()
