@@ -33,6 +33,7 @@ PROVES = {
     "e2e": "Everything together under traffic: no request fails by evictions, updates, rollouts or kills.",
     "gateway": "Routes, weights, shields and counts in a real Envoy; the Lua scripts byte by byte.",
     "mesh": "The mesh's own protocols: every status code, rollouts through a restart at every write.",
+    "oip": "Tensors and answers are read and written the same everywhere.",
     "package": "Packages are whole or absent; nothing tampered with passes; no pickle hides what it calls.",
     "registry": "Every backend keeps the contract, also when it is killed while it writes.",
     "resources": "Manifests are accepted or explained, whatever is in them.",

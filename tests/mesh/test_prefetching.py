@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 import grpc.aio
 import pytest
 
-from mesh_rollout_support import until
 from mesh_support import MIB, PlainRuntime, model_info
 from shoal.core.events import Event, LoadSucceeded
 from shoal.core.types import PodId, RevisionId, RuntimeName
@@ -19,6 +18,7 @@ from shoal.mesh.metrics import Metrics
 from shoal.mesh.pods import PodLink
 from shoal_protos.adapter import adapter_pb2, adapter_pb2_grpc
 from shoal_protos.mmesh import model_mesh_pb2, model_runtime_pb2_grpc
+from waiting import until
 
 pytestmark = pytest.mark.server
 A, B = RevisionId("a"), RevisionId("b")

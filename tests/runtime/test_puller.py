@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 
 from runtime_storage_support import FaultyServer, File
-from runtime_support import HOST, Pod, model_key, refused, until
+from runtime_support import HOST, Pod, model_key, refused
 from shoal_protos.adapter import adapter_pb2
 from shoal_protos.mmesh import model_runtime_pb2 as pb
 from shoal_protos.mmesh import model_runtime_pb2_grpc

@@ -8,8 +8,9 @@ import threading
 
 import pytest
 
-from runtime_storage_support import File, ask, until
+from runtime_storage_support import File, ask
 from shoal_runtime.storage import ArtifactNotFoundError, StorageExhaustedError, StorageUnavailableError
+from waiting import until
 
 pytestmark = pytest.mark.server
 SIZE = 100_000
