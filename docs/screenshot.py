@@ -13,8 +13,8 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS.parent), str(DOCS.parent / "tests")]
 
-from browser_support import PROGRAMS, Ui, browser  # noqa: E402
-from dagster_ui_support import LOCATION, launched, retrain  # noqa: E402
+from support.browser import PROGRAMS, Ui, browser  # noqa: E402
+from support.dagster_ui import LOCATION, launched, retrain  # noqa: E402
 from tools.known import fixes, missing  # noqa: E402
 from tools.places import put_on_path  # noqa: E402
 

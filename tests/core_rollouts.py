@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from core_support import World, model, pod
 from shoal.core import events as ev
 from shoal.core.rollout.measure import Observation, latency_bucket
 from shoal.core.rollout.plan import Analyse, Check, Metric, Pause, Plan, SetWeight, Strategy
 from shoal.core.rollout.record import Rollout
 from shoal.core.types import EndpointName, RevisionId, RouteKey
+from support.core import World, model, pod
 
 NAME = EndpointName("a")
 KEY = RouteKey("a")

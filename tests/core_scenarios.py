@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from core_support import START, World, by_endpoint, by_revision, model, pod
 from shoal.core import events as ev
 from shoal.core.actions import (
     Action,
@@ -26,6 +25,7 @@ from shoal.core.actions import (
     Unload,
 )
 from shoal.core.types import EndpointName, PodId, RevisionId
+from support.core import START, World, by_endpoint, by_revision, model, pod
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 import grpc
 
 from e2e_models import samples, v2_form
-from e2e_support import Cluster
 from shoal.client import ShoalClient, ShoalError
 from shoal_protos import inference as oip
+from support.e2e import Cluster
 from waiting import eventually
 
 

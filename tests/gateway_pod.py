@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from gateway_support import ModelServer
+from support.gateway import ModelServer
 
 
 async def main(name: str) -> None:

@@ -12,7 +12,7 @@ import joblib
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from cli_support import free_ports, shoal
+from support.cli import free_ports, shoal
 
 VERSIONS = 6
 REQUEST = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [[0.5, -0.5]]}]}

@@ -12,10 +12,10 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from runtime_support import Pod, model_key
 from shoal_protos.adapter import adapter_pb2
 from shoal_runtime import underway
 from shoal_runtime.underway import Doing
+from support.runtime import Pod, model_key
 from waiting import until
 
 CUSTOM = model_key("custom")

@@ -11,8 +11,8 @@ import joblib
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from e2e_support import Cluster, running
 from needs import need
+from support.e2e import Cluster, running
 from tools.places import AIRFLOW, ROOT
 
 PROVIDER = ROOT / "pipelines" / "airflow_provider_shoal"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from apiserver_support import NAMESPACE, ApiServer
 from speeds import starts_server
+from support.apiserver import NAMESPACE, ApiServer
 
 
 @pytest.fixture(scope="session")

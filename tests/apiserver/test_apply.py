@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apiserver_support import config_map, deployment
 from shoal.apiserver import apply, fields
 from shoal.apiserver.apply import Writer
 from shoal.apiserver.errors import ApiError
+from support.apiserver import config_map, deployment
 
 CONFIG_MAP = {"$ref": "#/components/schemas/V1ConfigMap"}
 DEPLOYMENT = {"$ref": "#/components/schemas/V1Deployment"}

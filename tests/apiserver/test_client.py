@@ -10,7 +10,7 @@ from kubernetes import client, config, watch
 from kubernetes.client.exceptions import ApiException
 from kubernetes.informer import SharedInformer
 
-from apiserver_support import CONFIG_MAPS, NAMESPACE, ApiServer, config_map, isvc
+from support.apiserver import CONFIG_MAPS, NAMESPACE, ApiServer, config_map, isvc
 from waiting import eventually
 
 pytestmark = pytest.mark.server

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from apiserver_support import CONFIG_MAPS, NAMESPACE, SERVICES, ApiServer, config_map, deployment, isvc
 from shoal.cli import applying, session
+from support.apiserver import CONFIG_MAPS, NAMESPACE, SERVICES, ApiServer, config_map, deployment, isvc
 
 pytestmark = pytest.mark.server
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from apiserver_support import CONFIG_MAPS, ApiServer, config_map
 from seeds import seed
 from shoal.apiserver.store import Store
+from support.apiserver import CONFIG_MAPS, ApiServer, config_map
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 MOMENTS = 40

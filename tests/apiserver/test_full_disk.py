@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from apiserver_support import CONFIG_MAPS, ApiServer, config_map
-from disk_support import small_disk
+from support.apiserver import CONFIG_MAPS, ApiServer, config_map
+from support.disk import small_disk
 
 pytestmark = pytest.mark.server
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from apiserver_support import CONFIG_MAPS, NAMESPACE, SERVICES, ApiServer, config_map, isvc
+from support.apiserver import CONFIG_MAPS, NAMESPACE, SERVICES, ApiServer, config_map, isvc
 
 pytestmark = pytest.mark.server
 JSON = {"content-type": "application/json"}

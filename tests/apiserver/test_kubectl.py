@@ -9,8 +9,8 @@ import time
 import pytest
 import yaml
 
-from apiserver_support import CONFIG_MAPS, NAMESPACE, SERVICES, ApiServer, config_map, deployment, isvc, pod
-from resources_support import runtime
+from support.apiserver import CONFIG_MAPS, NAMESPACE, SERVICES, ApiServer, config_map, deployment, isvc, pod
+from support.resources import runtime
 
 pytestmark = pytest.mark.server
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from apiserver_support import NAMESPACE, ApiServer
 from shoal.apiserver.errors import ApiError
 from shoal.apiserver.http import refusal
 from shoal.apiserver.selectors import Selector
 from shoal.apiserver.state import Draft, Key
 from shoal.apiserver.store import Store
 from shoal.apiserver.watch import Hub, Interest
+from support.apiserver import NAMESPACE, ApiServer
 
 SYNCHRONOUS_FULL = 2
 """SQLite's number for it; below, a commit may be lost with the power."""

@@ -12,11 +12,11 @@ import grpc
 import grpc.aio
 import pytest
 
-from mesh_support import Client, free_subnet, model_info
 from seeds import seed
 from shoal_protos.mmesh import model_mesh_pb2 as pb
 from shoal_protos.mmesh import model_mesh_pb2_grpc
 from speed import times
+from support.mesh import Client, free_subnet, model_info
 
 pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.search, pytest.mark.timeout(1200)]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cli_support import free_ports, shoal
 from speeds import starts_server
+from support.cli import free_ports, shoal
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import typer
 
-from cli_support import shoal
 from shoal.cli.main import app, run
 from shoal.statedir import state_dir
+from support.cli import shoal
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from cli_support import CONFIG, SERVICE, SHOAL, shoal
 from shoal.cli.starting import _wait_until_ready
 from shoal.cluster.report import Addresses, PartReport, PartState, Phase, Report, write_report
 from shoal.cluster.settings import ClusterSettings
+from support.cli import CONFIG, SERVICE, SHOAL, shoal
 
 pytestmark = pytest.mark.server
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cli_support import CONFIG, free_ports, shoal
-from disk_support import small_disk
 from shoal.cluster import process
+from support.cli import CONFIG, free_ports, shoal
+from support.disk import small_disk
 from waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cli_support import Outcome, free_ports, shoal
+from support.cli import Outcome, free_ports, shoal
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 HELD = (6443, 8001, 8082, 8090, 18080)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cli_support import CONFIG, free_ports, shoal
 from shoal.cluster.process import leftovers
+from support.cli import CONFIG, free_ports, shoal
 from waiting import eventually
 
 pytestmark = pytest.mark.server

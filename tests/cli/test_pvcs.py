@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from disk_support import small_disk
 from shoal.cli.errors import CliError
 from shoal.cli.pvcs import create_claim
 from shoal.cli.session import target
+from support.disk import small_disk
 
 
 def test_files_that_do_not_fit_leave_what_was_there(tmp_path: Path):

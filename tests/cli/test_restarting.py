@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from cli_support import shoal
 from shoal.cli.local_images import register
+from support.cli import shoal
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 RUNTIME = "again"

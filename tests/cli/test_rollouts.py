@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cli_support import SHOAL, shoal
 from rollout_cluster import apply, fill, service
+from support.cli import SHOAL, shoal
 
 pytestmark = pytest.mark.server
 APPROVAL = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cli_support import CONFIG, SERVICE, shoal
+from support.cli import CONFIG, SERVICE, shoal
 
 pytestmark = pytest.mark.server
 

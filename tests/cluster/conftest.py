@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster_support import Cluster, api_server, cluster
 from shoal.cluster.network import Subnet
 from speeds import starts_server
+from support.cluster import Cluster, api_server, cluster
 
 
 @pytest.fixture(scope="module")

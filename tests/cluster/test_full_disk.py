@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from disk_support import SmallDisk, small_disk
 from shoal.cluster import lock
 from shoal.cluster.backoff import BackoffPolicy
 from shoal.cluster.errors import ClusterError
@@ -26,6 +25,7 @@ from shoal.cluster.settings import ClusterSettings, load_settings
 from shoal.cluster.supervisor import prepare_state_dir
 from shoal.gateway.bootstrap import write_bootstrap
 from shoal.gateway.settings import GatewaySettings
+from support.disk import SmallDisk, small_disk
 
 
 @pytest.fixture

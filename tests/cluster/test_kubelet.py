@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster_support import NAMESPACE, SLEEP, Cluster, cluster, container_of, gone, is_ready, pid_of, python
 from shoal.cluster.api import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, EVENTS, PODS, SECRETS, Object
 from shoal.cluster.kubelet.podstatus import seconds_of
 from shoal.cluster.network import Subnet
+from support.cluster import NAMESPACE, SLEEP, Cluster, cluster, container_of, gone, is_ready, pid_of, python
 from waiting import until
 
 pytestmark = pytest.mark.server

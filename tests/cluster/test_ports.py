@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster_support import SLEEP, Cluster, container_of, python
 from shoal.cluster.errors import ClusterError
 from shoal.cluster.network import held_everywhere, port_owner, require_port
 from shoal.cluster.ports import ControlPorts, PodPorts, Ports, choose_ports
 from shoal.listening import bindable
+from support.cluster import SLEEP, Cluster, container_of, python
 
 HOLDER = """
 import socket, sys

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from controller_support import RecordingMesh
 from shoal.controller.kube import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -26,6 +25,7 @@ from shoal.controller.kube import (
 from shoal.controller.main import run
 from shoal.controller.settings import ControllerSettings
 from speeds import starts_server
+from support.controller import RecordingMesh
 
 NAMESPACE = "modelmesh-serving"
 

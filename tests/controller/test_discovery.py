@@ -1,7 +1,7 @@
 import copy
 
-from controller_support import RecordingMesh
 from shoal.controller.discovery import PodDiscovery, endpoint_of
+from support.controller import RecordingMesh
 
 POD = {
     "metadata": {

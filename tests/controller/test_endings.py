@@ -6,11 +6,11 @@ import copy
 
 import pytest
 
-from controller_support import RecordingMesh
 from shoal.controller.discovery import PodDiscovery
 from shoal.controller.endings import cause_of, words_of
 from shoal.core.suspicion import Cause
 from shoal.resources.lastwords import telling_line
+from support.controller import RecordingMesh
 
 SEGFAULT = """INFO:     server started
 Fatal Python error: Segmentation fault

@@ -2,8 +2,6 @@
 
 import pytest
 
-from controller_support import RecordingMesh, endpoint_view, model_view, rollout_status
-from resources_support import isvc, model
 from shoal.controller.handover import hand_over
 from shoal.controller.plans import entry_plan
 from shoal.controller.reading import read
@@ -13,6 +11,8 @@ from shoal.core.rollout.plan import Pause, SetWeight
 from shoal.core.rollout.record import Phase
 from shoal.core.types import ModelState
 from shoal.resources.rollout import ROLLOUT_BY
+from support.controller import RecordingMesh, endpoint_view, model_view, rollout_status
+from support.resources import isvc, model
 
 
 def reading(path="m.joblib", *, canary=None, percent=20, by="", rollout=None):

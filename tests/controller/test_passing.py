@@ -1,9 +1,9 @@
 import pytest
 
-from controller_support import endpoint_view, load_failure, model_view, rollout_status
 from shoal.controller.passing import LONG_LOAD, least_wait, may_wait, passes, proven_by
 from shoal.controller.status import Addresses, Declared, status_of
 from shoal.core.types import ModelState, RevisionId, Transition
+from support.controller import endpoint_view, load_failure, model_view, rollout_status
 
 ADDRESSES = Addresses("grpc://modelmesh-serving.ns:8033", "http://modelmesh-serving.ns:8008")
 NOW = 1_700_000_000.0

@@ -1,12 +1,12 @@
 import pytest
 
-from resources_support import example, runtime
 from shoal.controller.pods import ports_of
 from shoal.controller.render import deployment, services
 from shoal.controller.settings import ControllerSettings
 from shoal.resources.builtin import builtin_runtime
 from shoal.resources.runtimerules import parse
 from shoal.resources.settings import config_from
+from support.resources import example, runtime
 
 
 def _config(text=""):

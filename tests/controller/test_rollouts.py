@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from controller_support import endpoint_view, model_view, rollout_status
-from resources_support import isvc, model
 from shoal.controller.evidence import EvidenceGate
 from shoal.controller.kube import CONFIG_MAP, EVENT, ISVC, RUNTIME, KubeError
 from shoal.controller.store import Store
@@ -23,6 +21,8 @@ from shoal.package.stores.local import LocalStore
 from shoal.resources import inferenceservice
 from shoal.resources.builtin import builtin_runtime
 from shoal.resources.evidence import REQUIRES_EVIDENCE
+from support.controller import endpoint_view, model_view, rollout_status
+from support.resources import isvc, model
 from waiting import until
 
 pytestmark = pytest.mark.server

@@ -2,7 +2,6 @@
 
 import pytest
 
-from controller_support import endpoint_view, load_failure, model_view, rollout_status
 from shoal.controller.conditions import condition
 from shoal.controller.rolloutstatus import happenings, rollout_document
 from shoal.controller.status import Addresses, Declared, status_of
@@ -10,6 +9,7 @@ from shoal.core.rollout.plan import Plan
 from shoal.core.rollout.record import Entry, Phase
 from shoal.core.types import ModelState, RevisionId, Transition
 from shoal.mesh.api import PastRollout
+from support.controller import endpoint_view, load_failure, model_view, rollout_status
 
 ADDRESSES = Addresses("grpc://h:8033", "http://h:8008")
 SERVING = model_view("m__isvc-1", ModelState.LOADED, copies=1)

@@ -4,8 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from controller_support import endpoint_view, load_failure, model_view
-from resources_support import isvc, model, runtime
 from shoal.controller import troubles
 from shoal.controller.conditions import condition
 from shoal.controller.kube import CLUSTER_RUNTIME, CONFIG_MAP, DEPLOYMENT, EVENT, ISVC, POD, RUNTIME
@@ -13,6 +11,8 @@ from shoal.core.types import ModelState
 from shoal.core.views import NO_POD
 from shoal.resources.runtimerules import BUILT_IN_SERVER_TYPES
 from shoal_runtime.main import main as adapter
+from support.controller import endpoint_view, load_failure, model_view
+from support.resources import isvc, model, runtime
 from waiting import until
 
 pytestmark = pytest.mark.server

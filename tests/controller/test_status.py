@@ -1,8 +1,8 @@
-from controller_support import endpoint_view, load_failure, model_view
 from shoal.controller.conditions import condition
 from shoal.controller.status import Addresses, Declared, merge_patch, status_of
 from shoal.core.types import ModelState, RevisionId, Transition
 from shoal.resources.choose import Chosen
+from support.controller import endpoint_view, load_failure, model_view
 
 ADDRESSES = Addresses("grpc://modelmesh-serving.ns:8033", "http://modelmesh-serving.ns:8008")
 NOW = 1_700_000_000.0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from core_rollouts import CANARY, NAME, begun, rollout, served
-from core_support import World, by_revision, model, pod, world_with
 from shoal.core import events as ev
 from shoal.core.actions import Changed, PersistRollout
 from shoal.core.rollout.record import Phase, Verb
 from shoal.core.types import CopyState, EndpointName, ModelState, PodId, RevisionId, Transition
+from support.core import World, by_revision, model, pod, world_with
 
 P1, P2, A, B = PodId("p1"), PodId("p2"), RevisionId("a"), RevisionId("b")
 

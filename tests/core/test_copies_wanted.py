@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from core_support import World, by_endpoint, by_revision, model, pod, world_with
 from shoal.core import events as ev
 from shoal.core.actions import Changed
 from shoal.core.ledger import Pod
 from shoal.core.settings import CoreSettings
 from shoal.core.types import CopyState, EndpointName, LoadedCopy, ModelState, PodId, RevisionId, Transition
+from support.core import World, by_endpoint, by_revision, model, pod, world_with
 
 P1, P2 = PodId("p1"), PodId("p2")
 A, B = RevisionId("a"), RevisionId("b")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from core_support import World, by_endpoint, by_revision, model, pod, rejection, world_with
 from shoal.core import events as ev
 from shoal.core.actions import Answer, Changed, Forward, Load, Persist, PublishRoutes, Reject, RejectCode
 from shoal.core.core import Core
@@ -22,6 +21,7 @@ from shoal.core.types import (
     Transition,
     Unplaceable,
 )
+from support.core import World, by_endpoint, by_revision, model, pod, rejection, world_with
 
 
 def test_same_events_give_same_actions() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core_support import World, by_revision, model, world_with
 from shoal.core.copies import CROWD_CREDIT, MOST_CROWD
 from shoal.core.types import PodId, RevisionId, Ticket
+from support.core import World, by_revision, model, world_with
 
 P1 = PodId("p1")
 

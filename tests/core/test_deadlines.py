@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from core_support import World, model, pod
 from shoal.core import events as ev
 from shoal.core.rollout.plan import IMMEDIATE, Otherwise, Plan, SetWeight, Strategy
 from shoal.core.rollout.record import Phase, Rollout, Verb
 from shoal.core.types import EndpointName, PodId, RevisionId
+from support.core import World, model, pod
 
 NAME = EndpointName("a")
 P1 = PodId("p1")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from core_support import World, by_revision, model, pod, rejection, world_with
 from shoal.core import events as ev
 from shoal.core.actions import Load, PodDrained, RejectCode, Unload
 from shoal.core.types import CopyState, EndpointName, PodId, RevisionId
+from support.core import World, by_revision, model, pod, rejection, world_with
 
 P1, P2, A = PodId("p1"), PodId("p2"), RevisionId("a")
 

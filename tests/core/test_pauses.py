@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from core_support import World, by_revision, model, pod
 from shoal.core import events as ev
 from shoal.core.actions import Reject, RejectCode
 from shoal.core.types import EndpointName, FailureReason, PodId, RevisionId, Ticket, Transition
+from support.core import World, by_revision, model, pod
 
 P1, P2 = PodId("p1"), PodId("p2")
 A = RevisionId("a")

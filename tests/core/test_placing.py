@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from core_support import START, Server, World, by_endpoint, by_revision, model, pod, rejection, world_with
 from shoal.core import events as ev
 from shoal.core.actions import Reject, RejectCode
 from shoal.core.types import CopyState, EndpointName, ModelState, PodId, RevisionId
+from support.core import START, Server, World, by_endpoint, by_revision, model, pod, rejection, world_with
 
 
 def test_queued_loads_count_where_the_next_one_goes() -> None:

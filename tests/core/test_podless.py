@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from core_support import START, World, model, pod
 from shoal.core import events as ev
 from shoal.core.actions import Changed
 from shoal.core.types import EndpointName, FailureReason, ModelState, PodId, RevisionId
+from support.core import START, World, model, pod
 
 NAME = EndpointName("a")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from core_support import World, by_revision, model, pod
 from shoal.core import events as ev
 from shoal.core.actions import Action, CancelLoad, Load, Prefetch, Unload
 from shoal.core.settings import CoreSettings
 from shoal.core.types import ModelSpec, PodId, RevisionId
+from support.core import World, by_revision, model, pod
 
 P1 = PodId("p1")
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from core_support import World, by_endpoint, by_revision, model, pod
 from shoal.core import events as ev
 from shoal.core.actions import Forward, Reject, RejectCode
 from shoal.core.rollout.plan import IMMEDIATE, Pause, Plan, SetWeight, Strategy
@@ -26,6 +25,7 @@ from shoal.core.types import (
     Ticket,
     Transition,
 )
+from support.core import World, by_endpoint, by_revision, model, pod
 
 P1, P2 = PodId("p1"), PodId("p2")
 BAD = RevisionId("bad")

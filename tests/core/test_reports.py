@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from core_support import Server, World, by_revision, model, pod, world_with
 from shoal.core import events as ev
 from shoal.core.actions import Changed
 from shoal.core.rollout.measure import Observation
 from shoal.core.types import CopyState, EndpointName, LoadedCopy, PodId, RevisionId
+from support.core import Server, World, by_revision, model, pod, world_with
 
 P1, A = PodId("p1"), RevisionId("a")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from core_rollouts import CANARY, ERRORS, KEY, NAME, begun, observe, rollout, served, shares
-from core_support import World, model, pod
 from shoal.core import events as ev
 from shoal.core.actions import Forward
 from shoal.core.rollout.plan import (
@@ -22,6 +21,7 @@ from shoal.core.rollout.plan import (
 )
 from shoal.core.rollout.record import Phase, Verb
 from shoal.core.types import RevisionId, RouteKey
+from support.core import World, model, pod
 
 CANARY_KEY = RouteKey("a", canary=True)
 

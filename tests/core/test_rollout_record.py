@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from core_rollouts import CANARY, ERRORS, NAME, begun, observe, rollout, served
-from core_support import World, model
 from shoal.core import events as ev
 from shoal.core.actions import Action, PersistRollout
 from shoal.core.rollout.measure import Observation, score_bucket
@@ -21,6 +20,7 @@ from shoal.core.rollout.plan import (
 )
 from shoal.core.rollout.record import CheckResult, Phase, Rollout, Verb, Verdict
 from shoal.core.types import RevisionId
+from support.core import World, model
 
 
 def told(world: World) -> list[tuple[float, str]]:

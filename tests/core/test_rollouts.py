@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from core_rollouts import CANARY, ERRORS, KEY, NAME, begun, observe, rollout, served, shares
-from core_support import World, model, pod
 from shoal.core import events as ev
 from shoal.core.actions import Forward
 from shoal.core.rollout.plan import (
@@ -23,6 +22,7 @@ from shoal.core.rollout.plan import (
 )
 from shoal.core.rollout.record import Phase, Verb
 from shoal.core.types import FailureReason, PodId, RevisionId, RouteKey, Transition, Unplaceable
+from support.core import World, model, pod
 
 
 def test_a_canary_takes_its_steps_and_takes_over() -> None:

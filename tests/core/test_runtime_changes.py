@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from core_support import World, by_revision, model, pod
 from shoal.core import events as ev
 from shoal.core.types import CopyState, LoadedCopy, PodId, RevisionId
+from support.core import World, by_revision, model, pod
 
 OLD, NEW = PodId("old"), PodId("new")
 A = RevisionId("a")

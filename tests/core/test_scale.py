@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from core_support import by_revision, model, pod
 from shoal.core import events as ev
 from shoal.core.actions import Load
 from shoal.core.core import Core
 from shoal.core.settings import CoreSettings
 from shoal.core.types import EndpointName, LoadedCopy, RevisionId, Ticket
+from support.core import by_revision, model, pod
 
 NOW = 1_000_000.0
 

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from core_support import World, by_endpoint, by_revision, model, pod
 from shoal.core import events as ev
 from shoal.core.rollout.commands import refusal
 from shoal.core.rollout.measure import Observation, latency_bucket
@@ -43,6 +42,7 @@ from shoal.core.types import (
     Unplaceable,
 )
 from speed import times
+from support.core import World, by_endpoint, by_revision, model, pod
 
 ENDPOINTS = ["a", "b", "c", "d"]
 PODS = ["p1", "p2", "p3", "q1"]

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core_support import World, by_revision, model, rejection, world_with
 from shoal.core.actions import Forward, RejectCode
 from shoal.core.pace import Pace
 from shoal.core.settings import CoreSettings
 from shoal.core.shedding import RETRY_LEAST, RETRY_MOST, too_late
 from shoal.core.types import CopyState, PodId, RevisionId, Ticket
+from support.core import World, by_revision, model, rejection, world_with
 
 P1 = PodId("p1")
 NAMES = ("a", "b", "c", "d", "e")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from core_support import World, by_revision, model, pod
 from shoal.core.pace import Turnover
 from shoal.core.types import PodId, RevisionId
+from support.core import World, by_revision, model, pod
 
 P1 = PodId("p1")
 ROOM = 10

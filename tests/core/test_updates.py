@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from core_support import World, by_endpoint, model, world_with
 from shoal.core import events as ev
 from shoal.core.types import EndpointName, ModelSpec, RevisionId
+from support.core import World, by_endpoint, model, world_with
 
 A = EndpointName("a")
 OLD, NEW = RevisionId("a-1"), RevisionId("a-2")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from core_support import by_endpoint, by_revision, model, rejection, world_with
 from shoal.core import events as ev
 from shoal.core.actions import Forward, RejectCode
 from shoal.core.types import EndpointName, PodId, RevisionId, Ticket
+from support.core import by_endpoint, by_revision, model, rejection, world_with
 
 A, A1 = EndpointName("a"), RevisionId("a-1")
 

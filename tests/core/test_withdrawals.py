@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from core_support import World, by_revision, model, pod
 from shoal.core import core as core_module
 from shoal.core import events as ev
 from shoal.core.actions import PublishRoutes
 from shoal.core.state import State
 from shoal.core.types import CopyState, PodId, RevisionId
+from support.core import World, by_revision, model, pod
 
 P1 = PodId("p1")
 A, B = RevisionId("a"), RevisionId("b")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import dagster as dg
-from e2e_support import Cluster, running
 from shoal.package.keys import ensure_keys
 from speeds import starts_server
+from support.e2e import Cluster, running
 
 
 @pytest.fixture

@@ -13,14 +13,14 @@ import pytest
 import dagster as dg
 from dagster_shoal import LocalModelStore, ModelStore, S3ModelStore, ShoalResource, build_model_definitions
 from dagster_shoal.model import Gate
-from dagster_support import OFFLINE, failure, run, stump, verdicts
-from e2e_support import Cluster
-from package_support import flip
 from rollout_cluster import service
-from runtime_storage_support import s3_server
 from shoal.client import ShoalClient
 from shoal.package.keys import generate_keys
 from strange_api import kubeconfig, strange_api
+from support.dagster import OFFLINE, failure, run, stump, verdicts
+from support.e2e import Cluster
+from support.package import flip
+from support.runtime_storage import s3_server
 
 pytestmark = pytest.mark.server
 

@@ -20,15 +20,15 @@ import dagster as dg
 from dagster_shoal import LocalModelStore, S3ModelStore, ShoalClusterComponent, ShoalModelComponent, ShoalResource
 from dagster_shoal.components.functions import import_function
 from dagster_shoal.execution import ArtifactTrainer, PodTrainer, ScriptTrainer
-from dagster_support import OFFLINE
+from support.dagster import OFFLINE
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")
 DG = Path(sys.executable).with_name("dg")
 MODEL: dict[str, Any] = {
     "name": "fraud-score",
-    "data": "dagster_support.load",
-    "evaluate": "dagster_support.evaluate",
-    "training": {"type": "function", "function": "dagster_support:train"},
+    "data": "support.dagster.load",
+    "evaluate": "support.dagster.evaluate",
+    "training": {"type": "function", "function": "support.dagster:train"},
 }
 
 
@@ -134,7 +134,7 @@ def test_texts_that_look_like_numbers_stay_texts(monkeypatch: pytest.MonkeyPatch
     ("change", "says"),
     [
         ({"training": {"type": "telepathy"}}, "training"),
-        ({"training": {"type": "function", "function": "dagster_support.nothing"}}, "has no function 'nothing'"),
+        ({"training": {"type": "function", "function": "support.dagster.nothing"}}, "has no function 'nothing'"),
         ({"data": "no_such_module.load"}, "there is no module 'no_such_module'"),
         ({"rollout": {"strategy": "sideways"}}, "strategy"),
         ({"rollout": {"weight": [1]}}, "weight"),

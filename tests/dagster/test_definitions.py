@@ -16,7 +16,7 @@ import dagster as dg
 from dagster_shoal import MODELS, LocalModelStore, ShoalProps, ShoalResource, ShoalTranslator, Stage, rollout_form
 from dagster_shoal.factory import build_model_assets, build_model_definitions
 from dagster_shoal.stages import MODEL_TAG
-from dagster_support import definitions, run, stump
+from support.dagster import definitions, run, stump
 
 ROOT = Path(__file__).parents[2]
 ICONS = {"python", "scikitlearn", "xgboost", "lightgbm", "mlflow", "huggingface", "json", "s3", "kubernetes", "pytorch"}

@@ -13,7 +13,7 @@ from sklearn.tree import DecisionTreeClassifier
 import dagster as dg
 from dagster_shoal.execution import ArtifactTrainer, PodTrainer, ScriptTrainer
 from dagster_shoal.model import no_function
-from dagster_support import definitions, failure, metadata, run, stump
+from support.dagster import definitions, failure, metadata, run, stump
 
 # Dagster warns of a part of its own Pipes that it calls itself.
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")

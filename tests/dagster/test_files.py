@@ -13,7 +13,7 @@ from dagster_shoal.drafts import KEEP, DraftMissingError, Drafts
 from dagster_shoal.model import Dataset, Rows
 from dagster_shoal.samples import golden_set, signature_of
 from dagster_shoal.verdicts import judged
-from dagster_support import load
+from support.dagster import load
 
 
 def test_a_dataset_comes_back_as_it_was(tmp_path: Path):

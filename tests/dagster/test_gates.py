@@ -10,8 +10,8 @@ import pytest
 
 from dagster_shoal.gates import Champion, judge_budget, judge_champion, judge_data, judge_metrics, judge_schema
 from dagster_shoal.model import Budget, DataGate, Dataset, MetricGate, Rows
-from dagster_support import load
 from shoal.package.manifest import Signature
+from support.dagster import load
 
 ACCURACY = MetricGate("accuracy", 0.9)
 

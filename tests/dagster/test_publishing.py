@@ -11,11 +11,11 @@ import pytest
 import dagster as dg
 from dagster_shoal import DataGate, MetricGate
 from dagster_shoal.model import GATES, Gate
-from dagster_support import OFFLINE, definitions, failure, metadata, run, stump, verdicts
 from shoal.package.keys import TrustedKeys, load_public
 from shoal.package.package import find, published
 from shoal.package.stores.local import LocalStore
 from shoal.package.verify import verify
+from support.dagster import OFFLINE, definitions, failure, metadata, run, stump, verdicts
 
 UP_TO_PUBLISHED = ["training_data", "trained_model", "validated_model", "model_package", "published_model"]
 

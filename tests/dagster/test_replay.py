@@ -19,13 +19,13 @@ from dagster_shoal import LocalModelStore, leftovers
 from dagster_shoal import replay as replaying
 from dagster_shoal.leftovers import RUN_LABEL, SCRATCH_LABEL, Scratch, sweep
 from dagster_shoal.replay import replay
-from dagster_support import definitions, metadata, run, stump, verdicts
-from e2e_support import Cluster
 from rollout_cluster import service
 from shoal.client import Refused, ShoalClient
 from shoal.package.build import build
 from shoal.package.package import open_directory
 from shoal.package.samples import Sample, samples_of
+from support.dagster import definitions, metadata, run, stump, verdicts
+from support.e2e import Cluster
 from waiting import eventually
 
 UP_TO_PACKAGE = ["training_data", "trained_model", "validated_model", "model_package"]
@@ -173,7 +173,7 @@ _REPLAY = """
 import pathlib, sys, time
 import dagster_shoal.replay as replaying
 from dagster_shoal import LocalModelStore
-from dagster_support import stump
+from support.dagster import stump
 from shoal.client import ShoalClient
 root, package, run = sys.argv[1:]
 replaying._ask = lambda *_: time.sleep(600)

@@ -17,13 +17,13 @@ import dagster as dg
 from dagster_shoal import Budget
 from dagster_shoal.leftovers import SCRATCH_LABEL
 from dagster_shoal.model import GATES, Gate
-from dagster_support import OFFLINE, Traffic, definitions, failure, metadata, run, stump, verdicts
-from e2e_support import Cluster
 from shoal.client import NotFound, RolloutReport, ShoalClient
 from shoal.package.build import build
 from shoal.package.keys import load_signing
 from shoal.package.publish import publish
 from shoal.package.stores.local import LocalStore
+from support.dagster import OFFLINE, Traffic, definitions, failure, metadata, run, stump, verdicts
+from support.e2e import Cluster
 from waiting import eventually
 
 pytestmark = pytest.mark.server
@@ -219,7 +219,7 @@ def test_a_cancelled_run_pauses_and_the_next_one_picks_the_rollout_up(model: Mod
 _ROLL_OUT = """
 import sys, pathlib
 import dagster as dg
-from dagster_support import definitions, run, stump
+from support.dagster import definitions, run, stump
 name, root = sys.argv[1:]
 with dg.DagsterInstance.ephemeral() as instance:
     instance.add_dynamic_partitions("models", [name])

@@ -12,7 +12,7 @@ import pytest
 import dagster as dg
 from dagster_shoal import build_model_assets
 from dagster_shoal.schedules import SLOTS, retrain_schedules, slot_of, staggered
-from dagster_support import stump
+from support.dagster import stump
 
 NAMES = [f"model-{number}" for number in range(100)]
 

@@ -16,11 +16,11 @@ from dagster_shoal.sensors.bounds import Bounds, in_turn, parsed
 from dagster_shoal.sensors.data import Fingerprints
 from dagster_shoal.sensors.metrics import Standing
 from dagster_shoal.sensors.mirror import standing
-from dagster_support import stump
 from shoal.client import RevisionReport, RolloutReport, ShoalClient
 from shoal.package import publish
 from shoal.package.build import build
 from shoal.package.keys import load_signing
+from support.dagster import stump
 
 NAMES = ("apple", "birch", "cedar")
 

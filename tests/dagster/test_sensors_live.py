@@ -24,10 +24,10 @@ from dagster_shoal.sensors import (
     from_rollouts,
     rollout_mirror_sensor,
 )
-from dagster_support import Traffic, definitions, run, stump
-from e2e_support import Cluster, free_port
 from needs import need
 from shoal.client import NotFound, ShoalClient
+from support.dagster import Traffic, definitions, run, stump
+from support.e2e import Cluster, free_port
 from waiting import eventually
 
 pytestmark = pytest.mark.server

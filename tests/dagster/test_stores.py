@@ -10,12 +10,12 @@ import pytest
 import dagster as dg
 from dagster_shoal import LocalModelStore, S3ModelStore, ShoalResource, build_model_assets, build_model_definitions
 from dagster_shoal.sensors import new_packages_sensor
-from dagster_support import metadata, run, stump
-from runtime_storage_support import s3_server
 from shoal.package.errors import InvalidPackage, StoreUnavailable
 from shoal.package.keys import ensure_keys, generate_keys
 from shoal.package.package import find, published
 from shoal.package.verify import verify
+from support.dagster import metadata, run, stump
+from support.runtime_storage import s3_server
 
 
 def test_a_claim_is_a_directory_of_the_state_directory(tmp_path: Path):

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from dagster_ui_support import LOCATION, MODULE, Stack, launched, retrain
 from speeds import starts_server
+from support.dagster_ui import LOCATION, MODULE, Stack, launched, retrain
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from browser_support import PROGRAMS, Ui, browser
-from dagster_ui_support import ENOUGH, LOCATION, Stack, publish
 from needs import need
+from support.browser import PROGRAMS, Ui, browser
+from support.dagster_ui import ENOUGH, LOCATION, Stack, publish
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 CONFIG = """\

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dagster_ui_support import Stack
+from support.dagster_ui import Stack
 from waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dagster_ui_support import ENOUGH, Stack, retrain
+from support.dagster_ui import ENOUGH, Stack, retrain
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 QUICK = {"strategy": "canary", "weights": [10.0, 50.0], "step_seconds": 30.0, "min_samples": 20}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from dagster_ui_support import ENDED, ENOUGH, Stack, publish
-from e2e_support import kill
+from support.dagster_ui import ENDED, ENOUGH, Stack, publish
+from support.e2e import kill
 from waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

@@ -18,7 +18,7 @@ from dagster_shoal.local import launch
 from dagster_shoal.local.home import LaunchError, configure, owned, settle
 from dagster_shoal.local.launch import Launch, Options, port_for
 from dagster_shoal.local.processes import MARK, Part, end, end_leftovers
-from dagster_ui_support import Stack, listens_on, marked
+from support.dagster_ui import Stack, listens_on, marked
 from waiting import eventually
 
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}

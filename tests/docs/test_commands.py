@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import typer
 
-from docs_support import ROOT, Page, pages
 from shoal.cli.main import app
+from support.docs import ROOT, Page, pages
 
 _TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 _SEPARATORS = {"&&", "||", "|", ";"}

@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 
-from docs_support import ROOT, Page, pages
 from shoal.core.lifecycle import copy_diagram, endpoint_diagram
+from support.docs import ROOT, Page, pages
 
 
 def generator() -> ModuleType:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from docs_support import ROOT, Page, pages
+from support.docs import ROOT, Page, pages
 
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _FOLDERS = ("bench/", "docs/", "examples/", "platform/", "protos/", "runtime/", "tests/")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from docs_support import ROOT
+from support.docs import ROOT
 
 _PAGE = ROOT / "docs" / "troubleshooting.md"
 _ENTRY = re.compile(r"^### (?P<symptom>.+)\n+(?P<mark><!-- test: (?P<path>\S+?)::(?P<name>\w+) -->)?", re.MULTILINE)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from e2e_models import train_digits
-from e2e_support import Cluster, running
 from speeds import starts_server
+from support.e2e import Cluster, running
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from e2e_models import PIXELS, seed_form, v2_form
-from e2e_support import Cluster, service
 from shoal_protos import inference as oip
+from support.e2e import Cluster, service
 from waiting import eventually
 
 pytestmark = pytest.mark.server

@@ -16,8 +16,8 @@ import pytest
 from e2e_bad_models import EXIT_CODE, KINDS, train_bad
 from e2e_models import train_numbered
 from e2e_rollouts import rollout_status
-from e2e_support import Cluster, running, service
 from e2e_traffic import Subject, Traffic
+from support.e2e import Cluster, running, service
 from waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

@@ -13,10 +13,10 @@ import httpx
 import pytest
 import yaml
 
-from cli_support import SHOAL
 from e2e_models import PIXELS, seed_form, v2_form
-from e2e_support import Cluster, service
 from needs import need
+from support.cli import SHOAL
+from support.e2e import Cluster, service
 from waiting import eventually
 
 pytestmark = pytest.mark.server

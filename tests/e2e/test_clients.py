@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 from e2e_models import PIXELS, seed_form, v2_form
-from e2e_support import DATA, Cluster
+from support.e2e import DATA, Cluster
 
 pytestmark = pytest.mark.server
 INPUT = "import json, sys, asyncio, numpy\npixels = numpy.array(json.loads(sys.argv[2]), numpy.float32)\n"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from e2e_models import PIXELS, seed_form
-from e2e_support import DATA, Cluster
-from runtime_storage_support import S3Server, s3_server
+from support.e2e import DATA, Cluster
+from support.runtime_storage import S3Server, s3_server
 from waiting import eventually
 
 pytestmark = pytest.mark.server

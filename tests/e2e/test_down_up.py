@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from e2e_models import PIXELS, train_numbered
-from e2e_support import Cluster, running, service
 from shoal.mesh.catalog import Catalog
 from shoal.registry.open import open_registry
+from support.e2e import Cluster, running, service
 from waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e_support import DATA, Cluster
 from needs import need
+from support.e2e import DATA, Cluster
 from waiting import eventually
 
 pytestmark = pytest.mark.server

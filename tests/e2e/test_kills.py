@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from e2e_models import train_numbered
-from e2e_support import Cluster, kill, running, service
 from e2e_traffic import FORMS, Subject, Traffic
+from support.e2e import Cluster, kill, running, service
 from waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

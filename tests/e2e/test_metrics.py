@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from e2e_models import PIXELS, seed_form
-from e2e_support import Cluster
+from support.e2e import Cluster
 from waiting import eventually
 
 pytestmark = pytest.mark.server

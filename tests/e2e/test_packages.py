@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from e2e_models import samples
-from e2e_support import Cluster
-from runtime_storage_support import s3_server
 from shoal.package.compare import compare
 from shoal.package.package import published
 from shoal.package.stores import LocalStore
+from support.e2e import Cluster
+from support.runtime_storage import s3_server
 
 pytestmark = pytest.mark.server
 ISVC = """\

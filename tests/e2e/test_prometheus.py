@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from e2e_models import samples, train_numbered
-from e2e_support import Cluster, running, service
-from prometheus_support import running_prometheus
 from shoal_protos import inference as oip
+from support.e2e import Cluster, running, service
+from support.prometheus import running_prometheus
 from waiting import eventually
 
 pytestmark = pytest.mark.server

@@ -16,9 +16,9 @@ import pytest
 
 from e2e_models import train_failing, train_numbered
 from e2e_rollouts import rollout_status
-from e2e_support import Cluster, kill, running, service
 from e2e_traffic import Subject, Traffic
 from shoal.client import ShoalClient, ShoalError
+from support.e2e import Cluster, kill, running, service
 from waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

@@ -17,9 +17,9 @@ import pytest
 
 from e2e_models import train_failing, train_numbered, train_refusing
 from e2e_rollouts import revisions_asked, rollout_status, until_shown
-from e2e_support import Cluster, running, service
 from e2e_traffic import Subject, Traffic
 from speed import rate, times
+from support.e2e import Cluster, running, service
 from waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

@@ -7,8 +7,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from e2e_support import running
 from shoal_protos import inference as oip
+from support.e2e import running
 from waiting import eventually
 
 pytestmark = pytest.mark.server

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from e2e_models import train_numbered
-from e2e_support import Cluster, running, service
 from e2e_traffic import FORMS, Subject, Traffic
 from speed import rate
+from support.e2e import Cluster, running, service
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 MODELS = 44

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from e2e_models import PIXELS, seed_form
-from e2e_support import NAMESPACE, Cluster, service
 from shoal.resources.builtin import builtin_runtime
+from support.e2e import NAMESPACE, Cluster, service
 from waiting import eventually
 
 pytestmark = pytest.mark.server

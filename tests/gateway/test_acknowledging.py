@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway_support import Heard
 from shoal.core.types import RouteKey
 from shoal.gateway.api import Upstream
 from shoal.gateway.control import GatewayControl
@@ -12,6 +11,7 @@ from shoal.gateway.follower import Follower
 from shoal.gateway.settings import GatewaySettings
 from shoal.gateway.table import ResourceKind, RouteTable
 from shoal_protos.xds import cluster_pb2
+from support.gateway import Heard
 
 
 def route(name: str) -> dict[RouteKey, tuple[Upstream, ...]]:

@@ -6,10 +6,10 @@ import grpc
 import httpx
 import pytest
 
-from gateway_support import HttpServer, ModelServer, Stub, running_gateway
 from shoal.core.types import RouteKey
 from shoal.gateway.names import asked_for
 from shoal_protos import inference as oip
+from support.gateway import HttpServer, ModelServer, Stub, running_gateway
 
 pytestmark = pytest.mark.server
 OLD, NEW = "digits__isvc-old", "digits__isvc-new"

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from gateway_support import HttpServer, ModelServer, running_gateway
+from support.gateway import HttpServer, ModelServer, running_gateway
 
 pytestmark = pytest.mark.server
 REVISION = "digits__isvc-0123456789"

@@ -7,7 +7,6 @@ import asyncio
 import grpc
 import pytest
 
-from gateway_support import Heard, ModelServer, Stub, running_gateway, settings_for
 from shoal.core.types import RouteKey
 from shoal.gateway.api import Upstream
 from shoal.gateway.clusters import CLUSTER_TYPE
@@ -16,6 +15,7 @@ from shoal.gateway.names import TAKES_SCOPES
 from shoal.gateway.scopes import SCOPE_TYPE, scope_name
 from shoal_protos import inference as oip
 from shoal_protos.xds import discovery_pb2, discovery_pb2_grpc, load_stats_pb2, load_stats_pb2_grpc
+from support.gateway import Heard, ModelServer, Stub, running_gateway, settings_for
 from waiting import until
 
 pytestmark = pytest.mark.server

@@ -9,11 +9,11 @@ import grpc
 import httpx
 import pytest
 
-from gateway_support import Gateway, HttpServer, ModelServer, Stub, running_gateway
 from shoal.core.types import RouteKey
 from shoal.gateway.api import Counted, Quantity
 from shoal.gateway.counting import MESSAGE_BYTES, TIME_MS, http_code
 from shoal_protos import inference as oip
+from support.gateway import Gateway, HttpServer, ModelServer, Stub, running_gateway
 from waiting import until
 
 pytestmark = pytest.mark.server

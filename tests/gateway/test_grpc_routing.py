@@ -9,10 +9,10 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gateway_support import Gateway, ModelServer, Stub, free_address, running_gateway
 from shoal.core.types import RouteKey
 from shoal.gateway.names import asked_for
 from shoal_protos import inference as oip
+from support.gateway import Gateway, ModelServer, Stub, free_address, running_gateway
 from waiting import until
 
 pytestmark = pytest.mark.server

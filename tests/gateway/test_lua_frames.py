@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lua_support import require, runtime
 from shoal_protos import inference as oip
 from speed import times
+from support.lua import require, runtime
 
 lua = runtime()
 frames = require("frames", lua)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lua_support import require
 from shoal.oip.datatypes import DATATYPES
 from shoal_protos import inference
 from speed import times
+from support.lua import require
 
 lua = require("json")
 

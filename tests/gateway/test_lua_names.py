@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lua_support import require, runtime
 from shoal.core.types import RouteKey
 from shoal.gateway.names import ACTIVATOR_GRPC, carries_http, escape, grpc_route, http_route, route_key
+from support.lua import require, runtime
 
 lua = runtime()
 names = require("names", lua)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lua_support import runtime
+from support.lua import runtime
 
 HANDLE = b"""
 function(headers)

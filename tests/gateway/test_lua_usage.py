@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lua_support import runtime
 from shoal_protos.usage.usage_pb2 import UsageReport
+from support.lua import runtime
 
 TICK = """
 local sent, status = {}, {...}

@@ -9,12 +9,12 @@ import httpx
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from gateway_support import Gateway, HttpServer, ModelServer, Stub, running_gateway
 from shoal.core.types import RouteKey
 from shoal.gateway.bounds import LEAST
 from shoal.gateway.table import ResourceKind, RouteTable
 from shoal_protos import inference as oip
 from shoal_protos.xds import runtime_pb2
+from support.gateway import Gateway, HttpServer, ModelServer, Stub, running_gateway
 from waiting import until
 
 pytestmark = pytest.mark.server

@@ -8,8 +8,8 @@ import json
 import pytest
 import pytest_asyncio
 
-from gateway_support import HttpServer, running_gateway
 from shoal.gateway.settings import Address
+from support.gateway import HttpServer, running_gateway
 
 pytestmark = [pytest.mark.server, pytest.mark.asyncio(loop_scope="module")]
 LIVE = '{"server": "activator", "path": "/v2/health/live"}'

@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
-from gateway_support import Gateway, ModelServer, Stub, running_gateway
 from shoal.core.types import RouteKey
 from shoal.gateway import scopes
 from shoal.gateway.names import asked_for
 from shoal.gateway.pods import MAX_SETS
 from shoal_protos import inference as oip
 from shoal_protos.xds import route_pb2
+from support.gateway import Gateway, ModelServer, Stub, running_gateway
 from waiting import until
 
 pytestmark = pytest.mark.server

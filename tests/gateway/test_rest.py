@@ -10,10 +10,10 @@ import grpc
 import httpx
 import pytest
 
-from gateway_support import HttpServer, ModelServer, running_gateway
 from shoal.core.types import RouteKey
 from shoal.gateway.names import asked_for
 from shoal_protos import inference as oip
+from support.gateway import HttpServer, ModelServer, running_gateway
 
 pytestmark = pytest.mark.server
 REVISION = "sklearn-mnist__isvc-3c10c62d34"

@@ -9,9 +9,9 @@ import grpc
 import httpx
 import pytest
 
-from gateway_support import HttpServer, ModelServer, Stub, running_gateway
 from shoal.gateway.settings import GatewaySettings
 from shoal_protos import inference as oip
+from support.gateway import HttpServer, ModelServer, Stub, running_gateway
 from waiting import until
 
 pytestmark = pytest.mark.server

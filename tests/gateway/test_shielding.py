@@ -9,10 +9,10 @@ import grpc
 import httpx
 import pytest
 
-from gateway_support import Gateway, HttpServer, ModelServer, Stub, running_gateway
 from shoal.core.types import RouteKey
 from shoal.gateway.names import asked_for
 from shoal_protos import inference as oip
+from support.gateway import Gateway, HttpServer, ModelServer, Stub, running_gateway
 from waiting import until
 
 pytestmark = pytest.mark.server

@@ -13,12 +13,12 @@ from pathlib import Path
 import grpc
 import pytest
 
-from gateway_support import Gateway, Stub, running_gateway
 from shoal.core.types import RouteKey
 from shoal.gateway.api import Upstream
 from shoal.gateway.control import GatewayControl
 from shoal.gateway.settings import Address
 from shoal_protos import inference as oip
+from support.gateway import Gateway, Stub, running_gateway
 from waiting import until
 
 pytestmark = pytest.mark.server

@@ -8,11 +8,11 @@ import grpc
 import httpx
 import pytest
 
-from gateway_support import Gateway, HttpServer, ModelServer, Stub, running_gateway
 from shoal.core.types import RouteKey
 from shoal.gateway.api import Upstream
 from shoal.gateway.underway import QUIET_SECONDS
 from shoal_protos import inference as oip
+from support.gateway import Gateway, HttpServer, ModelServer, Stub, running_gateway
 from waiting import until
 
 pytestmark = pytest.mark.server

@@ -10,13 +10,13 @@ import grpc
 import httpx
 import pytest
 
-from gateway_support import Gateway, Heard, HttpServer, ModelServer, Stub, running_gateway
 from shoal.core.types import RouteKey
 from shoal.gateway.api import Upstream
 from shoal.gateway.control import GatewayControl
 from shoal.gateway.settings import GatewaySettings
 from shoal.gateway.table import RouteTable
 from shoal_protos import inference as oip
+from support.gateway import Gateway, Heard, HttpServer, ModelServer, Stub, running_gateway
 from waiting import until
 
 pytestmark = pytest.mark.server

@@ -12,11 +12,11 @@ import grpc
 import pytest
 from scipy.stats import chisquare
 
-from gateway_support import Gateway, HttpServer, ModelServer, Stub, running_gateway
 from shoal.core.types import RouteKey
 from shoal.gateway.api import Upstream
 from shoal.gateway.names import FOR_HEADER, ROUTE_HEADER, asked_for
 from shoal_protos import inference as oip
+from support.gateway import Gateway, HttpServer, ModelServer, Stub, running_gateway
 
 pytestmark = pytest.mark.server
 OLD, NEW = "digits__isvc-old", "digits__isvc-new"

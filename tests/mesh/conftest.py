@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from mesh_support import MIB, Client, PlainRuntime, free_subnet
 from shoal.core.settings import CoreSettings
 from shoal.core.types import FailureReason, Unplaceable
 from shoal.gateway.bootstrap import command, write_bootstrap
@@ -17,6 +16,7 @@ from shoal.mesh.process import MeshProcess, gateway_settings
 from shoal.mesh.settings import MeshSettings
 from shoal_protos.mmesh import model_mesh_pb2_grpc
 from speeds import starts_server
+from support.mesh import MIB, Client, PlainRuntime, free_subnet
 
 
 def choose(type_string):

@@ -5,9 +5,9 @@ import asyncio
 import grpc
 import pytest
 
-from mesh_support import MIB, model_info
 from shoal_protos import inference as oip
 from shoal_protos.mmesh import model_mesh_pb2 as pb
+from support.mesh import MIB, model_info
 from waiting import until
 
 pytestmark = pytest.mark.server

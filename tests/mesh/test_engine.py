@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from core_support import model, pod
 from shoal.core import core as core_module
 from shoal.core.actions import PublishRoutes
 from shoal.core.core import Core
@@ -24,6 +23,7 @@ from shoal.core.events import (
 from shoal.core.state import State
 from shoal.core.types import EndpointName, PodId, RevisionId, RouteKey, Ticket
 from shoal.mesh.engine import Engine
+from support.core import model, pod
 from waiting import until
 
 P1, A = PodId("p1"), RevisionId("a")

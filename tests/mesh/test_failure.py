@@ -4,9 +4,9 @@ import socket
 
 import pytest
 
-from mesh_support import free_subnet
 from shoal.mesh.process import MeshProcess
 from shoal.mesh.settings import MeshSettings
+from support.mesh import free_subnet
 
 pytestmark = pytest.mark.server
 

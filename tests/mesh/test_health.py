@@ -9,11 +9,11 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
-from mesh_support import Client, model_info
 from shoal.core.settings import CoreSettings
 from shoal.mesh.process import MeshProcess
 from shoal_protos import inference as oip
 from shoal_protos.mmesh import model_mesh_pb2 as pb
+from support.mesh import Client, model_info
 
 pytestmark = pytest.mark.server
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING

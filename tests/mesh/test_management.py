@@ -7,8 +7,8 @@ import sqlite3
 import grpc
 import pytest
 
-from mesh_support import model_info
 from shoal_protos.mmesh import model_mesh_pb2 as pb
+from support.mesh import model_info
 
 pytestmark = pytest.mark.server
 Status, VStatus = pb.ModelStatusInfo, pb.VModelStatusInfo

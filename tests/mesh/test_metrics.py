@@ -13,7 +13,6 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mesh_support import model_info
 from shoal.apiserver.tls import ensure
 from shoal.core.types import PodId, PodSpec, PodView, RevisionId, RouteKey, RuntimeName
 from shoal.gateway.api import Counted, Quantity
@@ -23,6 +22,7 @@ from shoal.mesh.api import PodEndpoint
 from shoal.mesh.metrics import FORGET_SECONDS, Metrics
 from shoal.mesh.settings import TlsFiles
 from shoal_protos.mmesh import model_mesh_pb2 as pb
+from support.mesh import model_info
 from waiting import until
 
 POD = PodEndpoint(PodId("pod-1"), RuntimeName("mlserver"), "127.0.0.1", 1, 2)

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 import grpc.aio
 import pytest
 
-from mesh_support import MIB, PlainRuntime, model_info
 from shoal.core.events import Event, LoadSucceeded
 from shoal.core.types import PodId, RevisionId, RuntimeName
 from shoal.mesh import prefetching
@@ -18,6 +17,7 @@ from shoal.mesh.metrics import Metrics
 from shoal.mesh.pods import PodLink
 from shoal_protos.adapter import adapter_pb2, adapter_pb2_grpc
 from shoal_protos.mmesh import model_mesh_pb2, model_runtime_pb2_grpc
+from support.mesh import MIB, PlainRuntime, model_info
 from waiting import until
 
 pytestmark = pytest.mark.server

@@ -9,10 +9,10 @@ import grpc
 import httpx
 import pytest
 
-from mesh_support import MIB, Client, model_info
 from shoal.core.events import Tick
 from shoal_protos import inference as oip
 from shoal_protos.mmesh import model_mesh_pb2 as pb
+from support.mesh import MIB, Client, model_info
 from waiting import until
 
 pytestmark = pytest.mark.server

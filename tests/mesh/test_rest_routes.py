@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from mesh_support import Client, model_info
 from shoal_protos import inference as oip
 from shoal_protos.mmesh import model_mesh_pb2 as pb
+from support.mesh import Client, model_info
 
 pytestmark = pytest.mark.server
 BODY = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1.0]}]}

@@ -9,12 +9,12 @@ import grpc
 import httpx
 import pytest
 
-from rollouts_support import CANARY, ERRORS, declaration, phase, reach, serving
 from shoal.core.rollout.plan import Analyse, Pause, Plan, SetWeight, Strategy, WarmUp
 from shoal.core.rollout.record import Phase, Verb
 from shoal.core.types import FailureReason, Transition, Unplaceable
 from shoal.mesh.api import RolloutRefusedError
 from shoal.registry.protocol import RegistryError
+from support.rollouts import CANARY, ERRORS, declaration, phase, reach, serving
 from waiting import until
 
 pytestmark = pytest.mark.server

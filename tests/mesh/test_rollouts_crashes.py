@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from rollouts_support import declaration, serving
 from shoal.core.rollout.plan import Pause, Plan, SetWeight, Strategy, WarmUp
 from shoal.core.rollout.record import Phase
 from shoal.mesh import process
 from shoal.registry.open import open_registry
 from shoal.registry.protocol import Put
 from shoal_protos import inference as oip
+from support.rollouts import declaration, serving
 from waiting import until
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

@@ -8,9 +8,9 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from rollouts_support import CANARY, declaration, reach, serving
 from shoal.core.rollout.plan import Pause, Plan, SetShadow, SetWeight, Strategy
 from shoal.core.rollout.record import Phase, Verb
+from support.rollouts import CANARY, declaration, reach, serving
 from waiting import until
 
 pytestmark = pytest.mark.server

@@ -10,8 +10,8 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from mesh.conftest import following
-from mesh_support import model_info
 from shoal_protos.mmesh import model_mesh_pb2 as pb
+from support.mesh import model_info
 
 pytestmark = pytest.mark.server
 BODY = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1.0]}]}

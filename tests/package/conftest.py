@@ -4,12 +4,12 @@ import itertools
 
 import pytest
 
-from package_support import make_package, trust
-from runtime_storage_support import s3_server
 from shoal.package.keys import generate_keys, load_signing
 from shoal.package.stores import LocalStore
 from shoal.package.stores.s3 import open_s3
 from speeds import starts_server
+from support.package import make_package, trust
+from support.runtime_storage import s3_server
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from package_support import SAMPLES, about, make_package
 from shoal.package.build import build, read_signature
 from shoal.package.errors import InvalidPackage
 from shoal.package.manifest import Signature, TensorSpec, read_manifest
 from shoal.package.names import file_path
 from shoal.package.package import open_directory
 from shoal.package.samples import samples_of
+from support.package import SAMPLES, about, make_package
 
 MLMODEL = """
 flavors:

@@ -6,11 +6,11 @@ import pickle
 import pytest
 import yaml
 
-from package_support import SAMPLES
 from shoal.cli import main
 from shoal.package.keys import ensure_keys
 from shoal.package.publish import publish
 from shoal.package.stores import LocalStore
+from support.package import SAMPLES
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from package_support import attested, make_package, statement, trust
 from shoal.package import dsse
 from shoal.package.errors import InvalidPackage, PackageNotFound
 from shoal.package.evidence import Statement, add_evidence, now, put_evidence, read_evidence, sign
@@ -14,6 +13,7 @@ from shoal.package.manifest import canonical
 from shoal.package.names import folder_of
 from shoal.package.package import published
 from shoal.package.publish import publish
+from support.package import attested, make_package, statement, trust
 
 
 def test_evidence_says_who_signed_it(package, key, stranger, trusted):

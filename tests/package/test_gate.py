@@ -9,7 +9,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from package_support import attested, flip, make_package, statement, trust
 from shoal.package import gate
 from shoal.package.errors import StoreUnavailable
 from shoal.package.evidence import add_evidence, sign
@@ -21,6 +20,7 @@ from shoal.package.stores import LocalStore
 from shoal.resources.inferenceservice import parse
 from shoal.resources.source import ModelSource
 from shoal.resources.storage import parse_entry
+from support.package import attested, flip, make_package, statement, trust
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import package_victim
-from package_support import Crash, CrashingStore, about, attested, make_package, trust
 from shoal.package.errors import InvalidPackage, PackageNotFound, TamperedPackage
 from shoal.package.manifest import compose
 from shoal.package.package import find, published
@@ -18,6 +17,7 @@ from shoal.package.predictor import predictor_for
 from shoal.package.publish import publish
 from shoal.package.stores import LocalStore
 from shoal.package.verify import verify
+from support.package import Crash, CrashingStore, about, attested, make_package, trust
 
 
 def test_a_published_package_is_whole_signed_and_found_again(store, directory, package, key, trusted):

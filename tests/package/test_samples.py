@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from package_support import SAMPLES
 from shoal.oip.tensors import flat
 from shoal.package.errors import InvalidPackage
 from shoal.package.samples import load_samples, parse_samples, samples_of
+from support.package import SAMPLES
 
 REQUEST = SAMPLES[0]["request"]
 

@@ -28,12 +28,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
-from package_support import make_package
 from shoal.package.containers import Budget
 from shoal.package.errors import InvalidPackage
 from shoal.package.pickles import Global, UnreadablePickle, walk
 from shoal.package.policy import Policy
 from shoal.package.scan import scan
+from support.package import make_package
 
 
 class Calls:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from package_support import attested, flip, make_package, trust
 from seeds import seed
 from shoal.package.errors import PackageError
 from shoal.package.keys import TrustedKeys
@@ -15,6 +14,7 @@ from shoal.package.signing import verify_payload
 from shoal.package.stores import LocalStore
 from shoal.package.verify import verify
 from speed import times
+from support.package import attested, flip, make_package, trust
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from disk_support import small_disk
 from shoal.registry.protocol import Put, RegistryUnavailableError
 from shoal.registry.sqlite import SqliteRegistry
+from support.disk import small_disk
 
 LARGE = b"x" * 500_000
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from resources_support import isvc, model
 from shoal.resources import inferenceservice
 from shoal.resources.inferenceservice import parse, parse_canary, validate, warn
 from shoal.resources.revision import revision_id
+from support.resources import isvc, model
 
 STORED = model(storage={"key": "k", "path": "m.joblib", "schemaPath": "s.json"})
 

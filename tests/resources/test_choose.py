@@ -1,9 +1,9 @@
 import pytest
 
-from resources_support import example, runtime
 from shoal.resources.builtin import builtin_runtime
 from shoal.resources.choose import Chosen, NoRuntime, Requirements, choose, requirements_from_type
 from shoal.resources.runtimerules import parse
+from support.resources import example, runtime
 
 
 def _format(name, version=None, **more):

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resources_support import example, rollout_example
 from shoal.controller.plans import entry_plan, plan_of
 from shoal.core.rollout.plan import SetWeight
 from shoal.resources.inferenceservice import parse, parse_canary
@@ -16,6 +15,7 @@ from shoal.resources.problems import InvalidManifest
 from shoal.resources.settings import config_from
 from shoal.resources.storage import parse_entry
 from speed import times
+from support.resources import example, rollout_example
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),

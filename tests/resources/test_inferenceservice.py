@@ -1,9 +1,9 @@
 import pytest
 
-from resources_support import example, isvc, model
 from shoal.resources import inferenceservice
 from shoal.resources.inferenceservice import parse, validate, warn
 from shoal.resources.problems import InvalidManifest
+from support.resources import example, isvc, model
 
 
 def _said(manifest):

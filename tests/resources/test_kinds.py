@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from resources_support import example
 from shoal.resources.kinds import KINDS, kind_named, openapi_schemas, printer_columns
+from support.resources import example
 
 _FORBIDDEN = {"$ref", "$defs", "anyOf", "oneOf", "allOf", "title", "const", "default"}
 

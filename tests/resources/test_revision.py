@@ -1,8 +1,8 @@
 import pytest
 
-from resources_support import example, isvc, model
 from shoal.resources.inferenceservice import parse
 from shoal.resources.revision import go_json, model_key, revision_id, type_string
+from support.resources import example, isvc, model
 
 
 def _revision(manifest):

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from resources_support import isvc, runtime
 from shoal.resources import inferenceservice, runtimerules
 from shoal.resources.evidence import EVIDENCE, REQUIRES_EVIDENCE, required_of_runtime
 from shoal.resources.kinds import kind_named
 from shoal.resources.units import parse_duration
+from support.resources import isvc, runtime
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "rollouts"
 ERRORS = {"name": "errors", "metric": "errorRate", "max": 0.01}

@@ -2,10 +2,10 @@ import copy
 
 import pytest
 
-from resources_support import example, runtime
 from shoal.resources.builtin import BUILT_IN_RUNTIMES, builtin_runtime
 from shoal.resources.problems import InvalidManifest
 from shoal.resources.runtimerules import parse, validate, warn
+from support.resources import example, runtime
 
 
 def _said(manifest):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from needs import need
-from runtime_support import Pod
 from speeds import starts_server
+from support.runtime import Pod
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from runtime_support import clean_environment
 from shoal_runtime.endpoints import local_target
 from shoal_runtime.settings import AdapterSettings, SettingsError, read_settings
+from support.runtime import clean_environment
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -11,9 +11,9 @@ from mlserver.codecs import NumpyCodec, NumpyRequestCodec, StringCodec
 from mlserver.grpc.converters import ModelInferRequestConverter, ModelInferResponseConverter
 from mlserver.types import InferenceRequest, InferenceResponse, Parameters, TensorData
 
-from runtime_support import Pod, model_key
 from shoal_protos import inference
 from shoal_runtime.mlserver.answers import asks_content_type, with_numbers, without_default_content_types
+from support.runtime import Pod, model_key
 
 REVISION = "sklearn-mnist__isvc-3c10c62d34"
 

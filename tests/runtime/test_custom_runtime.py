@@ -6,7 +6,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from runtime_support import Pod, model_key, refused
+from support.runtime import Pod, model_key, refused
 
 pytestmark = pytest.mark.server
 

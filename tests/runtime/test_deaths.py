@@ -20,9 +20,9 @@ from runtime_faulty import (
     suspects,
     watching,
 )
-from runtime_support import Pod
 from shoal_runtime import underway
 from shoal_runtime.underway import Doing
+from support.runtime import Pod
 
 pytestmark = pytest.mark.server
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from runtime_support import Pod, model_key, refused, slow_model
 from shoal_protos import inference
 from shoal_protos.adapter import adapter_pb2
+from support.runtime import Pod, model_key, refused, slow_model
 from waiting import until
 
 pytestmark = pytest.mark.server

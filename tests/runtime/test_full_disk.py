@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from disk_support import small_disk
 from shoal_runtime.journal import Entry, Journal
+from support.disk import small_disk
 
 
 def test_a_model_that_cannot_be_noted_serves_all_the_same(tmp_path):

@@ -22,12 +22,12 @@ from runtime_faulty import (
     suspects,
     watching,
 )
-from runtime_support import HOST, Pod, free_port
 from shoal_protos import inference
 from shoal_protos.adapter import adapter_pb2
 from shoal_runtime import underway
 from shoal_runtime.drivers.channel import PROBE_SECONDS, ServerChannel
 from shoal_runtime.underway import Doing
+from support.runtime import HOST, Pod, free_port
 from waiting import until
 
 pytestmark = pytest.mark.server

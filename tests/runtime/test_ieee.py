@@ -9,8 +9,8 @@ import httpx
 import numpy as np
 import pytest
 
-from runtime_support import HOST, Pod, model_key
 from shoal_protos import inference
+from support.runtime import HOST, Pod, model_key
 
 pytestmark = pytest.mark.server
 

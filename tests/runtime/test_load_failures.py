@@ -14,8 +14,8 @@ import pytest
 from mlserver.model import MLModel
 from mlserver.settings import ModelSettings
 
-from runtime_support import Pod, model_key, refused
 from shoal_runtime.mlserver.loading import explained
+from support.runtime import Pod, model_key, refused
 
 pytestmark = pytest.mark.server
 

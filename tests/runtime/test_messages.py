@@ -5,10 +5,10 @@ import struct
 import grpc
 import pytest
 
-from runtime_support import Pod, refused
 from shoal_protos import inference
 from shoal_runtime.mlserver.faults import RequestFaultError
 from shoal_runtime.mlserver.messages import check, parse
+from support.runtime import Pod, refused
 
 
 def request(*tensors, raw=()):

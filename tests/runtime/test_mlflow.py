@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from needs import need
-from runtime_support import Pod, clean_environment, model_key, refused
 from shoal_protos import inference
+from support.runtime import Pod, clean_environment, model_key, refused
 
 pytestmark = pytest.mark.server
 TRAIN = """

@@ -5,8 +5,8 @@ import asyncio
 import httpx
 import pytest
 
-from runtime_support import HOST, Pod
 from shoal_protos.adapter import adapter_pb2
+from support.runtime import HOST, Pod
 from waiting import until
 
 pytestmark = pytest.mark.server

@@ -11,11 +11,11 @@ import grpc
 import grpc.aio
 import pytest
 
-from runtime_storage_support import FaultyServer, File
-from runtime_support import HOST, Pod, model_key, refused
 from shoal_protos.adapter import adapter_pb2
 from shoal_protos.mmesh import model_runtime_pb2 as pb
 from shoal_protos.mmesh import model_runtime_pb2_grpc
+from support.runtime import HOST, Pod, model_key, refused
+from support.runtime_storage import FaultyServer, File
 from waiting import until
 
 pytestmark = pytest.mark.server

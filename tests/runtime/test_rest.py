@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 
-from runtime_support import HOST, Pod, model_key, refused
 from shoal_protos import inference
+from support.runtime import HOST, Pod, model_key, refused
 
 pytestmark = pytest.mark.server
 

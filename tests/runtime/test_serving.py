@@ -7,9 +7,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from runtime_support import Pod, model_key, refused
 from shoal_protos import inference
 from shoal_protos.mmesh import model_runtime_pb2 as pb
+from support.runtime import Pod, model_key, refused
 
 pytestmark = pytest.mark.server
 

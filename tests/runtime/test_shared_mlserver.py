@@ -9,8 +9,8 @@ from urllib.request import urlopen
 import grpc
 import pytest
 
-from runtime_support import HOST, Pod, model_key, refused, slow_model
 from shoal_protos import inference
+from support.runtime import HOST, Pod, model_key, refused, slow_model
 from waiting import until
 
 pytestmark = pytest.mark.server

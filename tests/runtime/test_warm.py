@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from runtime_support import Pod
 from shoal_protos import inference
 from shoal_runtime.drivers.base import Artifact
 from shoal_runtime.memory import SizeBook
 from shoal_runtime.mlserver.warm import WARM_MODULES, extensions_of, stated_formats, wanted_formats, warm
 from shoal_runtime.processes import ServerProcess
 from shoal_runtime.scales import Scales
+from support.runtime import Pod
 from waiting import until
 
 MIB = 1024 * 1024

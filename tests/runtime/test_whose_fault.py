@@ -18,8 +18,8 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
-from runtime_support import HOST, Pod, model_key, refused
 from shoal_protos import inference
+from support.runtime import HOST, Pod, model_key, refused
 
 pytestmark = pytest.mark.server
 

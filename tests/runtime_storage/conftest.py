@@ -9,9 +9,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from runtime_storage_support import FaultyServer, s3_server
 from shoal_runtime.storage import ArtifactStore, StorageSettings
 from speeds import starts_server
+from support.runtime_storage import FaultyServer, s3_server
 
 
 @pytest.fixture

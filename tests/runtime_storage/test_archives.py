@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime_storage_support import tree
 from shoal_runtime.storage import InvalidStorageError
 from shoal_runtime.storage.archives import Unpacker, stem
+from support.runtime_storage import tree
 
 TYPES = {
     "link": tarfile.SYMTYPE,

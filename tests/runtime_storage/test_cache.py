@@ -8,9 +8,9 @@ import tarfile
 
 import pytest
 
-from runtime_storage_support import File, ask
 from shoal_runtime.storage import StorageExhaustedError
 from shoal_runtime.storage.puller import RemotePuller
+from support.runtime_storage import File, ask
 
 pytestmark = pytest.mark.server
 SIZE = 100_000

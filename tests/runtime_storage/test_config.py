@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime_storage_support import put_entry
 from shoal_runtime.storage import ArtifactNotFoundError, InvalidStorageError, ModelKey, parse_model_key
 from shoal_runtime.storage.config import resolve
 from shoal_runtime.storage.paths import clean, folder_name, local_names, model_id_of
+from support.runtime_storage import put_entry
 
 FIELDS = ["storage_key", "storage_params", "model_type", "schema_path", "bucket", "disk_size_bytes"]
 

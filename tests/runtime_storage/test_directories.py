@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime_storage_support import ask, put_entry, tree
 from shoal_runtime.storage import ArtifactNotFoundError, InvalidStorageError
+from support.runtime_storage import ask, put_entry, tree
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import threading
 
 import pytest
 
-from runtime_storage_support import FaultyServer, File, ask, md5_base64, put_entry, sha256_base64, tree
 from shoal_runtime.storage import (
     ArtifactNotFoundError,
     InvalidStorageError,
@@ -20,6 +19,7 @@ from shoal_runtime.storage import (
     StorageExhaustedError,
     StorageUnavailableError,
 )
+from support.runtime_storage import FaultyServer, File, ask, md5_base64, put_entry, sha256_base64, tree
 from waiting import until
 
 pytestmark = pytest.mark.server

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from runtime_storage_support import File, ask
 from shoal_runtime.storage import ArtifactNotFoundError, StorageExhaustedError, StorageUnavailableError
+from support.runtime_storage import File, ask
 from waiting import until
 
 pytestmark = pytest.mark.server

@@ -10,7 +10,6 @@ import os
 import pytest
 from minio import Minio
 
-from runtime_storage_support import ask, put_entry, s3_server, tree
 from shoal_runtime.storage import (
     ArtifactNotFoundError,
     InvalidStorageError,
@@ -20,6 +19,7 @@ from shoal_runtime.storage import (
     StorageUnavailableError,
 )
 from shoal_runtime.storage import s3 as module
+from support.runtime_storage import ask, put_entry, s3_server, tree
 
 pytestmark = pytest.mark.server
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh_rollout_support import ModelServer, Outside
+from support.mesh_rollout import ModelServer, Outside
 
 
 @pytest.fixture

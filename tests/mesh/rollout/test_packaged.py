@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from runtime_storage_support import s3_server
 from shoal.mesh.api import ModelInfo
 from shoal.mesh.rollout.packaged import PackagedSamples, source_of
 from shoal.package.manifest import About, Content, FileRef, compose
@@ -21,6 +20,7 @@ from shoal.resources.revision import model_key
 from shoal.resources.source import ModelSource
 from shoal.resources.storage import parse_entry
 from shoal_protos import inference as oip
+from support.runtime_storage import s3_server
 
 SAMPLES = [
     {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [[number, 0.5]]}]} for number in range(3)

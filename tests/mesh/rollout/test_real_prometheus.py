@@ -2,10 +2,10 @@
 
 import pytest
 
-from prometheus_support import running_prometheus
 from shoal.core.actions import AskCheck
 from shoal.core.rollout.plan import Check, Metric
 from shoal.mesh.rollout.asking import CheckAsker
+from support.prometheus import running_prometheus
 from waiting import until
 
 pytestmark = pytest.mark.server

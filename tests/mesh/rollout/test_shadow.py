@@ -8,7 +8,6 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
-from mesh_rollout_support import refuse
 from shoal.core.actions import Forward
 from shoal.core.rollout.measure import score_bucket
 from shoal.core.rollout.plan import Plan
@@ -22,6 +21,7 @@ from shoal.mesh.rollout.observer import Observer
 from shoal.mesh.rollout.shadow import MAX_BODY, Exchange, Shadower
 from shoal.oip.answers import outputs_of_message
 from shoal_protos import inference as oip
+from support.mesh_rollout import refuse
 from waiting import until
 
 pytestmark = pytest.mark.server

@@ -7,10 +7,10 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from mesh_rollout_support import Outside
 from shoal.core.rollout.plan import Analyse, Check, Metric, Pause, Plan, SetShadow, SetWeight, Strategy, WarmUp
 from shoal.core.rollout.record import Phase
 from shoal.mesh.api import Declaration, ModelInfo
+from support.mesh_rollout import Outside
 from waiting import until
 
 pytestmark = pytest.mark.server

@@ -5,7 +5,6 @@ import asyncio
 import grpc
 import pytest
 
-from mesh_rollout_support import refuse
 from shoal.core.actions import WarmUpCopies
 from shoal.core.rollout.plan import WarmUp
 from shoal.mesh.api import ModelInfo
@@ -13,6 +12,7 @@ from shoal.mesh.forwarding import InFlight
 from shoal.mesh.rollout.samples import CannotMakeError, made_up
 from shoal.mesh.rollout.warmup import CopyWarmer
 from shoal_protos import inference as oip
+from support.mesh_rollout import refuse
 from waiting import until
 
 pytestmark = pytest.mark.server

@@ -20,13 +20,13 @@ import numpy as np
 
 from dagster_shoal.example import digits
 from e2e_rollouts import rollout_status
-from e2e_support import Cluster, free_port
+from support.e2e import Cluster, free_port
 from waiting import eventually
 
 LOCATION = "shoal_example"
 MODULE = "dagster_ui_definitions"
 """Below tests/, which is on the path of what `launched` starts."""
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 _LAUNCH = """\
 mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename

@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
-_DATA = Path(__file__).parent / "resources" / "data"
-_ROLLOUTS = Path(__file__).parents[1] / "examples" / "rollouts"
+_DATA = Path(__file__).parents[1] / "resources" / "data"
+_ROLLOUTS = Path(__file__).parents[2] / "examples" / "rollouts"
 MODE = {"serving.kserve.io/deploymentMode": "ModelMesh"}
 
 

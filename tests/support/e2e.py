@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cli_support import Outcome, shoal
 from needs import need_program
 from shoal.client import ShoalClient
 from shoal.cluster.process import leftovers
+from support.cli import Outcome, shoal
 
 T = TypeVar("T")
-DATA = Path(__file__).parent / "e2e" / "data"
+DATA = Path(__file__).parents[1] / "e2e" / "data"
 NAMESPACE = "modelmesh-serving"
 SERVICE = """\
 apiVersion: serving.kserve.io/v1beta1
