@@ -103,7 +103,11 @@ class Guard:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self) -> Generator[None, None, None]:
-        """Complain also where the first complaint was caught, by the tested code or by a thread."""
+        """Complain also where the first complaint was caught, by the tested code or by a thread.
+
+        The last test of a process takes down what was started for others: what that starts is not its own.
+        """
+        self._watched = None
         try:
             yield
         finally:

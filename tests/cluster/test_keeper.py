@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from shoal.cluster.keeper import Keeper, Patience
 from shoal.cluster.parts import Part
 from shoal.cluster.report import PartState
 from shoal.cluster.supervisor import first_problem
+from waiting import until
 
 pytestmark = pytest.mark.server
 
@@ -101,6 +103,33 @@ async def test_a_part_that_ends_as_soon_as_it_is_ready_is_started_less_and_less_
     await kill_again_and_again(kept.keeper, 0.6, 0.0, 0.0)
     delays = [line.rpartition("; next start in ")[2] for line in caplog.text.splitlines() if "next start" in line]
     assert delays == ["0.2 s", "0.4 s", "0.8 s"]
+
+
+async def test_a_part_is_started_again_whatever_its_probe_raises(tmp_path):
+    """A connection that breaks while the part ends is the least of it."""
+    kept = Kept(tmp_path)
+    broken = asyncio.Event()
+
+    async def ask() -> str | None:
+        if broken.is_set():
+            raise RuntimeError("the probe is broken")
+        return await Kept.ask(kept)
+
+    kept.keeper.part = replace(kept.keeper.part, ready=ask, alive=ask)
+    task = asyncio.create_task(kept.keeper.run())
+    try:
+        await kept.keeper.wait_ready(60)
+        pid = kept.keeper.report.pid
+        broken.set()
+        await until(
+            lambda: (PartState.BACKING_OFF, "hung and was killed: RuntimeError: the probe is broken") in kept.reports
+        )
+        broken.clear()
+        await ready_as_another(kept.keeper, pid)
+    finally:
+        task.cancel()
+        await kept.keeper.stop(1.0)
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_part_is_renewed_without_being_told_to_have_failed(kept: Kept):

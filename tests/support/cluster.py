@@ -119,11 +119,12 @@ class Cluster:
     async def ready(self, app: str, count: int = 1) -> list[Object]:
         """Wait until a Deployment has exactly so many pods, all ready."""
 
-        async def look() -> list[Object] | None:
+        async def look() -> tuple[list[Object]] | None:
             pods = await self.pods(app)
-            return pods if len(pods) == count and all(is_ready(pod) for pod in pods) else None
+            return (pods,) if len(pods) == count and all(is_ready(pod) for pod in pods) else None
 
-        return await until(look, f"{count} ready pods of {app}")
+        (pods,) = await until(look, f"{count} ready pods of {app}")
+        return pods
 
     async def settled(self, app: str, judge: Callable[[Object], bool], what: str) -> Object:
         """Wait until one pod of a Deployment satisfies `judge`."""

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +111,7 @@ class Keeper:
     async def _watch(self) -> None:
         """Probe until ready; from then on end it when it hangs, and keep its log bounded."""
         pid = self.report.pid
-        while (missing := await self.part.ready()) is not None:
+        while (missing := await _answer(self.part.ready)) is not None:
             if missing != self.report.message:
                 self._set(PartState.STARTING, missing, pid)
             await asyncio.sleep(_PROBE_SECONDS)
@@ -131,7 +131,8 @@ class Keeper:
 
     async def _hangs(self) -> str | None:
         try:
-            return await asyncio.wait_for(self.part.alive(), self._patience.timeout)
+            async with asyncio.timeout(self._patience.timeout):
+                return await _answer(self.part.alive)
         except TimeoutError:
             return f"no answer within {self._patience.timeout:g} s"
 
@@ -149,7 +150,8 @@ class Keeper:
         deadline = time.monotonic() + timeout
         while not self._ready.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ready.wait(), 0.2)
+                async with asyncio.timeout(0.2):
+                    await self._ready.wait()
             if self._failed_starts >= most_failures:
                 raise ClusterError(f"the {self.part.title} does not start: it {self._last_words()}; see {self._log}")
             if time.monotonic() > deadline:
@@ -169,6 +171,14 @@ class Keeper:
         """End it: SIGTERM, SIGKILL after `grace` seconds."""
         if self._child is not None:
             await self._child.stop(grace)
+
+
+async def _answer(probe: Callable[[], Awaitable[str | None]]) -> str | None:
+    """What a probe says. One that breaks, as when the part ends meanwhile, must not end whoever starts it again."""
+    try:
+        return await probe()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def _how(code: int) -> str:

@@ -69,7 +69,8 @@ class Child:
         if self.process.returncode is None:
             signal_group(self.pid, signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self.process.wait()), grace)
+                async with asyncio.timeout(grace):
+                    await self.process.wait()
         if self.process.returncode is None:
             signal_group(self.pid, signal.SIGKILL)
             await self.process.wait()

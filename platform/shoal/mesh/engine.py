@@ -172,7 +172,8 @@ class Engine:
         self._tickets[ticket] = (answer, chosen)
         self.submit(RequestWaiting(ticket, key, exclude, tried, timeout))
         try:
-            return await asyncio.wait_for(answer, timeout)
+            async with asyncio.timeout(timeout):
+                return await answer
         finally:
             if self._tickets.pop(ticket, None) is not None:
                 self.submit(RequestAbandoned(ticket))

@@ -234,8 +234,8 @@ class MeshProcess:
             async with asyncio.timeout(self._settings.recovery_grace):
                 while silent := await self._silent_pods():
                     with contextlib.suppress(TimeoutError):
-                        reports = asyncio.gather(*(link.reported.wait() for link in silent))
-                        await asyncio.wait_for(reports, RECOVERY_POLL)
+                        async with asyncio.timeout(RECOVERY_POLL):
+                            await asyncio.gather(*(link.reported.wait() for link in silent))
         await self._engine.apply(Tick())  # everything reported so far is in the route table
         await self._gateways.start()
         self._stack.push_async_callback(self._gateways.stop)

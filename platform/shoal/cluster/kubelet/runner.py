@@ -118,7 +118,8 @@ class Runner:
             return
         self._retry.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._retry.wait(), self._backoff.delay)
+            async with asyncio.timeout(self._backoff.delay):
+                await self._retry.wait()
 
     async def _attend(self, child: process.Child) -> bool:
         """Probe a running container until it ends. True if it shall be started again."""
@@ -160,7 +161,8 @@ class Runner:
         await self._report("Warning", "BackOff", f"{self.fact.name} ended with {how}; it will be started again")
         self._retry.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._retry.wait(), delay)
+            async with asyncio.timeout(delay):
+                await self._retry.wait()
 
     async def _probe(self) -> None:
         target = self._target
