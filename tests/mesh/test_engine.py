@@ -23,6 +23,7 @@ from shoal.core.events import (
 from shoal.core.state import State
 from shoal.core.types import EndpointName, PodId, RevisionId, RouteKey, Ticket
 from shoal.mesh.engine import Engine
+from shoal.registry.protocol import FencedError
 from support.core import model, pod
 from waiting import until
 
@@ -157,3 +158,34 @@ async def test_what_several_events_in_a_row_change_is_made_durable_together_befo
         assert kinds.count("persist") == 1
         assert [action.name for action in hands.did[0][1]] == [f"e{number}" for number in range(5)]
         assert "publish" in kinds
+
+
+class Deposed(Hands):
+    """An executor whose registry has another leader."""
+
+    async def persist(self, actions: object) -> None:
+        await super().persist(actions)
+        raise FencedError("term 1 writes, but term 2 was elected")
+
+
+async def test_who_is_fenced_commands_nothing_any_more_and_says_so_to_whoever_waits() -> None:
+    hands = Deposed()
+    async with running(hands) as engine:
+        await loading(engine)
+        hands.did.clear()
+        events = (EndpointDeclared(EndpointName("e"), A), LoadSucceeded(P1, A, 30))
+        told = await asyncio.gather(*map(engine.apply, events), return_exceptions=True)
+        assert [type(error) for error in told] == [FencedError, FencedError]
+        with pytest.raises(FencedError, match="term 2 was elected"):
+            await engine.apply(UnloadRequested(A))
+        assert [did[0] for did in hands.did] == ["persist"]
+
+
+async def test_who_stands_down_commands_nothing_any_more() -> None:
+    hands = Hands()
+    async with running(hands) as engine:
+        await engine.apply(PodReported(pod(), incarnation="1"))
+        engine.stand_down(FencedError("the term is over"))
+        with pytest.raises(FencedError, match="the term is over"):
+            await engine.apply(EndpointDeclared(EndpointName("e"), A))
+        assert [did for did in hands.did if did[0] == "persist"] == []

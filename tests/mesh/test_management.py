@@ -1,8 +1,6 @@
 """`mmesh.ModelMesh` against a real mesh and real pods: what upstream's own tests assert, and its status codes."""
 
 import asyncio
-import contextlib
-import sqlite3
 
 import grpc
 import pytest
@@ -204,14 +202,17 @@ async def test_requests_keep_being_answered_while_an_alias_moves_back_and_forth(
     assert answers[-1] == "v5"
 
 
-async def test_a_new_alias_and_its_new_model_are_one_durable_write(mesh, world):
-    def writes():
-        with contextlib.closing(sqlite3.connect(world.registry.removeprefix("sqlite:"))) as file:
-            return file.execute("SELECT value FROM counters").fetchone()[0]
+async def test_a_new_alias_and_its_new_model_are_one_durable_write(mesh, world, monkeypatch):
+    registry = world.mesh._catalog._registry
+    commit, written = registry.commit, []
 
-    before = writes()
+    async def remember(operations, fence):
+        written.append({operation.key for operation in operations})
+        await commit(operations, fence)
+
+    monkeypatch.setattr(registry, "commit", remember)
     await alias(mesh, "v", "m", modelInfo=model_info("x"))
-    assert writes() == before + 1
+    assert written == [{"endpoints/v", "models/m"}]
 
 
 async def test_aliases_set_at_once_are_all_durable_and_none_is_mixed_up(mesh, world):

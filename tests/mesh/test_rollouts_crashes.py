@@ -31,16 +31,15 @@ def states(monkeypatch):
     states = []
 
     async def recorded(url):
-        registry = await open_registry(url)
+        registry, election = await open_registry(url)
         commit = registry.commit
 
-        async def remember(operations, expect=()):
-            revision = await commit(operations, expect)
-            states.append((await registry.list("")).records)
-            return revision
+        async def remember(operations, fence):
+            await commit(operations, fence)
+            states.append(await registry.list(""))
 
         monkeypatch.setattr(registry, "commit", remember)
-        return registry
+        return registry, election
 
     monkeypatch.setattr(process, "open_registry", recorded)
     return states
@@ -67,8 +66,8 @@ async def run(world, candidate):
 
 async def come_back(world, candidate, records, url):
     """Start a mesh where another one died, and declare what is declared, as a controller does."""
-    registry = await open_registry(url)
-    await registry.commit([Put(record.key, record.value) for record in records])
+    registry, election = await open_registry(url)
+    await registry.commit([Put(record.key, record.value) for record in records], await election.campaign())
     await registry.close()
     world.registry = url
     await start(world)

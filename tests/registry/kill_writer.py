@@ -2,7 +2,7 @@
 
 A program of its own, without threads, so that each life is a cheap fork. Arguments: database, kills, seed.
 Eight tasks write pairs of records, one commit a pair; a pair's value counts up, and is told through a pipe once
-acknowledged. So after a kill each pair is equal, and not older than what was told.
+acknowledged. So after a kill each pair is equal, and not older than what was told. Each life's term is told, too.
 """
 
 from __future__ import annotations
@@ -18,27 +18,31 @@ import time
 from pathlib import Path
 
 from shoal.registry.protocol import Put
-from shoal.registry.sqlite import SqliteRegistry
+from shoal.registry.sqlite.backend import open_sqlite
 
 PAIRS = 8
+TERM = -1
+"""Told instead of a pair."""
 
 
 async def write(path: Path, told: int) -> None:
-    registry = await SqliteRegistry.open(path)
+    registry, election = await open_sqlite(path)
+    term = await election.campaign()
+    os.write(told, f"{TERM} {term}\n".encode())
 
     async def count(pair: int) -> None:
-        record = await registry.get(f"pair/{pair}/left")
+        record = next(iter(await registry.list(f"pair/{pair}/left")), None)
         value = int(record.value) if record else 0
         while True:
             value += 1
             text = str(value).encode()
-            revision = await registry.commit([Put(f"pair/{pair}/left", text), Put(f"pair/{pair}/right", text)])
-            os.write(told, f"{pair} {value} {revision}\n".encode())
+            await registry.commit([Put(f"pair/{pair}/left", text), Put(f"pair/{pair}/right", text)], term)
+            os.write(told, f"{pair} {value}\n".encode())
 
     await asyncio.gather(*(count(pair) for pair in range(PAIRS)))
 
 
-def live(path: Path, seconds: float) -> list[tuple[int, int, int]]:
+def live(path: Path, seconds: float) -> list[tuple[int, int]]:
     """One life of the writer, ended by SIGKILL: what it told."""
     reading, told = os.pipe()
     child = os.fork()
@@ -54,28 +58,25 @@ def live(path: Path, seconds: float) -> list[tuple[int, int, int]]:
         raise SystemExit("the writer ended by itself")
     with os.fdopen(reading) as stream:
         lines = stream.read().split("\n")[:-1]
-    return [(int(a), int(b), int(c)) for a, b, c in (line.split() for line in lines)]
+    return [(int(a), int(b)) for a, b in (line.split() for line in lines)]
 
 
-def check(path: Path, told: dict[int, int], last: int) -> list[str]:
+def check(path: Path, told: dict[int, int], term: int) -> list[str]:
     """What is wrong with the file."""
     connection = sqlite3.connect(path)
     try:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'counters'").fetchone():
-            return ["the file is empty"] if told else []
-        rows = {
-            key: (int(value), revision)
-            for key, value, revision in connection.execute("SELECT key, value, revision FROM records")
-        }
-        stored = connection.execute("SELECT value FROM counters").fetchone()[0]
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'election'").fetchone():
+            return ["the file is empty"] if told or term else []
+        rows = {key: int(value) for key, value in connection.execute("SELECT key, value FROM records")}
+        stored = connection.execute("SELECT term FROM election").fetchone()[0]
     finally:
         connection.close()
-    problems = [] if stored >= last else [f"revision {last} was told, {stored} is stored"]
+    problems = [] if stored >= term else [f"term {term} was told, {stored} is stored"]
     for pair in range(PAIRS):
         left, right = rows.get(f"pair/{pair}/left"), rows.get(f"pair/{pair}/right")
         if left != right:
             problems.append(f"pair {pair} is half there: {left} {right}")
-        if (left[0] if left else 0) < told.get(pair, 0):
+        if (left or 0) < told.get(pair, 0):
             problems.append(f"pair {pair}: {told[pair]} was told, {left} is stored")
     return problems
 
@@ -83,17 +84,21 @@ def check(path: Path, told: dict[int, int], last: int) -> list[str]:
 def main() -> None:
     path, kills, rng = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
     told: dict[int, int] = {}
-    last = 0
+    term = 0
     lives = 0
     problems: list[str] = []
     for _ in range(kills):
         lines = live(path, rng.uniform(0.0, 0.15))
-        lives += bool(lines)
-        for pair, value, revision in lines:
-            told[pair] = max(told.get(pair, 0), value)
-            last = max(last, revision)
-        problems += check(path, told, last)
-    outcome = {"kills": kills, "lives_with_acknowledgements": lives, "last_acknowledged": last, "problems": problems}
+        lives += any(pair != TERM for pair, _ in lines)
+        for pair, value in lines:
+            if pair != TERM:
+                told[pair] = max(told.get(pair, 0), value)
+            elif value > term:
+                term = value
+            else:
+                problems.append(f"term {value} was won after term {term}")
+        problems += check(path, told, term)
+    outcome = {"kills": kills, "lives_with_acknowledgements": lives, "term": term, "problems": problems}
     print(json.dumps(outcome))
 
 

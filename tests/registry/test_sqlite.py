@@ -7,15 +7,14 @@ import json
 import sqlite3
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from seeds import seed
-from shoal.registry.local import Write
-from shoal.registry.protocol import CompactedError, Put, Record, RegistryError, RegistryUnavailableError
-from shoal.registry.sqlite import SqliteRegistry
+from shoal.registry.protocol import FencedError, Put, Record, RegistryError, RegistryUnavailableError
+from shoal.registry.sqlite.backend import SqliteElection, SqliteRegistry, open_sqlite
 from speed import times
 
 SYNCHRONOUS_FULL = 2
@@ -24,33 +23,86 @@ KILLS = times(200)
 KILLER = Path(__file__).with_name("kill_writer.py")
 
 
-async def test_records_revisions_and_leases_outlive_the_process(tmp_path):
-    path = tmp_path / "r.db"
-    registry = await SqliteRegistry.open(path)
-    lease = await registry.grant_lease(60)
-    revision = await registry.commit([Put("k", b"v"), Put("leased", b"", lease)])
+async def elected(path: Path) -> tuple[SqliteRegistry, SqliteElection, int]:
+    registry, election = await open_sqlite(path)
+    return registry, election, await election.campaign()
+
+
+async def test_records_and_terms_outlive_the_process(tmp_path):
+    registry, _, term = await elected(tmp_path / "r.db")
+    await registry.commit([Put("k", b"v")], term)
     await registry.close()
 
-    registry = await SqliteRegistry.open(path)
-    assert (await registry.list("")).records == (Record("k", b"v", revision), Record("leased", b"", revision, lease))
-    assert (await registry.list("")).revision == revision
-    assert await registry.keep_alive(lease)
-    assert await registry.grant_lease(60) != lease
-    assert await registry.commit([Put("k", b"w")]) == revision + 1
-    async with registry.watch("", revision - 1) as changes:
-        with pytest.raises(CompactedError):
-            await anext(changes)
-    async with registry.watch("", revision) as changes:
-        assert [change.key for change in await anext(changes)] == ["k"]
+    registry, _, later = await elected(tmp_path / "r.db")
+    assert await registry.list("") == (Record("k", b"v"),)
+    assert later == term + 1
     await registry.close()
+
+
+FORMAT_1 = """
+CREATE TABLE records (
+  key TEXT PRIMARY KEY, value BLOB NOT NULL, revision INTEGER NOT NULL, lease INTEGER
+) WITHOUT ROWID;
+CREATE INDEX records_lease ON records (lease) WHERE lease IS NOT NULL;
+CREATE TABLE leases (id INTEGER PRIMARY KEY, seconds REAL NOT NULL);
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO counters VALUES ('revision', 7);
+INSERT INTO records VALUES ('endpoints/a', '{"name": "a"}', 3, NULL), ('models/a-1', X'00FF', 7, NULL);
+PRAGMA user_version=1;
+"""
+
+
+async def test_a_file_of_the_first_format_is_read_and_written_on(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "r.db")) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.executescript(FORMAT_1)
+    for n in range(1, 3):
+        registry, _, term = await elected(tmp_path / "r.db")
+        assert term == n
+        assert await registry.list("models/") == (Record("models/a-1", b"\0\xff"),)
+        await registry.commit([Put("endpoints/a", str(n).encode())], term)
+        await registry.close()
+    with closing(sqlite3.connect(tmp_path / "r.db")) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+        assert tables == [("election",), ("records",)]
+        assert connection.execute("SELECT key, value FROM records ORDER BY key").fetchall() == [
+            ("endpoints/a", b"2"),
+            ("models/a-1", b"\0\xff"),
+        ]
+
+
+async def test_a_file_that_cannot_be_brought_to_the_format_stays_as_it_was(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "r.db")) as connection:
+        connection.executescript(FORMAT_1.replace("CREATE TABLE leases (", "CREATE TABLE others ("))
+        before = list(connection.iterdump())
+    with pytest.raises(RegistryUnavailableError, match="cannot be opened: no such table: leases"):
+        await open_sqlite(tmp_path / "r.db")
+    with closing(sqlite3.connect(tmp_path / "r.db")) as connection:
+        assert list(connection.iterdump()) == before
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
 
 
 async def test_a_second_process_is_refused_while_the_first_has_it(tmp_path):
-    first = await SqliteRegistry.open(tmp_path / "r.db")
-    with pytest.raises(RegistryError, match="open in another process"):
-        await SqliteRegistry.open(tmp_path / "r.db")
+    path = tmp_path / "r.db"
+    first, _, _ = await elected(path)
+    with pytest.raises(RegistryError, match=f"registry {path} is open in another process; stop that one first"):
+        await open_sqlite(path)
     await first.close()
-    await (await SqliteRegistry.open(tmp_path / "r.db")).close()
+    again, _ = await open_sqlite(path)
+    await again.close()
+
+
+async def test_who_leads_is_fenced_also_where_the_lock_file_was_removed(tmp_path):
+    first, election, term = await elected(tmp_path / "r.db")
+    (tmp_path / "r.db.lock").unlink()
+    second, _, later = await elected(tmp_path / "r.db")
+    with pytest.raises(FencedError, match=f"term {term} writes, but term {later} was elected"):
+        await first.commit([Put("k", b"old")], term)
+    await election.lost()
+    await second.commit([Put("k", b"new")], later)
+    assert await first.list("") == await second.list("") == (Record("k", b"new"),)
+    await first.close()
+    await second.close()
 
 
 async def test_a_file_of_another_format_is_refused(tmp_path):
@@ -58,33 +110,33 @@ async def test_a_file_of_another_format_is_refused(tmp_path):
         connection.execute("PRAGMA user_version=99")
     connection.close()
     with pytest.raises(RegistryError, match="format 99"):
-        await SqliteRegistry.open(tmp_path / "r.db")
+        await open_sqlite(tmp_path / "r.db")
 
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "r.db").write_bytes(b"not a database" * 100)
     with pytest.raises(RegistryUnavailableError, match="not a database"):
-        await SqliteRegistry.open(tmp_path / "r.db")
+        await open_sqlite(tmp_path / "r.db")
 
 
 async def test_what_is_acknowledged_survives_a_power_loss(tmp_path):
-    registry = await SqliteRegistry.open(tmp_path / "r.db")
-    writer = registry._engine._file.writer
+    registry, _ = await open_sqlite(tmp_path / "r.db")
+    writer = registry._file.writer
     assert writer.execute("PRAGMA synchronous").fetchone()[0] >= SYNCHRONOUS_FULL
     await registry.close()
 
 
 async def test_writes_that_wait_are_limited_and_those_before_are_done(tmp_path, monkeypatch):
-    monkeypatch.setattr("shoal.registry.sqlite.MAX_WAITING", 3)
-    registry = await SqliteRegistry.open(tmp_path / "r.db")
+    monkeypatch.setattr("shoal.registry.sqlite.writer.MAX_WAITING", 3)
+    registry, _, term = await elected(tmp_path / "r.db")
     with held_up(registry):
-        first = [asyncio.ensure_future(registry.commit([Put(f"k{n}", b"v")])) for n in range(3)]
+        first = [asyncio.ensure_future(registry.commit([Put(f"k{n}", b"v")], term)) for n in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(RegistryUnavailableError, match="3 writes wait already; try again later"):
-            await registry.commit([Put("one too many", b"v")])
+            await registry.commit([Put("one too many", b"v")], term)
     await asyncio.gather(*first)
-    assert await registry.commit([Put("later", b"v")])
-    assert [record.key for record in (await registry.list("")).records] == ["k0", "k1", "k2", "later"]
+    await registry.commit([Put("later", b"v")], term)
+    assert [record.key for record in await registry.list("")] == ["k0", "k1", "k2", "later"]
     await registry.close()
 
 
@@ -92,17 +144,17 @@ async def test_writes_that_wait_are_limited_and_those_before_are_done(tmp_path, 
 def held_up(registry):
     """The writer thread has taken one write and cannot go on, as on a disk that hangs."""
     taken, go = threading.Event(), threading.Event()
-    engine = registry._engine
-    commit = engine._commit
+    writer = registry._writer
+    commit = writer._commit
 
     def wait(batch):
         taken.set()
         assert go.wait(30)
-        engine._commit = commit
+        writer._commit = commit
         commit(batch)
 
-    engine._commit = wait
-    engine.write(Write())
+    writer._commit = wait
+    writer.do(lambda connection: None)
     assert taken.wait(30)
     try:
         yield
@@ -111,25 +163,25 @@ def held_up(registry):
 
 
 async def test_concurrent_commits_share_transactions(tmp_path):
-    registry = await SqliteRegistry.open(tmp_path / "r.db")
+    registry, _, term = await elected(tmp_path / "r.db")
     statements: list[str] = []
-    registry._engine._file.writer.set_trace_callback(statements.append)
-    await asyncio.gather(*(registry.commit([Put(f"k{n}", b"v")]) for n in range(500)))
+    registry._file.writer.set_trace_callback(statements.append)
+    await asyncio.gather(*(registry.commit([Put(f"k{n}", b"v")], term) for n in range(500)))
     assert statements.count("COMMIT") < 50
     await registry.close()
 
 
 async def test_a_failed_transaction_fails_its_commits_and_the_next_ones_work(tmp_path):
-    registry = await SqliteRegistry.open(tmp_path / "r.db")
-    before = await registry.commit([Put("k", b"v")])
-    writer = registry._engine._file.writer
+    registry, _, term = await elected(tmp_path / "r.db")
+    await registry.commit([Put("k", b"v")], term)
+    writer = registry._file.writer
     pages = writer.execute("PRAGMA page_count").fetchone()[0]
     writer.execute(f"PRAGMA max_page_count={pages}")
     with pytest.raises(RegistryUnavailableError, match="full"):
-        await registry.commit([Put("small", b""), Put("big", bytes(500_000))])
+        await registry.commit([Put("small", b""), Put("big", bytes(500_000))], term)
     writer.execute("PRAGMA max_page_count=100000")
-    assert [record.key for record in (await registry.list("")).records] == ["k"]
-    assert await registry.commit([Put("big", bytes(500_000))]) == before + 1
+    assert [record.key for record in await registry.list("")] == ["k"]
+    await registry.commit([Put("big", bytes(500_000))], term)
     await registry.close()
 
 
@@ -148,8 +200,7 @@ async def test_nothing_acknowledged_is_lost_and_nothing_is_half_there_after_kill
     assert outcome["kills"] == KILLS
     assert outcome["lives_with_acknowledgements"] > KILLS / 4
 
-    registry = await SqliteRegistry.open(path)
-    snapshot = await registry.list("pair/")
-    assert snapshot.revision >= outcome["last_acknowledged"]
-    assert await registry.commit([Put("after", b"")]) == snapshot.revision + 1
+    registry, _, term = await elected(path)
+    assert term > outcome["term"]
+    await registry.commit([Put("after", b"")], term)
     await registry.close()

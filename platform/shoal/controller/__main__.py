@@ -16,7 +16,7 @@ from shoal.controller.main import run
 from shoal.controller.settings import ControllerSettings, HelperPorts
 from shoal.mesh.process import MeshProcess
 from shoal.mesh.settings import MeshSettings, TlsFiles
-from shoal.registry.protocol import RegistryError
+from shoal.registry.protocol import FencedError, RegistryError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -122,6 +122,9 @@ def main() -> None:
     log_to_stderr(flags.log_level)
     try:
         asyncio.run(serve(flags))
+    except FencedError as error:
+        logging.getLogger("shoal").error("ended: %s", error)  # noqa: TRY400 - the message says it all
+        sys.exit(1)
     except (OSError, RegistryError) as error:
         logging.getLogger("shoal").error("cannot start: %s", error)  # noqa: TRY400 - the message says it all
         sys.exit(1)

@@ -27,7 +27,7 @@ from shoal.mesh.records import (
 )
 from shoal.mesh.rollout import records as rollout_records
 from shoal.mesh.rollout.records import Rollouts
-from shoal.registry.protocol import Delete, Put, Registry, RegistryError
+from shoal.registry.protocol import Delete, Put, Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,16 @@ class Aftermath:
 
 
 class Catalog:
-    """Durable models and endpoints. One process writes at a time."""
+    """Durable models and endpoints.
 
-    def __init__(self, registry: Registry) -> None:
+    Args:
+        registry: holds them.
+        term: for which this process was elected; no other process writes while it lasts.
+    """
+
+    def __init__(self, registry: Registry, term: int) -> None:
         self._registry = registry
+        self._term = term
         self.models: dict[RevisionId, ModelRecord] = {}
         self._staged: set[RevisionId] = set()
         self.endpoints: dict[EndpointName, EndpointRecord] = {}
@@ -57,21 +63,21 @@ class Catalog:
 
     async def load(self) -> None:
         """Read everything. Models that were to be deleted with their last endpoint, and were not, are deleted now."""
-        for record in (await self._registry.list(MODELS)).records:
+        for record in await self._registry.list(MODELS):
             model = ModelRecord.decode(record.value)
             self.models[model.id] = model
-        for record in (await self._registry.list(ENDPOINTS)).records:
+        for record in await self._registry.list(ENDPOINTS):
             endpoint = EndpointRecord.decode(record.value)
             self.endpoints[endpoint.name] = endpoint
             self._owners[endpoint.name] = endpoint.owner
             self._refer(endpoint)
         await self._load_rollouts()
-        usage = (await self._registry.list(USAGE)).records
+        usage = await self._registry.list(USAGE)
         self._usage_records = len(usage)
         for record in usage:
             # Of a summary that was written in part, a model may be in two records.
             self.last_used = latest(self.last_used, decode_usage(record.value))
-        for record in (await self._registry.list(SUSPICIONS)).records:
+        for record in await self._registry.list(SUSPICIONS):
             self.suspicions[RevisionId(record.key.removeprefix(SUSPICIONS))] = decode_suspicion(record.value)
         orphans = [m.id for m in self.models.values() if m.auto_delete and not self._referents.get(m.id)]
         await self._write([Delete(MODELS + name) for name in orphans])
@@ -81,10 +87,10 @@ class Catalog:
             await self.set_suspicion(name, None)
 
     async def _load_rollouts(self) -> None:
-        for record in (await self._registry.list(rollout_records.CURRENT)).records:
+        for record in await self._registry.list(rollout_records.CURRENT):
             rollouts = rollout_records.decode_current(record.value)
             self.rollouts[rollouts.current.endpoint] = rollouts
-        for record in (await self._registry.list(rollout_records.PAST)).records:
+        for record in await self._registry.list(rollout_records.PAST):
             name = EndpointName(record.key.removeprefix(rollout_records.PAST))
             if name in self.rollouts:
                 self.rollouts[name] = replace(self.rollouts[name], past=rollout_records.decode_past(record.value))
@@ -249,8 +255,8 @@ class Catalog:
 
     async def _write(self, operations: Iterable[Put | Delete]) -> None:
         operations = list(operations)
-        if operations and await self._registry.commit(operations) is None:
-            raise RegistryError("the registry refused a write without a condition")
+        if operations:
+            await self._registry.commit(operations, self._term)
 
     def _refer(self, endpoint: EndpointRecord) -> None:
         for revision in endpoint.revisions:

@@ -32,7 +32,7 @@ from shoal.core.core import Core
 from shoal.core.events import Event, RequestAbandoned, RequestWaiting, Tick
 from shoal.core.types import PodId, RevisionId, RouteKey, Ticket
 from shoal.mesh.faults import Faults
-from shoal.registry.protocol import RegistryError
+from shoal.registry.protocol import FencedError, RegistryError
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +123,7 @@ class Engine:
         self._unsaved = False
         self._save_again: asyncio.TimerHandle | None = None
         self._look_again: asyncio.TimerHandle | None = None
+        self._over: FencedError | None = None
         self.faults = Faults(clock)
         """Errors in the core, and of whoever carries out what it asks for."""
 
@@ -178,6 +179,10 @@ class Engine:
             if self._tickets.pop(ticket, None) is not None:
                 self.submit(RequestAbandoned(ticket))
 
+    def stand_down(self, error: FencedError) -> None:
+        """Carry out nothing any more, as another mesh commands now; `error` is what whoever waits is told."""
+        self._over = error
+
     async def run(self, executor: Executor) -> None:
         """Handle events until cancelled; `executor` does what the core asks for."""
         try:
@@ -229,23 +234,29 @@ class Engine:
         What went wrong if it could not be: then the rest is done nevertheless, for requests matter more than what a
         restart in just that moment would forget.
         """
+        if self._over:
+            return self._over
         durable = [action for step in steps for action in step.durable]
         again = self._unsaved and (self._save_again is None or any(step.done for step in steps))
         return await self._persist(durable, executor) if durable or again else None
 
     def _finish(self, step: _Step, executor: Executor, unsaved: RegistryError | None) -> None:
-        for action in step.actions:
+        for action in () if self._over else step.actions:
             try:
                 self._carry_out(action, executor)
             except Exception as error:  # the others of this step, such as its routes, must not be lost with it
                 log.exception("action failed: %s", type(action).__name__)
                 self.faults.note(f"{type(action).__name__} could not be carried out", error)
+        unsaved = self._over or unsaved
         if step.done and not step.done.done():
             step.done.set_exception(unsaved) if unsaved else step.done.set_result(None)
 
     async def _persist(self, actions: Sequence[Persist | PersistRollout], executor: Executor) -> RegistryError | None:
         try:
             await executor.persist(actions)
+        except FencedError as error:
+            self.stand_down(error)
+            return error
         except RegistryError as error:
             log.error("not durable yet, to be tried again in %g s: %s", SAVE_AGAIN, error)  # noqa: TRY400
             self._unsaved = True

@@ -44,8 +44,9 @@ from shoal.mesh.rollout.steering import Steering
 from shoal.mesh.server_api import ServerApi
 from shoal.mesh.settings import MeshSettings
 from shoal.mesh.usage import UsageMeter
+from shoal.registry.election import Election
 from shoal.registry.open import open_registry
-from shoal.registry.protocol import Registry, RegistryError
+from shoal.registry.protocol import FencedError, RegistryError
 
 log = logging.getLogger(__name__)
 
@@ -112,9 +113,12 @@ class MeshProcess:
         settings, stack = self._settings, self._stack
         for port in settings.ports:
             require_bindable(settings.host, port)
-        registry = await open_registry(settings.registry)
+        registry, election = await open_registry(settings.registry)
         stack.push_async_callback(registry.close)
-        self._catalog = Catalog(registry)
+        term = await election.campaign()
+        stack.push_async_callback(election.resign)
+        log.info("elected for term %d", term)
+        self._catalog = Catalog(registry, term)
         self._models = Models(self._engine, self._catalog, self._bulletin)
         self._steering = Steering(self._engine, self._catalog)
         self._rollouts = RolloutParts(
@@ -139,16 +143,24 @@ class MeshProcess:
         stack.push_async_callback(hands.close)
         stack.push_async_callback(self._rollouts.close)
         self._background(self._engine.run(hands))
+        self._background(self._yield_to_successor(election, term))
         await self._models.restore(lambda what: log.info("restored %s", what))
         stack.push_async_callback(self._let_go)
         stack.push_async_callback(self._save_usage)
-        await self._serve_requests(registry)
+        await self._serve_requests()
         self._background(self._report_usage())
         self._background(self._rollouts.run())
         self._background(self._keep_usage())
         self._background(self._admit_gateways())
 
-    async def _serve_requests(self, registry: Registry) -> None:
+    async def _yield_to_successor(self, election: Election, term: int) -> None:
+        """Once another mesh was elected, command nothing any more, and end."""
+        await election.lost()
+        error = FencedError(f"term {term} is over: another mesh was elected")
+        self._engine.stand_down(error)
+        raise error
+
+    async def _serve_requests(self) -> None:
         settings, stack = self._settings, self._stack
         forwarder = Forwarder(
             self._engine, self._links.get, self._in_flight, self._metrics,
@@ -275,6 +287,8 @@ class MeshProcess:
         try:
             await self._engine.apply(Tick())  # what was reported so far is counted
             await self._catalog.save_usage(self._engine.core.last_uses())
+        except FencedError:
+            pass  # another mesh writes them down now
         except RegistryError as error:
             log.error("last uses were not saved, and are tried again: %s", error)  # noqa: TRY400
 

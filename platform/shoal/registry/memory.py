@@ -3,70 +3,88 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from sortedcontainers import SortedDict
 
-from shoal.registry.changes import ChangeLog
-from shoal.registry.local import LocalRegistry, Write, Written
-from shoal.registry.protocol import Change, Delete, Record, Snapshot
+from shoal.registry.checks import check_commit, check_fence, check_prefix
+from shoal.registry.protocol import Delete, Put, Record, RegistryUnavailableError
 
 
-class _MemoryEngine:
-    def __init__(self, log: ChangeLog) -> None:
-        self._log = log
-        self._records: SortedDict = SortedDict()
-        self._revision = 0
+class Memory:
+    """What registries and elections have in common that are about the same records."""
 
-    async def read(self, key: str) -> Record | None:
-        record: Record | None = self._records.get(key)
-        return record
+    def __init__(self) -> None:
+        self.values: SortedDict = SortedDict()
+        self.term = 0
+        self.led = asyncio.Lock()
+        self.elected = asyncio.Condition()
 
-    async def scan(self, prefix: str) -> Snapshot:
+
+class MemoryRegistry:
+    """`Registry` in this process's memory."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._closed = False
+
+    async def list(self, prefix: str) -> tuple[Record, ...]:
+        """See `Registry`."""
+        check_prefix(prefix)
+        self._check_open()
         records = []
-        for key in self._records.irange(prefix):
+        for key in self._memory.values.irange(prefix):
             if not key.startswith(prefix):
                 break
-            records.append(self._records[key])
-        return Snapshot(tuple(records), self._revision)
+            records.append(Record(key, self._memory.values[key]))
+        return tuple(records)
 
-    def write(self, write: Write) -> asyncio.Future[Written | None]:
-        done: asyncio.Future[Written | None] = asyncio.get_running_loop().create_future()
-        done.set_result(self._apply(write))
-        return done
-
-    def _apply(self, write: Write) -> Written | None:
-        for expectation in write.expect:
-            record = self._records.get(expectation.key)
-            if (record.revision if record else 0) != expectation.revision:
-                return None
-        revision = self._revision + 1
-        changes = []
-        operations = [*write.operations, *(Delete(key) for key in self._held_by(write.end))]
+    async def commit(self, operations: Sequence[Put | Delete], fence: int) -> None:
+        """See `Registry`."""
+        check_commit(operations)
+        self._check_open()
+        check_fence(fence, self._memory.term)
         for operation in operations:
-            if isinstance(operation, Delete):
-                if self._records.pop(operation.key, None) is not None:
-                    changes.append(Change(operation.key, None, revision))
+            if isinstance(operation, Put):
+                self._memory.values[operation.key] = operation.value
             else:
-                record = Record(operation.key, operation.value, revision, operation.lease)
-                self._records[operation.key] = record
-                changes.append(Change(operation.key, record, revision))
-        if changes:
-            self._revision = revision
-            self._log.append(tuple(changes))
-        return Written(self._revision, tuple(changes))
-
-    def _held_by(self, lease: int | None) -> list[str]:
-        return [] if lease is None else [key for key, record in self._records.items() if record.lease == lease]
+                self._memory.values.pop(operation.key, None)
 
     async def close(self) -> None:
-        self._records.clear()
+        """See `Registry`."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RegistryUnavailableError("the registry is closed")
 
 
-class MemoryRegistry(LocalRegistry):
-    """Everything in this process's memory. Must be made inside a running event loop."""
+class MemoryElection:
+    """`Election` among the tasks of this process."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        log = ChangeLog(0)
-        super().__init__(_MemoryEngine(log), log, {}, clock)
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._leads = False
+        self._term = 0
+
+    async def campaign(self) -> int:
+        """See `Election`."""
+        if not self._leads:
+            await self._memory.led.acquire()
+            self._leads = True
+        async with self._memory.elected:
+            self._memory.term += 1
+            self._term = self._memory.term
+            self._memory.elected.notify_all()
+        return self._term
+
+    async def lost(self) -> None:
+        """See `Election`."""
+        async with self._memory.elected:
+            await self._memory.elected.wait_for(lambda: self._memory.term != self._term)
+
+    async def resign(self) -> None:
+        """See `Election`."""
+        if self._leads:
+            self._leads = False
+            self._memory.led.release()

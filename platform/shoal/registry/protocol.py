@@ -1,13 +1,12 @@
 """The registry: durable records of the mesh itself, behind one protocol whatever stores them.
 
-Keys are `/`-separated strings, values are bytes. Every write gives the whole store a new, larger revision number and
-every record remembers the revision it was last written at, as in etcd.
+Keys are `/`-separated strings, values are bytes. One process writes at a time, the leader: with each commit goes the
+term it was elected for (`shoal.registry.election`), and the store itself rejects what comes from any other term.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,31 +22,28 @@ class RegistryUnavailableError(RegistryError):
     """The store does not answer; nothing is known to be written."""
 
 
-class CompactedError(RegistryError):
-    """A watch asked for a revision that is no longer kept: list again and watch from there."""
-
-
 class InvalidRecordError(RegistryError):
     """A key or value is malformed or larger than the limits."""
 
 
+class FencedError(RegistryError):
+    """Another leader was elected: this process must not write any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One stored record. `revision` is that of its last write."""
+    """One stored record."""
 
     key: str
     value: bytes
-    revision: int
-    lease: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write `value` at `key`. With `lease` the record vanishes when the lease ends."""
+    """Write `value` at `key`."""
 
     key: str
     value: bytes
-    lease: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,62 +53,25 @@ class Delete:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Expect:
-    """Only if the record at `key` was last written at `revision`; 0: only if there is none."""
-
-    key: str
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One change seen by a watch. `record` is None for a removal."""
-
-    key: str
-    record: Record | None
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """All records below a prefix as of `revision`, sorted by key."""
-
-    records: tuple[Record, ...]
-    revision: int
-
-
 class Registry(Protocol):
     """What every backend does. All methods may raise `RegistryUnavailableError`."""
 
-    async def get(self, key: str) -> Record | None:
-        """The record at `key`."""
+    async def list(self, prefix: str) -> tuple[Record, ...]:
+        """Everything whose key starts with `prefix`, sorted by key, as it was at one moment."""
 
-    async def list(self, prefix: str) -> Snapshot:
-        """Everything whose key starts with `prefix`."""
+    async def commit(self, operations: Sequence[Put | Delete], fence: int) -> None:
+        """Do all operations as one, durably, after all commits that were asked for before.
 
-    async def commit(self, operations: Sequence[Put | Delete], expect: Sequence[Expect] = ()) -> int | None:
-        """Do all operations as one, durably, if all expectations hold: the new revision; otherwise nothing and None.
+        If the caller is cancelled meanwhile, they may be done or not.
 
-        Raises:
-            InvalidRecordError: a key or value breaks a limit, a lease is unknown, or one key is named twice.
-        """
-
-    def watch(self, prefix: str, after: int) -> AbstractAsyncContextManager[AsyncIterator[tuple[Change, ...]]]:
-        """Every change below `prefix` later than revision `after`, in order; one tuple a commit.
+        Args:
+            operations: each for another key.
+            fence: the term of the leader who writes.
 
         Raises:
-            CompactedError: while iterating, if changes later than `after` were dropped.
+            FencedError: the newest election was for another term; nothing was done.
+            InvalidRecordError: a key or value breaks a limit, or one key is named twice; nothing was done.
         """
-
-    async def grant_lease(self, seconds: float) -> int:
-        """A lease that ends after `seconds` unless kept alive."""
-
-    async def keep_alive(self, lease: int) -> bool:
-        """Start the lease's time anew. False if it has ended already."""
-
-    async def revoke_lease(self, lease: int) -> None:
-        """End a lease now; its records vanish."""
 
     async def close(self) -> None:
         """Release everything. The registry cannot be used afterwards."""
