@@ -65,6 +65,7 @@ async def test_after_a_kill_it_is_opened_and_read_on_a_full_disk(tmp_path):
         assert [record.key for record in await registry.list("")] == ["before"]
         with pytest.raises(RegistryUnavailableError, match=f"the disk of {disk.root} is full"):
             await registry.commit([Put("refused", LARGE)], 1)
+        assert await election.campaign() == 1  # a mesh that was killed comes back and serves
         disk.clear()
         assert await election.campaign() == 2
         await registry.commit([Put("after", LARGE)], 2)

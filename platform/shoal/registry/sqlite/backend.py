@@ -7,6 +7,7 @@ So the lock keeps others away, and should it fail, as when somebody removes the 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ from shoal.registry.checks import check_commit, check_fence, check_prefix
 from shoal.registry.protocol import Delete, FencedError, Put, Record, RegistryUnavailableError
 from shoal.registry.sqlite.file import SqliteFile
 from shoal.registry.sqlite.writer import Writer
+
+log = logging.getLogger(__name__)
 
 
 async def open_sqlite(path: Path) -> tuple[SqliteRegistry, SqliteElection]:
@@ -97,7 +100,12 @@ class SqliteElection:
     async def campaign(self) -> int:
         """See `Election`."""
         self._file.lock()
-        self._term = await self._writer.do(_elect)
+        try:
+            self._term = await self._writer.do(_elect)
+        except RegistryUnavailableError as error:
+            # Nobody else has the file open, so nobody writes in the old term: requests are served on a full disk, too.
+            self._term = await asyncio.to_thread(_term, self._file.reader)
+            log.warning("elected again for term %d, as a new one cannot be written: %s", self._term, error)
         self._lost = asyncio.Event()
         return self._term
 
