@@ -7,8 +7,9 @@ by what is true now, not by what just happened, so lost, late and repeated event
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
-from shoal.core import invariants, views
+from shoal.core import destinations, invariants, views
 from shoal.core.actions import Action
 from shoal.core.dispatch import apply
 from shoal.core.events import Event
@@ -59,7 +60,7 @@ class Core:
         apply(state, event)
         while True:
             self._settle()
-            routes = state.routes.publish(state.route)
+            routes = state.routes.publish(partial(destinations.route, state))
             if routes is not None:
                 state.out.routes.append(routes)
             leaving = list(state.routes.take_acknowledged())
@@ -133,12 +134,12 @@ class Core:
 
     def pods_with(self, key: RouteKey) -> tuple[PodId, ...]:
         """Pods with a copy, in whatever state, of what a request for `key` would be answered by."""
-        revision = self._state.resolve(key)
+        revision = destinations.resolve(self._state, key)
         return tuple(self._state.copies(revision)) if revision is not None else ()
 
     def lacks_pods(self, key: RouteKey) -> bool:
         """Whether the runtime that shall answer requests for `key` has no pod at all."""
-        revision = self._state.resolve(key)
+        revision = destinations.resolve(self._state, key)
         return revision is not None and not self._state.has_pods(self._state.models[revision].spec.runtime)
 
     def is_charged(self, revision: RevisionId) -> bool:

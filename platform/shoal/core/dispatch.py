@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shoal.core import declared, endpoints, loading, membership, quarantine, rollouts, scaling
+from shoal.core import declared, destinations, endpoints, loading, membership, quarantine, rollouts, scaling
 from shoal.core import events as ev
 from shoal.core.actions import RejectCode, Unload
 from shoal.core.copies import Copy
@@ -33,7 +33,7 @@ def _copy(state: State, pod: PodId, revision: RevisionId, *expected: CopyState) 
 def _request_waiting(state: State, event: ev.RequestWaiting) -> None:
     if event.ticket in state.waiting:
         return
-    revision = state.resolve(event.key)
+    revision = destinations.resolve(state, event.key)
     if revision is None:
         state.reject(event.ticket, RejectCode.NOT_FOUND, f"model not found: {event.key.name}")
         return

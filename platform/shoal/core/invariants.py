@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from shoal.core import destinations
 from shoal.core.evicting import why_protected
 from shoal.core.ledger import Pod
 from shoal.core.lifecycle import IN_FLIGHT, OCCUPYING, RELEASING
@@ -173,7 +174,7 @@ def _coldest_first(state: State) -> Iterator[tuple[int, str]]:
 
 def _flips(state: State) -> Iterator[tuple[int, str]]:
     for name, endpoint in state.endpoints.items():
-        wanted = state.route(RouteKey(name))
+        wanted = destinations.route(state, RouteKey(name))
         if state.routes.get(RouteKey(name)) != wanted:
             yield 6, f"{name} leads elsewhere than to the loaded copies of {endpoint.active}"
         share = endpoint.run.record.weight if endpoint.run is not None and endpoint.changing else 0

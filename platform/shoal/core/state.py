@@ -10,11 +10,7 @@ from shoal.core.actions import (
     Action,
     Answer,
     CancelLoad,
-    Changed,
     Forward,
-    Persist,
-    PersistRollout,
-    PublishRoutes,
     Reject,
     RejectCode,
 )
@@ -30,16 +26,14 @@ from shoal.core.lifecycle import (
     next_copy_state,
     next_endpoint_state,
 )
+from shoal.core.outbox import Outbox
 from shoal.core.policies import Policies
-from shoal.core.rollout.plan import WHOLE
 from shoal.core.rollout.run import Run
 from shoal.core.routes import RouteTable
 from shoal.core.settings import CoreSettings
 from shoal.core.suspicion import Suspicions, quarantine_failure
 from shoal.core.timers import Timers
 from shoal.core.types import (
-    NO_POD,
-    NO_REVISION,
     CopyState,
     Decision,
     EndpointName,
@@ -47,7 +41,6 @@ from shoal.core.types import (
     PodId,
     Rejection,
     RevisionId,
-    RouteCopy,
     RouteKey,
     RuntimeName,
     Ticket,
@@ -95,30 +88,6 @@ class Endpoint:
         return self.changing and self.run is not None and self.run.watched
 
 
-class Output:
-    """The actions of one step, put into the order that is part of the contract.
-
-    What a step left here because it broke is taken with the next one: nothing that was decided is lost.
-    """
-
-    def __init__(self) -> None:
-        self.persists: list[Persist | PersistRollout] = []
-        self.commands: list[Action] = []
-        self.routes: list[PublishRoutes] = []
-        self.answers: list[Answer] = []
-        self.late: list[Action] = []
-        self.endpoints: dict[EndpointName, None] = {}
-        self.revisions: dict[RevisionId, None] = {}
-
-    def take(self) -> list[Action]:
-        """Everything since the last call: persist first, then adapters, routes, answers, and what may be reported."""
-        actions: list[Action] = [*self.persists, *self.commands, *self.routes, *self.answers, *self.late]
-        if self.endpoints or self.revisions:
-            actions.append(Changed(frozenset(self.endpoints), frozenset(self.revisions)))
-        self.__init__()  # type: ignore[misc]
-        return actions
-
-
 class State:
     """All records and indexes, the work still to be looked at in this step, and the step's output."""
 
@@ -156,7 +125,7 @@ class State:
         self.timers = Timers()
         self.usage = UsageMeter()
         self.log = DecisionLog(settings.decisions_per_revision, settings.decisions)
-        self.out = Output()
+        self.out = Outbox()
         # Ordered dictionaries, because taking the first of many again and again is slow with plain ones.
         self.dirty_models: OrderedDict[RevisionId, None] = OrderedDict()
         self.dirty_endpoints: OrderedDict[EndpointName, None] = OrderedDict()
@@ -215,59 +184,6 @@ class State:
         for endpoint in self.displaced_of.get(revision, _NO_ENDPOINTS).values():
             if endpoint.displaced and endpoint.changing:
                 yield endpoint
-
-    def resolve(self, key: RouteKey) -> RevisionId | None:
-        """The declared revision that answers requests for a key now; None if there is none."""
-        if key.is_revision:
-            revision = RevisionId(key.name)
-        else:
-            endpoint = self.endpoints.get(EndpointName(key.name))
-            if endpoint is None:
-                return None
-            canary = key.canary and endpoint.changing and endpoint.target in self.models
-            revision = endpoint.target if canary else endpoint.active
-        return revision if revision in self.models else None
-
-    def route(self, key: RouteKey) -> tuple[RouteCopy, ...]:
-        """Where requests for a key shall go: its revision's loaded copies, as a rollout divides them."""
-        endpoint = None if key.is_revision else self.endpoints.get(EndpointName(key.name))
-        if endpoint is not None and endpoint.run is not None and endpoint.changing:
-            return self._canary(endpoint) if key.canary else self._divided(endpoint, endpoint.run)
-        revision = self.resolve(key)
-        if revision is None or key.canary:
-            return ()
-        return tuple(RouteCopy(copy.pod, revision) for copy in self._in_order(revision))
-
-    def _in_order(self, revision: RevisionId) -> list[Copy]:
-        if revision not in self.models:
-            return []
-        return sorted(self.loaded(revision), key=lambda copy: copy.pod)
-
-    def _canary(self, endpoint: Endpoint) -> tuple[RouteCopy, ...]:
-        return tuple(RouteCopy(copy.pod, copy.revision, watched=True) for copy in self._in_order(endpoint.target))
-
-    def _divided(self, endpoint: Endpoint, run: Run) -> tuple[RouteCopy, ...]:
-        """The shares of a rollout. What cannot be kept exactly is not routed: the activator asks for the active one."""
-        if not run.divides:
-            copies = self._in_order(endpoint.active)
-            return tuple(RouteCopy(copy.pod, copy.revision, watched=run.judged) for copy in copies)
-        record, plan = run.record, run.record.plan
-        target = self._in_order(endpoint.target)
-        weight = record.weight if target else 0
-        shadow = min(record.shadow, WHOLE - weight) if target else 0
-        rest = WHOLE - weight - shadow
-        active = self._in_order(endpoint.active)
-        if rest and not active:
-            return ()
-        shares = [
-            RouteCopy(copy.pod, copy.revision, share, watched=True, shielded=shielded, sticky=plan.sticky)
-            for copies, share, shielded in ((active, rest, False), (target, weight, plan.shield))
-            for copy in copies
-            if share
-        ]
-        if shadow:
-            shares.append(RouteCopy(NO_POD, NO_REVISION, shadow, sticky=plan.sticky))
-        return tuple(shares)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
