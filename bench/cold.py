@@ -19,7 +19,7 @@ from bench.cluster import CLAIM, FEATURES, NAMESPACE, START_SECONDS, cluster, tr
 from bench.processes import HOST
 from bench.rows import Row, at_most, measures, of_turns
 from bench.turns import ratios, spelled
-from shoal.cluster.api import PODS, KubeClient, read_kubeconfig
+from shoal.cluster.kube_client import PODS, KubeClient, read_kubeconfig
 from shoal_protos import inference
 from shoal_runtime.drivers.base import Artifact
 from shoal_runtime.drivers.mlserver import MODELS_FOLDER

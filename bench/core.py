@@ -15,10 +15,10 @@ from shoal.core.core import Core
 from shoal.core.types import (
     EndpointName,
     LoadedCopy,
-    ModelSpec,
     PodId,
     PodSpec,
     RevisionId,
+    RevisionSpec,
     RouteKey,
     RuntimeName,
     Ticket,
@@ -73,7 +73,7 @@ def _measure(case: _Case, size: int) -> float:
 
 
 def _model(name: str, least: int = 0) -> ev.ModelDeclared:
-    return ev.ModelDeclared(ModelSpec(RevisionId(name), _RUNTIME, None, _SIZE, least), _NOW - 7200)
+    return ev.ModelDeclared(RevisionSpec(RevisionId(name), _RUNTIME, None, _SIZE, least), _NOW - 7200)
 
 
 def _pod(name: str, capacity: int, loaded: Iterable[str] = ()) -> ev.PodReported:

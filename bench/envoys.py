@@ -13,9 +13,9 @@ from typing import Any
 from bench.load import MODELS, REVISION, model
 from bench.processes import HOST, free_port, running, settled_mib
 from shoal.core.types import RouteKey
-from shoal.gateway.api import GatewayCallbacks, Upstream
 from shoal.gateway.bootstrap import command, write_bootstrap
 from shoal.gateway.control import GatewayControl
+from shoal.gateway.protocols import GatewayCallbacks, Upstream
 from shoal.gateway.settings import Address, GatewaySettings
 
 _ROUTE_SECONDS = 120.0

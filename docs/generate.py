@@ -31,7 +31,7 @@ from shoal.gateway.settings import GatewaySettings
 from shoal.mesh.engine import Engine
 from shoal.mesh.forwarding import InFlight
 from shoal.mesh.metrics import Metrics
-from shoal.mesh.rollout.parts import RolloutParts
+from shoal.mesh.rollout.assembly import RolloutParts
 from shoal.mesh.settings import MeshSettings
 from shoal.resources import canary, isvcstatus, predictor, rollout, storage
 from shoal.resources import inferenceservice as isvc

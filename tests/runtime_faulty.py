@@ -14,7 +14,7 @@ import grpc.aio
 
 from shoal_protos.adapter import adapter_pb2
 from shoal_runtime import underway
-from shoal_runtime.underway import Doing
+from shoal_runtime.underway import Activity
 from support.runtime import Pod, model_key
 from waiting import until
 
@@ -125,7 +125,7 @@ async def failure(call: Any) -> tuple[grpc.StatusCode, str, dict[str, str]]:
     raise AssertionError(f"answered {answer!r}")
 
 
-async def busy_with(pod: Pod, model_id: str, doing: Doing, count: int = 1) -> None:
+async def busy_with(pod: Pod, model_id: str, doing: Activity, count: int = 1) -> None:
     """Waits until the server notes that it is busy with this."""
 
     async def noted() -> bool:

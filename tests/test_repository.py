@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.metadata
 import os
@@ -10,12 +11,14 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("platform/shoal", "runtime/shoal_runtime", "protos/shoal_protos")
+SOURCES = ("platform", "runtime", "pipelines")
 NINE = ("dagster", "etcd3", "grpcio", "kubernetes", "minio", "mlserver", "numpy", "protobuf", "pydantic")
 # Put together here, so that this file does not contain them.
 HOSTS = tuple(
@@ -132,3 +135,14 @@ def test_a_wheel_holds_every_file_of_the_packages(tmp_path):
         missing += [str(p.relative_to(base)) for p in committed if p.relative_to(base).as_posix() not in names]
         assert any(path.suffix != ".py" for path in committed)
     assert missing == []
+
+
+def test_no_two_classes_have_the_same_name():
+    """Who reads a name, or searches for it, finds one thing. Private ones are known in their file only."""
+    files = [path for path in tracked() if path.suffix == ".py" and path.parts[len(ROOT.parts)] in SOURCES]
+    places = defaultdict(list)
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(str(path.relative_to(ROOT)))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import dagster as dg
 from dagster_shoal import gates, packaging
 from dagster_shoal.datafiles import load_dataset
-from dagster_shoal.drafts import DATA_FILE, Draft, Folder
+from dagster_shoal.drafts import DATA_FILE, Folder, PackageDraft
 from dagster_shoal.history import upstream
 from dagster_shoal.leftovers import sweep
 from dagster_shoal.model import Gate, ModelDefinition
@@ -22,7 +22,7 @@ from dagster_shoal.stages import GATES_OF, Stage, identifier
 from dagster_shoal.steps import DATA, Pipeline, last_words, partitioned_checks, told
 from dagster_shoal.store import ModelStore
 from dagster_shoal.training import EVALUATION
-from dagster_shoal.verdicts import Verdict, judged, unseen
+from dagster_shoal.verdicts import GateVerdict, judged, unseen
 from shoal.package.package import Package
 
 _REPLAY = "replay.json"
@@ -40,9 +40,9 @@ class Case:
     """What it judges: a dataset or a draft."""
 
     @property
-    def draft(self) -> Draft:
+    def draft(self) -> PackageDraft:
         """The draft it judges."""
-        return Draft(self.folder.path)
+        return PackageDraft(self.folder.path)
 
     @property
     def package(self) -> Package:
@@ -55,7 +55,7 @@ class Case:
         return self.context.run.run_id
 
 
-Judge: TypeAlias = Callable[[Case], Verdict]
+Judge: TypeAlias = Callable[[Case], GateVerdict]
 
 
 def build_checks(pipeline: Pipeline, wanted: tuple[Gate, ...]) -> list[dg.AssetChecksDefinition]:
@@ -106,7 +106,7 @@ def _judged(pipeline: Pipeline, context: dg.AssetCheckExecutionContext, store: M
     return pipeline.draft(context, store, stage)
 
 
-def result_of(verdict: Verdict) -> dg.AssetCheckResult:
+def result_of(verdict: GateVerdict) -> dg.AssetCheckResult:
     """A gate's result as Dagster shows it."""
     details = {"findings": dg.MetadataValue.md("\n".join(f"- {line}" for line in verdict.details))}
     return dg.AssetCheckResult(
@@ -117,15 +117,15 @@ def result_of(verdict: Verdict) -> dg.AssetCheckResult:
     )
 
 
-def _data(case: Case) -> Verdict:
+def _data(case: Case) -> GateVerdict:
     return gates.judge_data(load_dataset(case.folder.path / DATA_FILE), case.model.data_gate)
 
 
-def _metrics(case: Case) -> Verdict:
+def _metrics(case: Case) -> GateVerdict:
     return gates.judge_metrics(_evaluation(case)["metrics"], case.model.metric_gates)
 
 
-def _champion(case: Case) -> Verdict:
+def _champion(case: Case) -> GateVerdict:
     found = _evaluation(case)
     if not isinstance(found["champion"], dict) or "which" not in found["champion"]:
         raise ChampionUnknown("the model was evaluated by an older version of Shoal; materialize validated_model again")
@@ -137,7 +137,7 @@ def _evaluation(case: Case) -> Mapping[str, Any]:
     return found
 
 
-def _schema(case: Case) -> Verdict:
+def _schema(case: Case) -> GateVerdict:
     after = case.package.content.signature
     assert after is not None, "model_package always writes one"
     model = case.model
@@ -153,15 +153,15 @@ def _schema(case: Case) -> Verdict:
     return gates.judge_schema(after, champion.content.signature, allow_breaking=model.allow_breaking)
 
 
-def _scan(case: Case) -> Verdict:
+def _scan(case: Case) -> GateVerdict:
     return packaging.judge_scan(case.draft, case.model)
 
 
-def _signature(case: Case) -> Verdict:
+def _signature(case: Case) -> GateVerdict:
     return packaging.judge_signature(case.draft, case.store.signer(), case.store.trusted())
 
 
-def _golden_replay(case: Case) -> Verdict:
+def _golden_replay(case: Case) -> GateVerdict:
     found = _replayed(case, again=True)
     metrics = {"requests": float(found.requests), "load_seconds": found.load_seconds}
     metrics |= {
@@ -171,7 +171,7 @@ def _golden_replay(case: Case) -> Verdict:
     return judged("golden-replay", found.problems, fine, metrics=metrics)
 
 
-def _budget(case: Case) -> Verdict:
+def _budget(case: Case) -> GateVerdict:
     p99 = _replayed(case, again=False).p99_ms if case.model.budget.max_p99_ms is not None else None
     return gates.judge_budget(case.package.content.size, p99, case.model.budget)
 

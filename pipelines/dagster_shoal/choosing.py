@@ -13,7 +13,7 @@ from shoal.package.errors import PackageNotFound
 from shoal.package.names import DIGEST_CHARACTERS
 from shoal.package.package import find, newest_digests, published
 from shoal.package.publish import Published, published_as
-from shoal.package.stores.protocol import Store
+from shoal.package.stores.protocol import PackageStore
 
 
 def chosen(
@@ -61,7 +61,7 @@ def _recorded(instance: dg.DagsterInstance, pipeline: Pipeline, partition: str |
     return str(found.get(DIGEST, "")) if found else ""
 
 
-def _newest(store: Store, model: ModelDefinition) -> str:
+def _newest(store: PackageStore, model: ModelDefinition) -> str:
     packages = find(store, model.name)
     if not packages:
         raise refusal(f"no package of {model.name} is published; materialize published_model first")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dagster_shoal.datafiles import fingerprint, load_dataset, save_dataset
 from dagster_shoal.model import Dataset
-from dagster_shoal.verdicts import Verdict
+from dagster_shoal.verdicts import GateVerdict
 
 DATA_FILE = "data.npz"
 """Of a dataset, in its folder."""
@@ -36,7 +36,7 @@ class Folder:
         """Its name."""
         return self.path.name
 
-    def record(self, verdict: Verdict) -> None:
+    def record(self, verdict: GateVerdict) -> None:
         """Keep the result of a gate, in place of an older one, as a whole or not at all."""
         results = self.path / "results"
         results.mkdir(exist_ok=True)
@@ -44,15 +44,15 @@ class Folder:
         fresh.write_text(verdict.model_dump_json(indent=1))
         fresh.replace(results / f"{verdict.gate}.json")
 
-    def verdict(self, gate: str) -> Verdict | None:
+    def verdict(self, gate: str) -> GateVerdict | None:
         """The result of a gate; None if it did not run."""
         try:
-            return Verdict.model_validate_json((self.path / "results" / f"{gate}.json").read_text())
+            return GateVerdict.model_validate_json((self.path / "results" / f"{gate}.json").read_text())
         except FileNotFoundError:
             return None
 
 
-class Draft(Folder):
+class PackageDraft(Folder):
     """A trained model."""
 
     @property
@@ -97,21 +97,21 @@ class Drafts:
         """A dataset. Raises as `data` does."""
         return load_dataset(self.data(folder_id).path / DATA_FILE)
 
-    def new(self, draft_id: str) -> Draft:
+    def new(self, draft_id: str) -> PackageDraft:
         """An empty draft."""
         folder = self._root / "drafts" / draft_id
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "model").mkdir(parents=True)
         _prune(folder.parent, keep=folder.name)
-        return Draft(folder)
+        return PackageDraft(folder)
 
-    def draft(self, draft_id: str) -> Draft:
+    def draft(self, draft_id: str) -> PackageDraft:
         """A trained model.
 
         Raises:
             DraftMissingError: it is not there (any more).
         """
-        return Draft(self._existing("drafts", draft_id, "trained_model"))
+        return PackageDraft(self._existing("drafts", draft_id, "trained_model"))
 
     def _existing(self, kind: str, name: str, asset: str) -> Path:
         folder = self._root / kind / name

@@ -21,7 +21,7 @@ from dagster_shoal.jobs import AssetJob, build_asset_jobs, build_steering_jobs
 from dagster_shoal.model import GATES, Catalogue, ModelDefinition
 from dagster_shoal.publishing import model_package, published_model
 from dagster_shoal.rolling import rollout
-from dagster_shoal.stages import Layout, Stage, find_model
+from dagster_shoal.stages import Stage, StageLayout, find_model
 from dagster_shoal.steps import Pipeline
 from dagster_shoal.strategy import sound
 from dagster_shoal.training import trained_model, training_data, validated_model
@@ -79,10 +79,12 @@ def build_model_assets(
     if callable(models):
         if layout == "assets":
             raise ValueError('models: is a function, which knows no list of models; give the list, or use "partitions"')
-        layouts, common = [Layout(models)], ShoalProps(Stage.TRAINING_DATA, None, tuple(kinds))
+        layouts, common = [StageLayout(models)], ShoalProps(Stage.TRAINING_DATA, None, tuple(kinds))
     else:
         catalogue = catalogue_of(models)
-        layouts = [Layout(catalogue)] if layout == "partitions" else [Layout(catalogue, model) for model in models]
+        layouts = (
+            [StageLayout(catalogue)] if layout == "partitions" else [StageLayout(catalogue, model) for model in models]
+        )
         common = _in_common(models)
     return [_assets(each, translator, freshness_policy, common, rollout_form) for each in layouts]
 
@@ -118,7 +120,7 @@ def catalogue_of(models: Sequence[ModelDefinition]) -> Catalogue:
 
 
 def _assets(
-    layout: Layout,
+    layout: StageLayout,
     translator: ShoalTranslator,
     freshness: dg.FreshnessPolicy | None,
     common: ShoalProps,
@@ -140,7 +142,7 @@ def _assets(
     return ModelAssets(pipeline, assets, tuple(build_checks(pipeline, gates)), build_asset_jobs(pipeline))
 
 
-def _linked(stage: Stage, specs: Mapping[Stage, dg.AssetSpec], layout: Layout) -> dg.AssetSpec:
+def _linked(stage: Stage, specs: Mapping[Stage, dg.AssetSpec], layout: StageLayout) -> dg.AssetSpec:
     """With its place in the graph, and its partitions."""
     before = [specs[stage.upstream].key] if stage.upstream else []
     spec = specs[stage].merge_attributes(deps=before)

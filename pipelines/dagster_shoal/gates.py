@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dagster_shoal.model import Budget, DataGate, Dataset, MetricGate, Rows
-from dagster_shoal.verdicts import Verdict, judged, unseen
+from dagster_shoal.verdicts import GateVerdict, judged, unseen
 from shoal.package.manifest import Signature, TensorSpec
 
 _WIDER: Mapping[str, frozenset[str]] = {
@@ -25,7 +25,7 @@ _WIDER: Mapping[str, frozenset[str]] = {
 """Datatypes that hold every value of another."""
 
 
-def judge_data(data: Dataset, gate: DataGate) -> Verdict:
+def judge_data(data: Dataset, gate: DataGate) -> GateVerdict:
     """Whether the data is fit to train with."""
     problems: list[str] = []
     for part, rows in (("train", data.train), ("test", data.test)):
@@ -58,7 +58,7 @@ def _row_problems(rows: Rows, gate: DataGate) -> list[str]:
     return found
 
 
-def judge_metrics(metrics: Mapping[str, float], gates: Sequence[MetricGate]) -> Verdict:
+def judge_metrics(metrics: Mapping[str, float], gates: Sequence[MetricGate]) -> GateVerdict:
     """Whether each metric comes up to its threshold."""
     problems = []
     for gate in gates:
@@ -84,7 +84,7 @@ class Champion:
     """Why it could not be looked at."""
 
 
-def judge_champion(metrics: Mapping[str, float], champion: Champion, gates: Sequence[MetricGate]) -> Verdict:
+def judge_champion(metrics: Mapping[str, float], champion: Champion, gates: Sequence[MetricGate]) -> GateVerdict:
     """Whether the challenger is as much better than the serving model as demanded, both judged on the same rows."""
     if champion.unseen:
         return unseen("champion", f"{champion.unseen}; then materialize validated_model again")
@@ -111,7 +111,7 @@ def judge_champion(metrics: Mapping[str, float], champion: Champion, gates: Sequ
     return judged("champion", problems, ", ".join(shown) or "no metric is compared", metrics=_finite(figures))
 
 
-def judge_schema(candidate: Signature, serving: Signature, *, allow_breaking: bool = False) -> Verdict:
+def judge_schema(candidate: Signature, serving: Signature, *, allow_breaking: bool = False) -> GateVerdict:
     """Whether every caller of the serving revision can go on as before."""
     problems = [
         *_lost("input", serving.inputs, candidate.inputs, widen=True),
@@ -145,7 +145,7 @@ def _covers(wide: Sequence[int], narrow: Sequence[int]) -> bool:
     return len(wide) == len(narrow) and all(w in (-1, n) for w, n in zip(wide, narrow, strict=True))
 
 
-def judge_budget(size: int, p99_ms: float | None, budget: Budget) -> Verdict:
+def judge_budget(size: int, p99_ms: float | None, budget: Budget) -> GateVerdict:
     """Whether a package is small and quick enough."""
     problems = []
     if budget.max_bytes is not None and size > budget.max_bytes:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import dagster as dg
-from dagster_shoal import watching
+from dagster_shoal import rollout_watch
 from dagster_shoal.config import ApproveConfig, RollbackConfig, SteerConfig, TrainConfig
 from dagster_shoal.resource import ShoalResource
 from dagster_shoal.stages import MODEL_TAG, MODELS, ROLLOUT_TAG, Stage
@@ -118,6 +118,6 @@ def _steered(
     with told(), shoal.client() as client:
         report = steer(client, shoal.run_link(context.run_id))
     context.instance.add_run_tags(context.run_id, {ROLLOUT_TAG: report.id})
-    figures = watching.figures_of(report)
+    figures = rollout_watch.figures_of(report)
     context.log.info(f"rollout {report.id} of {service} is {report.phase}: {report.reason or figures}")
     context.add_output_metadata({"rollout": report.id, "phase": report.phase, "reason": report.reason, **figures})

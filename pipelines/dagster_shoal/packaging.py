@@ -11,11 +11,11 @@ from typing import Any
 
 import dagster as dg
 from dagster_shoal import plots, samples
-from dagster_shoal.drafts import Draft
+from dagster_shoal.drafts import PackageDraft
 from dagster_shoal.model import ModelDefinition, Rows
 from dagster_shoal.steps import refusal
 from dagster_shoal.store import ModelStore
-from dagster_shoal.verdicts import Verdict, judged
+from dagster_shoal.verdicts import GateVerdict, judged
 from shoal.package import evidence
 from shoal.package import publish as publishing
 from shoal.package.build import build as build_package
@@ -37,7 +37,11 @@ _RELATIVE = frozenset({"schema", "champion", "golden-replay"})
 
 
 def build(
-    draft: Draft, model: ModelDefinition, rows: Rows, metrics: Mapping[str, float], lineage: Mapping[str, str | None]
+    draft: PackageDraft,
+    model: ModelDefinition,
+    rows: Rows,
+    metrics: Mapping[str, float],
+    lineage: Mapping[str, str | None],
 ) -> Package:
     """Build the package of a draft, anew if there was one.
 
@@ -82,7 +86,7 @@ def _environment() -> dict[str, str]:
     return found
 
 
-def built(draft: Draft) -> Package:
+def built(draft: PackageDraft) -> Package:
     """The package of a draft.
 
     Raises:
@@ -125,7 +129,7 @@ def _card(package: Package) -> str:
     return "\n".join(lines)
 
 
-def judge_scan(draft: Draft, model: ModelDefinition) -> Verdict:
+def judge_scan(draft: PackageDraft, model: ModelDefinition) -> GateVerdict:
     """Whether the files hold nothing that runs code beyond what models need.
 
     Raises:
@@ -136,7 +140,7 @@ def judge_scan(draft: Draft, model: ModelDefinition) -> Verdict:
     return judged("scan", [str(finding) for finding in report.findings], report.summary, metrics=figures)
 
 
-def judge_signature(draft: Draft, key: SigningKey, trusted: TrustedKeys) -> Verdict:
+def judge_signature(draft: PackageDraft, key: SigningKey, trusted: TrustedKeys) -> GateVerdict:
     """Whether the files can be signed so that those who verify believe it."""
     package = built(draft)
     try:
@@ -146,7 +150,9 @@ def judge_signature(draft: Draft, key: SigningKey, trusted: TrustedKeys) -> Verd
     return judged("signature", [], f"{counted(len(package.content.files), 'file')}, signed by key {signer.id[:12]}")
 
 
-def publish(draft: Draft, model: ModelDefinition, verdicts: Iterable[Verdict], store: ModelStore) -> Published:
+def publish(
+    draft: PackageDraft, model: ModelDefinition, verdicts: Iterable[GateVerdict], store: ModelStore
+) -> Published:
     """Publish a draft's package with its evidence, which is there before anybody sees the package.
 
     Raises:
@@ -159,7 +165,7 @@ def publish(draft: Draft, model: ModelDefinition, verdicts: Iterable[Verdict], s
     return publishing.publish(draft.package, store.open(), model.name, key=key)
 
 
-def _statement(verdict: Verdict, digest: str, model: str) -> Statement:
+def _statement(verdict: GateVerdict, digest: str, model: str) -> Statement:
     return Statement(
         name=verdict.gate,
         digest=digest,
@@ -173,7 +179,7 @@ def _statement(verdict: Verdict, digest: str, model: str) -> Statement:
     )
 
 
-def evidence_table(verdicts: Sequence[Verdict]) -> dg.TableMetadataValue:
+def evidence_table(verdicts: Sequence[GateVerdict]) -> dg.TableMetadataValue:
     """What vouches for a package."""
     return plots.table(
         [{"evidence": v.gate, "result": v.summary, "run": v.run[:8], "at": v.at.isoformat()} for v in verdicts]

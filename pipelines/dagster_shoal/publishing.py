@@ -6,14 +6,14 @@ from typing import Any
 
 import dagster as dg
 from dagster_shoal import packaging
-from dagster_shoal.drafts import Draft, Drafts
+from dagster_shoal.drafts import Drafts, PackageDraft
 from dagster_shoal.model import ModelDefinition
 from dagster_shoal.resource import ShoalResource
 from dagster_shoal.stages import GATES_OF, VERSION_TAG, Stage
 from dagster_shoal.steps import DIGEST, DRAFT, Pipeline, refusal, told
 from dagster_shoal.store import ModelStore
 from dagster_shoal.training import EVALUATION
-from dagster_shoal.verdicts import Verdict
+from dagster_shoal.verdicts import GateVerdict
 
 
 def model_package(pipeline: Pipeline) -> dg.AssetsDefinition:
@@ -70,7 +70,7 @@ def published_model(pipeline: Pipeline) -> dg.AssetsDefinition:
     return publish
 
 
-def gathered(draft: Draft, drafts: Drafts, model: ModelDefinition) -> list[Verdict]:
+def gathered(draft: PackageDraft, drafts: Drafts, model: ModelDefinition) -> list[GateVerdict]:
     """The results of all gates of a model about this very draft and its package.
 
     A blocking check stops only the run it is in; this stops everybody.

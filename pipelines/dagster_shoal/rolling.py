@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
-from dagster_shoal import watching
+from dagster_shoal import rollout_watch
 from dagster_shoal.choosing import chosen
 from dagster_shoal.config import RolloutConfig
 from dagster_shoal.model import ModelDefinition
@@ -69,7 +69,7 @@ class _Run:
     model: ModelDefinition
     shoal: ShoalResource
     client: ShoalClient
-    watch: watching.Watch = field(default_factory=watching.Watch)
+    watch: rollout_watch.RolloutWatch = field(default_factory=rollout_watch.RolloutWatch)
     followed: str = ""
     """Id of the rollout."""
     parts: dict[str, float] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class _Run:
             yield self._served_at_once(package)
             yield dg.AssetCheckResult(check_name=PROMOTED, passed=True, description="there was nothing to replace")
             return
-        found = watching.evidence(report, self.watch.points)
+        found = rollout_watch.evidence(report, self.watch.points)
         passed = report.succeeded
         yield dg.AssetCheckResult(
             check_name=PROMOTED,
@@ -152,9 +152,9 @@ class _Run:
         for seen in self.client.follow(self.model.service, report.id, shoal.poll_timeout, shoal.poll_interval):
             report = seen
             self._show(report)
-            if watching.awaits_approval(report) and not waiting:
+            if rollout_watch.awaits_approval(report) and not waiting:
                 self.context.log.warning(f"rollout {report.id} waits: {report.reason}. To go on, run job `approve`.")
-            waiting = watching.awaits_approval(report)
+            waiting = rollout_watch.awaits_approval(report)
         self.parts["follow_seconds"] = round(time.monotonic() - began, 3)
         return report
 
@@ -163,7 +163,7 @@ class _Run:
         if seen is not None:
             key = self.pipeline.key(Stage.ROLLOUT)
             partition = self.context.partition_key if self.context.has_partition_key else None
-            self.context.log_event(watching.observation(key, partition, seen, report.id))
+            self.context.log_event(rollout_watch.observation(key, partition, seen, report.id))
 
     def _cancelled(self) -> None:
         """Pause or abort the rollout this run follows or has just begun, as configured."""
@@ -201,7 +201,7 @@ class _Run:
 
 
 def _brief(report: RolloutReport) -> dict[str, Any]:
-    return {"rollout": report.id, "phase": report.phase, **watching.figures_of(report)}
+    return {"rollout": report.id, "phase": report.phase, **rollout_watch.figures_of(report)}
 
 
 def _bad_news(report: RolloutReport) -> str:

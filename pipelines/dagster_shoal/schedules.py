@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 from dagster_shoal.factory import ModelAssets
-from dagster_shoal.sensors.targets import Target, targets
+from dagster_shoal.sensors.targets import SensorTarget, targets
 
 SLOTS = 12
 """Times an hour at which a staggered schedule ticks."""
@@ -85,5 +85,5 @@ def staggered(cron: str, model: str | None) -> str:
     return " ".join(fields)
 
 
-def _request(target: Target, when: str) -> dg.RunRequest:
+def _request(target: SensorTarget, when: str) -> dg.RunRequest:
     return target.asks_for("retrain", f"{target.model.name}:{when}", {}, {"shoal/because": "schedule"})

@@ -15,7 +15,7 @@ from shoal.package.keys import TrustedKeys
 from shoal.package.names import PAYLOAD, is_short_digest
 from shoal.package.package import Package, published
 from shoal.package.signing import sealed_by
-from shoal.package.stores.protocol import Store
+from shoal.package.stores.protocol import PackageStore
 from shoal.package.verify import signature_of
 
 
@@ -28,7 +28,7 @@ UNSEEN = (ShoalError, PackageError, ChampionUnknown)
 
 
 def serving_package(
-    client: ShoalClient, store: Store, trusted: TrustedKeys, model: str, service: str
+    client: ShoalClient, store: PackageStore, trusted: TrustedKeys, model: str, service: str
 ) -> Package | None:
     """The package that serves, signed by a trusted key; None: there verifiably is no such InferenceService yet.
 
@@ -73,7 +73,7 @@ def _active(client: ShoalClient, service: str, item: Mapping[str, Any]) -> tuple
     return active, next(known, {})
 
 
-def _package(store: Store, model: str, revision: str, predictor: Mapping[str, Any]) -> Package:
+def _package(store: PackageStore, model: str, revision: str, predictor: Mapping[str, Any]) -> Package:
     path = str(((predictor.get("model") or {}).get("storage") or {}).get("path") or "").strip("/")
     parts = path.split("/")
     if len(parts) < 3 or not is_short_digest(parts[-2]):

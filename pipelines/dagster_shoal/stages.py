@@ -49,7 +49,7 @@ GATES_OF: dict[Stage, tuple[Gate, ...]] = {
 
 
 @dataclass(frozen=True)
-class Layout:
+class StageLayout:
     """Which models a set of assets is about."""
 
     catalogue: Catalogue

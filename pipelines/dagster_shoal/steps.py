@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import dagster as dg
 from dagster_shoal.config import RolloutConfig
-from dagster_shoal.drafts import Draft, DraftMissingError, Drafts
+from dagster_shoal.drafts import DraftMissingError, Drafts, PackageDraft
 from dagster_shoal.history import upstream
 from dagster_shoal.model import ModelDefinition
-from dagster_shoal.stages import AnyContext, Layout, Stage
+from dagster_shoal.stages import AnyContext, Stage, StageLayout
 from dagster_shoal.store import ModelStore
 from shoal.client import ShoalError, TimedOut, Unreachable
 from shoal.package.errors import PackageError, StoreUnavailable
@@ -31,7 +31,7 @@ _MAY_PASS = (Unreachable, StoreUnavailable)
 class Pipeline:
     """The seven assets of one model, or of all by partition."""
 
-    layout: Layout
+    layout: StageLayout
     specs: Mapping[Stage, dg.AssetSpec]
     rollout_form: type[RolloutConfig] = RolloutConfig
     """What the launchpad shows for the rollout, with its defaults."""
@@ -55,7 +55,7 @@ class Pipeline:
         """Of the model a step is about."""
         return Drafts(store.work(context.instance), self.model(context).name)
 
-    def draft(self, context: AnyContext, store: ModelStore, stage: Stage) -> Draft:
+    def draft(self, context: AnyContext, store: ModelStore, stage: Stage) -> PackageDraft:
         """The draft that an earlier stage worked on. Raises `Failure` if there is none."""
         made = upstream(context, self.key(stage))
         return self.drafts(context, store).draft(str(made.get(DRAFT, "")))

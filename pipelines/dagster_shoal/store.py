@@ -14,7 +14,7 @@ import dagster as dg
 from shoal.package.errors import InvalidPackage
 from shoal.package.keys import SigningKey, TrustedKeys, load_public, load_signing
 from shoal.package.stores.local import LocalStore
-from shoal.package.stores.protocol import Store
+from shoal.package.stores.protocol import PackageStore
 from shoal.package.stores.s3 import open_s3
 from shoal.statedir import state_dir
 
@@ -36,7 +36,7 @@ class ModelStore(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
     )
 
     @abstractmethod
-    def open(self, *, scratch: str = "") -> Store:
+    def open(self, *, scratch: str = "") -> PackageStore:
         """The store; `scratch`: a folder of it, below `SCRATCH`, for packages that are only to be tried."""
 
     @property
@@ -86,7 +86,7 @@ class LocalModelStore(ModelStore):
     )
     claim: str = Field(default="models", description="Name of the PersistentVolumeClaim.")
 
-    def open(self, *, scratch: str = "") -> Store:
+    def open(self, *, scratch: str = "") -> PackageStore:
         """See `ModelStore.open`."""
         root = self._state_dir / "pvcs" / self.claim
         root.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ class S3ModelStore(ModelStore):
         default="", description="Entry of the `storage-config` Secret by which runtime pods reach the bucket."
     )
 
-    def open(self, *, scratch: str = "") -> Store:
+    def open(self, *, scratch: str = "") -> PackageStore:
         """See `ModelStore.open`."""
         return open_s3(
             self.endpoint,

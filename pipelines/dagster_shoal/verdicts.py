@@ -15,7 +15,7 @@ def _now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-class Verdict(BaseModel):
+class GateVerdict(BaseModel):
     """What a gate says."""
 
     model_config = ConfigDict(frozen=True)
@@ -38,14 +38,14 @@ class Verdict(BaseModel):
         return "; ".join((f"{self.gate}: {self.summary}", *findings))
 
 
-def judged(gate: str, problems: list[str], fine: str, *, metrics: dict[str, float] | None = None) -> Verdict:
+def judged(gate: str, problems: list[str], fine: str, *, metrics: dict[str, float] | None = None) -> GateVerdict:
     """Passed if there are no problems."""
     summary = fine if not problems else problems[0] if len(problems) == 1 else f"{len(problems)} problems"
-    return Verdict(
+    return GateVerdict(
         gate=gate, passed=not problems, summary=summary, metrics=metrics or {}, details=tuple(problems[:100])
     )
 
 
-def unseen(gate: str, why: str) -> Verdict:
+def unseen(gate: str, why: str) -> GateVerdict:
     """Failed, since what it is about could not be looked at."""
     return judged(gate, [f"could not look: {why}"], "")

@@ -22,16 +22,16 @@ from shoal_runtime.errors import (
     UnknownModelError,
 )
 from shoal_runtime.incidents import IncidentBook
-from shoal_runtime.journal import Entry, Journal
+from shoal_runtime.journal import Journal, JournalEntry
 from shoal_runtime.lanes import Lanes, uninterrupted
 from shoal_runtime.recycling import UNSEEN, Recycler
 from shoal_runtime.removing import CONFIRM_SECONDS, UNLOAD_SECONDS, Remover
-from shoal_runtime.requests import Declared
+from shoal_runtime.requests import DeclaredModel
 from shoal_runtime.scales import Scales
 from shoal_runtime.settings import AdapterSettings
 from shoal_runtime.storage import ArtifactStore, StorageError
 from shoal_runtime.suspects import Handed, Suspects
-from shoal_runtime.underway import Doing
+from shoal_runtime.underway import Activity
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Adapter:
 
     # --- models ------------------------------------------------------------------------------------------------------
 
-    async def load(self, model: Declared) -> Loaded:
+    async def load(self, model: DeclaredModel) -> Loaded:
         """Pulls the model and has it loaded; loading it again replaces it. A failed or cancelled load leaves nothing.
 
         Raises:
@@ -88,7 +88,7 @@ class Adapter:
             told.incident = incident.id
             raise told from error
 
-    async def prefetch(self, model: Declared, here: Callable[[], Awaitable[None]]) -> None:
+    async def prefetch(self, model: DeclaredModel, here: Callable[[], Awaitable[None]]) -> None:
         """Fetches the files of a model that will be loaded, says so by `here`, and keeps them until cancelled.
 
         Returns if there is nothing to fetch.
@@ -105,7 +105,7 @@ class Adapter:
         Raises:
             NotReadyError: the server does not answer; the model goes as soon as it does.
         """
-        await self._lanes.run(model_id, lambda: self._discard(model_id, UNLOAD_SECONDS, Doing.UNLOADING))
+        await self._lanes.run(model_id, lambda: self._discard(model_id, UNLOAD_SECONDS, Activity.UNLOADING))
 
     def release(self) -> None:
         """The mesh needs this pod no longer; while its server must be started anew, nothing of what that one serves."""
@@ -114,7 +114,7 @@ class Adapter:
         else:
             self.released.set()
 
-    def predict(self, model: Declared) -> int:
+    def predict(self, model: DeclaredModel) -> int:
         """Bytes the model will take, without looking at its storage."""
         return self._scales.book.predict(model.model_id, model.format, model.disk_bytes)
 
@@ -129,7 +129,7 @@ class Adapter:
             raise UnknownModelError(f"model {model_id!r} is not loaded in this pod")
         return await self._driver.model_bytes(model_id) or counted
 
-    async def _load(self, model: Declared, handed: Handed) -> Loaded:
+    async def _load(self, model: DeclaredModel, handed: Handed) -> Loaded:
         self._require_ready()
         seconds = self.load_timeout_ms / 1000
         touched = model.model_id in self.board.models
@@ -141,7 +141,7 @@ class Adapter:
                     touched = True
                     loaded = await self._serve(artifact, handed)
             # Not in a thread: a file of 100 bytes takes less than the thread's turn, for which a cold request waits.
-            self._journal.note(Entry(model.model_id, loaded.size_bytes, artifact.disk_bytes, artifact.format))
+            self._journal.note(JournalEntry(model.model_id, loaded.size_bytes, artifact.disk_bytes, artifact.format))
         except BaseException as error:
             left = max(0.0, (limit.when() or 0.0) - asyncio.get_running_loop().time())
             undone = self._clean_up(handed, left + CONFIRM_SECONDS) if touched else self._store.remove(model.model_id)
@@ -174,7 +174,7 @@ class Adapter:
                     await self._down.wait()
             raise
 
-    async def _discard(self, model_id: str, seconds: float, doing: Doing, load: Handed | None = None) -> None:
+    async def _discard(self, model_id: str, seconds: float, doing: Activity, load: Handed | None = None) -> None:
         self.board.drop(model_id)
         self._journal.strike(model_id)
         try:
@@ -186,7 +186,7 @@ class Adapter:
         """After a load that failed, whose error is the one to tell. Until this is confirmed the server may have it."""
         try:
             with self._suspects.handed(load):
-                await self._discard(load.model_id, seconds, Doing.LOADING, load)
+                await self._discard(load.model_id, seconds, Activity.LOADING, load)
         except (AdapterError, StorageError, OSError) as error:
             log.warning("cleaning up after the failed load of %s: %s", load.model_id, error)
 
@@ -295,7 +295,7 @@ class Adapter:
         seconds = self.load_timeout_ms / 1000 + CONFIRM_SECONDS
         for model_id in strangers - self._recycler.stuck:
             try:
-                await self._remover.unload(model_id, seconds, Doing.LOADING)
+                await self._remover.unload(model_id, seconds, Activity.LOADING)
             except StuckError as error:
                 log.warning("%s", error)
         for model_id in files - keep:

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from shoal_runtime.drivers.base import ServerInfo
-from shoal_runtime.incidents import Incident
+from shoal_runtime.incidents import ServerIncident
 
 
 class Status(Enum):
@@ -31,7 +31,7 @@ class View:
     process_bytes: int = 0
     cpu_pressure: float = 0.0
     """Of the machine, from 0 to 1."""
-    incidents: tuple[Incident, ...] = ()
+    incidents: tuple[ServerIncident, ...] = ()
     """The newest last."""
     recycling: str = ""
     """Why the server must be started anew, for which it takes no new models."""

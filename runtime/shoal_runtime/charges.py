@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from shoal_runtime.board import StateBoard
-from shoal_runtime.incidents import Incident, IncidentBook, Kind, Suspect, named
+from shoal_runtime.incidents import IncidentBook, IncidentKind, ServerIncident, ServerSuspect, named
 from shoal_runtime.suspects import Death, Handed, Suspects
-from shoal_runtime.underway import Doing
+from shoal_runtime.underway import Activity
 
 LOAD_FIX: Final = "set `load_off_loop = True` on the model's class, or have its `load` do the work in a thread"
 
@@ -44,21 +44,21 @@ class Charges:
     def hangs(self, seconds: float) -> str:
         """The server answers nothing: notes that, and charges what it does. Returns what to say."""
         suspects, complete = self._suspects.now()
-        loads = [suspect for suspect in suspects if suspect.doing is not Doing.ANSWERING]
+        loads = [suspect for suspect in suspects if suspect.doing is not Activity.ANSWERING]
         blamed = loads or suspects
         message = f"the model server has answered nothing for {seconds:.0f} s while {named(blamed) or 'idle'}"
         if loads:
             message += f"; if a load needs so long, {LOAD_FIX}"
         elif not complete:
             message += "; requests under way are not known"
-        incident = self._book.add(Kind.HUNG, message, blamed, complete=complete, source=self._suspects.living())
+        incident = self._book.add(IncidentKind.HUNG, message, blamed, complete=complete, source=self._suspects.living())
         self._suspects.charge(incident)
         return message
 
-    def stuck(self, message: str, suspect: Suspect, load: Handed | None) -> Incident:
+    def stuck(self, message: str, suspect: ServerSuspect, load: Handed | None) -> ServerIncident:
         """One model keeps the server busy without end, while others are served. Tells it."""
         source = f"{living}/{suspect.model_id}" if (living := self._suspects.living()) else ""
-        incident = self._book.add(Kind.HUNG, message, [suspect], complete=True, source=source)
+        incident = self._book.add(IncidentKind.HUNG, message, [suspect], complete=True, source=source)
         if load is not None:
             load.incident = incident
         self.tell()
@@ -68,13 +68,15 @@ class Charges:
         """Puts what is noted on the board, together with other changes of it."""
         self._board.set(incidents=self._book.recent, **changes)
 
-    def _note_death(self, death: Death, why: str) -> Incident:
+    def _note_death(self, death: Death, why: str) -> ServerIncident:
         message = f"the model server died {_while(death.suspects)} ({why}"
         message += ")" if death.complete else "; requests under way are not known)"
-        incident = self._book.add(Kind.DIED, message, death.suspects, complete=death.complete, source=death.source)
+        incident = self._book.add(
+            IncidentKind.DIED, message, death.suspects, complete=death.complete, source=death.source
+        )
         self._suspects.charge(incident)
         return incident
 
 
-def _while(suspects: Iterable[Suspect]) -> str:
+def _while(suspects: Iterable[ServerSuspect]) -> str:
     return f"while {busy}" if (busy := named(tuple(suspects))) else "while it was not busy with any model"

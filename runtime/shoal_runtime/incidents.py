@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from shoal_runtime.journal import read_document, write_document
-from shoal_runtime.underway import Doing
+from shoal_runtime.underway import Activity
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ MAX_SUSPECTS: Final = 1000
 """Most suspects of one incident; more are left out, and the incident is not complete."""
 
 
-class Kind(Enum):
+class IncidentKind(Enum):
     """As in `shoal.adapter.v1`."""
 
     DIED = 0
@@ -27,27 +27,27 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
+class ServerSuspect:
     """A model the server was busy with. `requests`: how many were under way for it, when it was answering."""
 
     model_id: str
-    doing: Doing
+    doing: Activity
     requests: int = 0
 
     def __str__(self) -> str:
-        if self.doing is Doing.ANSWERING:
+        if self.doing is Activity.ANSWERING:
             return f"answering {self.requests} request{'s' if self.requests != 1 else ''} to {self.model_id}"
         return f"{self.doing.name.lower()} {self.model_id}"
 
 
 @dataclass(frozen=True, slots=True)
-class Incident:
+class ServerIncident:
     """One death or hang of the server."""
 
     id: int
-    kind: Kind
+    kind: IncidentKind
     message: str
-    suspects: tuple[Suspect, ...]
+    suspects: tuple[ServerSuspect, ...]
     complete: bool
     source: str = ""
     """Which server process it happened to, and if it hangs with one model only, which: so that it is noted once."""
@@ -59,12 +59,14 @@ class IncidentBook:
     def __init__(self, root: Path) -> None:
         self._path = root / "_shoal" / "incidents.json"
         document = read_document(self._path)
-        self.recent: tuple[Incident, ...] = _parsed(document.get("recent"))
+        self.recent: tuple[ServerIncident, ...] = _parsed(document.get("recent"))
         """The newest last."""
         last = document.get("last")
         self._last = max([last if isinstance(last, int) else 0, *(incident.id for incident in self.recent)])
 
-    def add(self, kind: Kind, message: str, suspects: Sequence[Suspect], *, complete: bool, source: str) -> Incident:
+    def add(
+        self, kind: IncidentKind, message: str, suspects: Sequence[ServerSuspect], *, complete: bool, source: str
+    ) -> ServerIncident:
         """Notes an incident under the next number; one that is noted already is returned as it is."""
         for known in self.recent:
             if source and (known.source, known.kind) == (source, kind):
@@ -72,7 +74,7 @@ class IncidentBook:
         chosen = tuple(suspects[:MAX_SUSPECTS])
         complete = complete and len(chosen) == len(suspects)
         self._last += 1
-        incident = Incident(self._last, kind, message, chosen, complete, source)
+        incident = ServerIncident(self._last, kind, message, chosen, complete, source)
         self.recent = (*self.recent, incident)[-KEPT:]
         recent = [{**asdict(one), "kind": one.kind.name} for one in self.recent]
         try:
@@ -83,7 +85,7 @@ class IncidentBook:
         return incident
 
 
-def named(suspects: Sequence[Suspect], most: int = 5) -> str:
+def named(suspects: Sequence[ServerSuspect], most: int = 5) -> str:
     """The suspects in words; empty without any."""
     words = [str(suspect) for suspect in suspects[:most]]
     if len(suspects) > most:
@@ -91,12 +93,12 @@ def named(suspects: Sequence[Suspect], most: int = 5) -> str:
     return ", ".join(words)
 
 
-def _parsed(recent: Any) -> tuple[Incident, ...]:
+def _parsed(recent: Any) -> tuple[ServerIncident, ...]:
     found = []
     for one in recent if isinstance(recent, list) else ():
         try:
-            suspects = tuple(replace(Suspect(**s), doing=Doing(s["doing"])) for s in one["suspects"])
-            found.append(Incident(**{**one, "kind": Kind[one["kind"]], "suspects": suspects}))
+            suspects = tuple(replace(ServerSuspect(**s), doing=Activity(s["doing"])) for s in one["suspects"])
+            found.append(ServerIncident(**{**one, "kind": IncidentKind[one["kind"]], "suspects": suspects}))
         except (TypeError, KeyError, ValueError) as error:
             log.warning("an incident noted earlier cannot be read: %s", error)
     return tuple(found[-KEPT:])

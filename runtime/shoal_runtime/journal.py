@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """One loaded model."""
 
     model_id: str
@@ -33,7 +33,7 @@ class Journal:
         self._models = self._folder / "models"
         self._models.mkdir(parents=True, exist_ok=True)
 
-    def note(self, entry: Entry) -> None:
+    def note(self, entry: JournalEntry) -> None:
         """The model is loaded. On a full disk it is not noted: it serves, and is loaded anew after a restart."""
         try:
             write_document(self._models / f"{folder_for(entry.model_id)}.json", asdict(entry))
@@ -44,12 +44,12 @@ class Journal:
         """The model is not loaded any more."""
         (self._models / f"{folder_for(model_id)}.json").unlink(missing_ok=True)
 
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, JournalEntry]:
         """Everything noted and not struck."""
         found = {}
         for path in self._models.iterdir():
             try:
-                entry = Entry(**read_document(path))
+                entry = JournalEntry(**read_document(path))
             except TypeError:
                 path.unlink(missing_ok=True)
                 continue

@@ -9,10 +9,10 @@ from typing import Final
 from shoal_runtime.charges import Charges
 from shoal_runtime.drivers.base import Driver
 from shoal_runtime.errors import NotReadyError, SilentError, StuckError
-from shoal_runtime.incidents import Suspect
+from shoal_runtime.incidents import ServerSuspect
 from shoal_runtime.recycling import Recycler
 from shoal_runtime.suspects import Handed, Suspects
-from shoal_runtime.underway import Doing
+from shoal_runtime.underway import Activity
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Remover:
         self._recycler = recycler
         self._down = down
 
-    async def unload(self, model_id: str, seconds: float, doing: Doing, load: Handed | None = None) -> None:
+    async def unload(self, model_id: str, seconds: float, doing: Activity, load: Handed | None = None) -> None:
         """When it returns the server does not hold the model.
 
         `doing` says what keeps the server busy if it does not confirm that in time: a load that was given up (`load`),
@@ -70,10 +70,10 @@ class Remover:
             await asyncio.sleep(_LOOK_SECONDS)
         raise error
 
-    def _stuck(self, model_id: str, doing: Doing, load: Handed | None, why: str) -> StuckError:
-        what = "load" if doing is Doing.LOADING else "unload"
+    def _stuck(self, model_id: str, doing: Activity, load: Handed | None, why: str) -> StuckError:
+        what = "load" if doing is Activity.LOADING else "unload"
         message = f"the {what} of {model_id} does not end and cannot be given up ({why})"
-        incident = self._charges.stuck(message, Suspect(model_id, doing), load)
+        incident = self._charges.stuck(message, ServerSuspect(model_id, doing), load)
         self._recycler.begin(model_id, message)
         error = StuckError(message)
         error.incident = incident.id

@@ -15,7 +15,7 @@ MAX_FORMAT_CHARACTERS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class DeclaredModel:
     """A model as the mesh declares it."""
 
     model_id: str
@@ -59,7 +59,7 @@ def checked_id(model_id: str) -> str:
     return model_id
 
 
-def declared(request: Any) -> Declared:
+def declared(request: Any) -> DeclaredModel:
     """What a `LoadModelRequest` or `PredictModelSizeRequest` declares.
 
     Raises:
@@ -69,7 +69,7 @@ def declared(request: Any) -> Declared:
     key = parse_model_key(request.modelKey)
     params, options = split_options(key.storage_params)
     key = replace(key, storage_params=params)
-    return Declared(
+    return DeclaredModel(
         model_id=model_id,
         format=format_of(key, request.modelType),
         pull=PullRequest(model_id=model_id, model_path=request.modelPath, key=key),

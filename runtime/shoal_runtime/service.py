@@ -17,10 +17,10 @@ from shoal_runtime.adapter import Adapter
 from shoal_runtime.board import Status
 from shoal_runtime.drivers.base import Driver
 from shoal_runtime.errors import AdapterError, status_of
-from shoal_runtime.incidents import Incident
+from shoal_runtime.incidents import ServerIncident
 from shoal_runtime.requests import checked_id, declared
 from shoal_runtime.settings import AdapterSettings
-from shoal_runtime.underway import Doing
+from shoal_runtime.underway import Activity
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +205,7 @@ class AdapterService(adapter_pb2_grpc.AdapterServicer):
         )
 
 
-def _told(incident: Incident) -> Any:
+def _told(incident: ServerIncident) -> Any:
     """An incident in the protocol's words, in which a model that is taken out counts as loading."""
     state = adapter_pb2.State
     return state.Incident(
@@ -215,7 +215,7 @@ def _told(incident: Incident) -> Any:
         suspects=[
             state.Suspect(
                 model_id=suspect.model_id,
-                doing=state.ANSWERING if suspect.doing is Doing.ANSWERING else state.LOADING,
+                doing=state.ANSWERING if suspect.doing is Activity.ANSWERING else state.LOADING,
                 requests=suspect.requests,
             )
             for suspect in incident.suspects

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from shoal_runtime import underway
-from shoal_runtime.incidents import Incident, Suspect
-from shoal_runtime.underway import Doing, Ending, Notes
+from shoal_runtime.incidents import ServerIncident, ServerSuspect
+from shoal_runtime.underway import Activity, Ending, Notes
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Handed:
     """A load the server was asked for, and the incident that ended it."""
 
     model_id: str
-    incident: Incident | None = None
+    incident: ServerIncident | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Death:
     """A server process that is gone."""
 
     source: str
-    suspects: tuple[Suspect, ...]
+    suspects: tuple[ServerSuspect, ...]
     complete: bool
     meant: bool
     """It was asked to end."""
@@ -58,7 +58,7 @@ class Suspects:
         finally:
             self._handed.remove(load)
 
-    def charge(self, incident: Incident) -> None:
+    def charge(self, incident: ServerIncident) -> None:
         """The loads the server has now fail because of this incident."""
         for load in self._handed:
             load.incident = load.incident or incident
@@ -94,20 +94,20 @@ class Suspects:
         living = self._living()
         return "" if living is None else living.name
 
-    def now(self) -> tuple[list[Suspect], bool]:
+    def now(self) -> tuple[list[ServerSuspect], bool]:
         """What the server that lives is busy with, and whether that is all."""
         living = self._living()
         return _suspects(underway.read(living) if living else Notes(complete=False), self._asked())
 
     def loading(self) -> bool:
         """Whether the server that lives loads (or unloads) something."""
-        return any(suspect.doing is not Doing.ANSWERING for suspect in self.now()[0])
+        return any(suspect.doing is not Activity.ANSWERING for suspect in self.now()[0])
 
     def draining(self, model_id: str) -> bool:
         """Whether an unload of this model waits for its requests."""
         living = self._living()
         notes = underway.read(living) if living else Notes()
-        return model_id in notes.of(Doing.ANSWERING) and model_id not in notes.of(Doing.UNLOADING)
+        return model_id in notes.of(Activity.ANSWERING) and model_id not in notes.of(Activity.UNLOADING)
 
     def end_living(self) -> bool:
         """Tells the server that lives to end at once. False: it leaves no notes and looks at none."""
@@ -135,8 +135,8 @@ class Suspects:
         suspects, complete = _suspects(notes, self._asked())
         return Death(source, tuple(suspects), complete, notes.ending is not Ending.NO or source in self._meant)
 
-    def _asked(self) -> list[Suspect]:
-        return [Suspect(load.model_id, Doing.LOADING) for load in self._handed]
+    def _asked(self) -> list[ServerSuspect]:
+        return [ServerSuspect(load.model_id, Activity.LOADING) for load in self._handed]
 
     def _living(self) -> Path | None:
         return next((path for path in reversed(self._files()) if underway.alive(path)), None)
@@ -145,14 +145,17 @@ class Suspects:
         return [] if self._folder is None else underway.files(self._folder)
 
 
-def _suspects(notes: Notes, asked: list[Suspect]) -> tuple[list[Suspect], bool]:
+def _suspects(notes: Notes, asked: list[ServerSuspect]) -> tuple[list[ServerSuspect], bool]:
     """What a server was busy with; notes that miss something are completed by what it was asked to load."""
     suspects = [
-        *(Suspect(model_id, Doing.LOADING) for model_id in notes.of(Doing.LOADING)),
-        *(Suspect(model_id, Doing.UNLOADING) for model_id in notes.of(Doing.UNLOADING)),
-        *(Suspect(model_id, Doing.ANSWERING, count) for model_id, count in notes.of(Doing.ANSWERING).items()),
+        *(ServerSuspect(model_id, Activity.LOADING) for model_id in notes.of(Activity.LOADING)),
+        *(ServerSuspect(model_id, Activity.UNLOADING) for model_id in notes.of(Activity.UNLOADING)),
+        *(
+            ServerSuspect(model_id, Activity.ANSWERING, count)
+            for model_id, count in notes.of(Activity.ANSWERING).items()
+        ),
     ]
     if not notes.complete:
-        known = {suspect.model_id for suspect in suspects if suspect.doing is Doing.LOADING}
+        known = {suspect.model_id for suspect in suspects if suspect.doing is Activity.LOADING}
         suspects += [suspect for suspect in asked if suspect.model_id not in known]
     return suspects, notes.complete

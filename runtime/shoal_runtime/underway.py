@@ -35,13 +35,13 @@ _ENDING_AT: Final = 8
 _COUNTS_AT: Final = 4096
 _WORD: Final = 4
 _KINDS: Final = 4
-"""Words for each slot: one for each of `Doing`, and one spare."""
+"""Words for each slot: one for each of `Activity`, and one spare."""
 _NAMES_AT: Final = _COUNTS_AT + SLOTS * _KINDS * _WORD
 _SIZE: Final = _NAMES_AT + SLOTS * NAME_BYTES
 _LENGTH: Final = struct.Struct("=H")
 
 
-class Doing(IntEnum):
+class Activity(IntEnum):
     """What is done with a model. The values are places in the file."""
 
     LOADING = 0
@@ -63,13 +63,13 @@ class Ending(IntEnum):
 class Notes:
     """What one server was (or is) busy with."""
 
-    doing: Mapping[tuple[str, Doing], int] = field(default_factory=dict)
+    doing: Mapping[tuple[str, Activity], int] = field(default_factory=dict)
     """How many of each are under way, by model."""
     complete: bool = True
     """Nothing is missing here."""
     ending: Ending = Ending.NO
 
-    def of(self, doing: Doing) -> dict[str, int]:
+    def of(self, doing: Activity) -> dict[str, int]:
         """Models with which this is done, and how many times at once."""
         return {model_id: count for (model_id, what), count in self.doing.items() if what is doing}
 
@@ -120,7 +120,7 @@ class UnderWay:
             raise
         return cls(memory)
 
-    def begin(self, model_id: str, doing: Doing) -> int:
+    def begin(self, model_id: str, doing: Activity) -> int:
         """Something begins. Returns what `end` must be given when it is over."""
         with self._lock:
             slot = self._places.get(model_id)
@@ -134,7 +134,7 @@ class UnderWay:
             self._counts[place] -= 1
 
     @contextlib.contextmanager
-    def noted(self, model_id: str, doing: Doing) -> Iterator[None]:
+    def noted(self, model_id: str, doing: Activity) -> Iterator[None]:
         """Something is under way meanwhile."""
         place = self.begin(model_id, doing)
         try:
@@ -203,9 +203,9 @@ def read(path: Path) -> Notes:
     if len(data) != _SIZE or _HEADER.unpack_from(data)[0] != _MAGIC:
         return Notes(complete=False)
     counts = memoryview(data)[_COUNTS_AT:_NAMES_AT].cast("I")
-    doing: dict[tuple[str, Doing], int] = {}
+    doing: dict[tuple[str, Activity], int] = {}
     for slot in range(1, SLOTS):
-        for what in Doing:
+        for what in Activity:
             if count := counts[slot * _KINDS + what]:
                 doing[_name(data, slot), what] = count
     ending = _HEADER.unpack_from(data)[1]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from seeds import seed
-from shoal.apiserver.store import Store
+from shoal.apiserver.store import ObjectStore
 from support.apiserver import CONFIG_MAPS, ApiServer, config_map
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -59,7 +59,7 @@ def test_acknowledged_writes_survive_kills_at_random_moments(tmp_path: Path) -> 
         for line in whole:
             name, _, value = line.rstrip("\n").partition(" ")
             expected[name] = value
-        store = Store(path)
+        store = ObjectStore(path)
         found = {key.name: record.document["value"] for key, record in store.state.objects["/configmaps"].items()}
         assert store.state.version > version, "versions never go back"
         version = store.state.version

@@ -11,8 +11,8 @@ import pytest
 from shoal.apiserver.errors import ApiError
 from shoal.apiserver.http import refusal
 from shoal.apiserver.selectors import Selector
-from shoal.apiserver.state import Draft, Key
-from shoal.apiserver.store import Store
+from shoal.apiserver.state import Key, StateDraft
+from shoal.apiserver.store import ObjectStore
 from shoal.apiserver.watch import Hub, Interest
 from support.apiserver import NAMESPACE, ApiServer
 
@@ -23,14 +23,14 @@ DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 
 
 def put(name: str):
-    def decide(draft: Draft) -> None:
+    def decide(draft: StateDraft) -> None:
         draft.put(Key("/configmaps", "default", name), {"metadata": {"name": name, "namespace": "default"}})
 
     return decide
 
 
 async def test_watches_are_limited_and_a_client_that_leaves_makes_room(tmp_path: Path):
-    store = Store(tmp_path / "api.db")
+    store = ObjectStore(tmp_path / "api.db")
     hub = Hub(store.state, store.history, max_watches=2)
     interest = Interest("/configmaps", "", Selector())
     first, _ = hub.open(interest, None)
@@ -48,7 +48,7 @@ async def test_watches_are_limited_and_a_client_that_leaves_makes_room(tmp_path:
 
 
 async def test_objects_are_limited_and_deleting_makes_room(tmp_path: Path):
-    store = Store(tmp_path / "api.db", max_objects=2)
+    store = ObjectStore(tmp_path / "api.db", max_objects=2)
     await store.write(put("a"))
     await store.write(put("b"))
     with pytest.raises(ApiError, match="exceeded quota: this server holds at most 2 objects") as refused:
@@ -61,14 +61,14 @@ async def test_objects_are_limited_and_deleting_makes_room(tmp_path: Path):
 
 
 async def test_what_is_acknowledged_survives_a_power_loss(tmp_path: Path):
-    store = Store(tmp_path / "api.db")
+    store = ObjectStore(tmp_path / "api.db")
     (synchronous,) = store._connection.execute("PRAGMA synchronous").fetchone()
     assert synchronous >= SYNCHRONOUS_FULL
     store.close()
 
 
 async def test_writes_that_wait_are_limited_and_those_before_are_done(tmp_path: Path):
-    store = Store(tmp_path / "api.db", max_waiting=3)
+    store = ObjectStore(tmp_path / "api.db", max_waiting=3)
     outcomes = await asyncio.gather(*(store.write(put(f"m{n}")) for n in range(5)), return_exceptions=True)
     assert outcomes[:3] == [None] * 3
     for refused in outcomes[3:]:

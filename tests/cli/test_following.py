@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from shoal.cli.starting import _wait_until_ready
-from shoal.cluster.report import Addresses, PartReport, PartState, Phase, Report, write_report
+from shoal.cluster.report import ClusterAddresses, ClusterPhase, ClusterReport, PartReport, PartState, write_report
 from shoal.cluster.settings import ClusterSettings
 from support.cli import CONFIG, SERVICE, SHOAL, shoal
 
@@ -172,8 +172,8 @@ def test_up_says_that_pods_do_not_get_ready(monkeypatch: pytest.MonkeyPatch, tmp
     settings = ClusterSettings(state_dir=tmp_path)
     parts = {name: PartReport(state=PartState.READY) for name in ("apiserver", "mesh", "gateway")}
     parts["pods"] = PartReport(state=PartState.STARTING, message="0/2: pod a: mlserver: CrashLoopBackOff: no mlserver")
-    addresses = Addresses(grpc="g", rest="r", api="a", admin="b")
-    report = Report(pid=1, phase=Phase.READY, namespace="n", addresses=addresses, parts=parts)
+    addresses = ClusterAddresses(grpc="g", rest="r", api="a", admin="b")
+    report = ClusterReport(pid=1, phase=ClusterPhase.READY, namespace="n", addresses=addresses, parts=parts)
     write_report(settings.layout.status, report)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as supervisor:
         with pytest.raises(Exception, match=r"pods are not ready after 0\.3 s .*no mlserver") as refused:

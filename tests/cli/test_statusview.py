@@ -14,7 +14,7 @@ import pytest
 
 from shoal.cli.statusview import faults_of, judged, problem_of
 from shoal.cluster import process
-from shoal.cluster.report import STALE_SECONDS, Addresses, PartReport, PartState, Phase, Report
+from shoal.cluster.report import STALE_SECONDS, ClusterAddresses, ClusterPhase, ClusterReport, PartReport, PartState
 from shoal.disk import FULL_BYTES, LOW_BYTES, Disk
 
 ROOMY = Disk(Path("/state"), LOW_BYTES)
@@ -22,9 +22,9 @@ LIVING = {"pid": os.getpid(), "started": process.started(os.getpid())}
 READY = dict.fromkeys(("apiserver", "mesh", "gateway"), "Ready")
 
 
-def report(age: float = 0.0, **parts: PartReport) -> Report:
-    addresses = Addresses(grpc="", rest="", api="", admin="")
-    made = Report(pid=1, phase=Phase.READY, namespace="n", addresses=addresses, parts=parts)
+def report(age: float = 0.0, **parts: PartReport) -> ClusterReport:
+    addresses = ClusterAddresses(grpc="", rest="", api="", admin="")
+    made = ClusterReport(pid=1, phase=ClusterPhase.READY, namespace="n", addresses=addresses, parts=parts)
     made.written = time.time() - age
     return made
 

@@ -13,14 +13,14 @@ import pytest
 
 from shoal.cluster import lock
 from shoal.cluster.backoff import BackoffPolicy
+from shoal.cluster.control_plane import ControlPlanePart
 from shoal.cluster.errors import ClusterError
 from shoal.cluster.keeper import Keeper
 from shoal.cluster.kubelet.containers import LocalCommand
 from shoal.cluster.kubelet.podstatus import ContainerFact, Waiting
 from shoal.cluster.kubelet.runner import Runner
-from shoal.cluster.parts import Part
 from shoal.cluster.process import trim_log
-from shoal.cluster.report import Addresses, Phase, Report, read_report, write_report
+from shoal.cluster.report import ClusterAddresses, ClusterPhase, ClusterReport, read_report, write_report
 from shoal.cluster.settings import ClusterSettings, load_settings
 from shoal.cluster.supervisor import prepare_state_dir
 from shoal.gateway.bootstrap import write_bootstrap
@@ -47,7 +47,9 @@ def test_a_log_that_cannot_be_moved_does_not_grow_on(disk: SmallDisk):
 def test_what_was_written_before_stays_whole(disk: SmallDisk):
     settings = ClusterSettings(state_dir=disk.root)
     settings.save()
-    report = Report(pid=1, namespace="n", addresses=Addresses(grpc="", rest="", api="", admin=""), message="x" * 10_000)
+    report = ClusterReport(
+        pid=1, namespace="n", addresses=ClusterAddresses(grpc="", rest="", api="", admin=""), message="x" * 10_000
+    )
     write_report(disk.root / "status.json", report)
     gateway, bootstrap = GatewaySettings(), disk.root / "envoy.json"
     write_bootstrap(gateway, bootstrap)
@@ -56,11 +58,11 @@ def test_what_was_written_before_stays_whole(disk: SmallDisk):
     with pytest.raises(OSError, match="No space left"):
         settings.save()
     assert load_settings(disk.root) == settings
-    report.phase = Phase.READY
+    report.phase = ClusterPhase.READY
     write_report(disk.root / "status.json", report)
     kept = read_report(disk.root / "status.json")
     assert kept is not None
-    assert kept.phase is Phase.STARTING
+    assert kept.phase is ClusterPhase.STARTING
     write_bootstrap(gateway, bootstrap)  # it is the same: a gateway that ended can be started again
     assert sorted(disk.root.iterdir()) == files
 
@@ -85,7 +87,7 @@ async def test_a_part_says_why_it_cannot_be_started(tmp_path: Path):
     full = True
     said: list[str] = []
     keeper = Keeper(
-        Part("web", "web server", command, ready, ready), tmp_path / "web.log", tmp_path, dict(os.environ),
+        ControlPlanePart("web", "web server", command, ready, ready), tmp_path / "web.log", tmp_path, dict(os.environ),
         lambda: said.append(keeper.report.message),
     )  # fmt: skip
     task = asyncio.create_task(keeper.run())

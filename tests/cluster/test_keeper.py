@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from shoal.cluster.api import Object
+from shoal.cluster.control_plane import ControlPlanePart
 from shoal.cluster.keeper import Keeper, Patience
-from shoal.cluster.parts import Part
+from shoal.cluster.kube_client import Object
 from shoal.cluster.report import PartState
 from shoal.cluster.supervisor import first_problem
 from waiting import until
@@ -37,7 +37,7 @@ class Kept:
     def __init__(self, root: Path) -> None:
         self.port = root / "port"
         command = [sys.executable, "-c", SERVER, str(self.port)]
-        part = Part("web", "web server", lambda: command, self.ask, self.ask)
+        part = ControlPlanePart("web", "web server", lambda: command, self.ask, self.ask)
         self.reports: list[tuple[PartState, str]] = []
         patience = Patience(period=0.05, timeout=0.3, failures=3, proof=0.5)
         self.keeper = Keeper(part, root / "web.log", root, dict(os.environ), self.changed, patience)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shoal.cluster.api import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, EVENTS, PODS, SECRETS, Object
+from shoal.cluster.kube_client import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, EVENTS, PODS, SECRETS, Object
 from shoal.cluster.kubelet.podstatus import seconds_of
 from shoal.cluster.network import Subnet
 from support.cluster import NAMESPACE, SLEEP, Cluster, cluster, container_of, gone, is_ready, pid_of, python

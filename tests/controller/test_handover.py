@@ -2,11 +2,11 @@
 
 import pytest
 
+from shoal.controller.changed_by import started_by
 from shoal.controller.handover import hand_over
 from shoal.controller.plans import entry_plan
 from shoal.controller.reading import read
-from shoal.controller.starter import started_by
-from shoal.controller.store import Store
+from shoal.controller.store import DeclarationStore
 from shoal.core.rollout.plan import Pause, SetWeight
 from shoal.core.rollout.record import Phase
 from shoal.core.types import ModelState
@@ -25,7 +25,7 @@ def reading(path="m.joblib", *, canary=None, percent=20, by="", rollout=None):
     if canary is not None:
         predictor = {"name": "challenger", "model": {"storage": {"path": canary}}}
         document["spec"]["canary"] = [{"predictor": predictor, "trafficPercent": percent}]
-    return read(document, Store())
+    return read(document, DeclarationStore())
 
 
 def revision(path):

@@ -9,7 +9,7 @@ import pytest
 
 from shoal.controller.evidence import EvidenceGate
 from shoal.controller.kube import CONFIG_MAP, EVENT, ISVC, RUNTIME, KubeError
-from shoal.controller.store import Store
+from shoal.controller.store import DeclarationStore
 from shoal.core.rollout.record import Phase
 from shoal.core.types import FailureReason, ModelState, Transition, Unplaceable
 from shoal.package import evidence as statements
@@ -197,7 +197,7 @@ async def test_what_serves_already_is_not_asked_for_evidence_again(bench, packag
 
 
 async def test_evidence_counts_only_if_its_key_is_trusted(package):
-    store = Store()
+    store = DeclarationStore()
     gate = EvidenceGate(store, package.claims, lambda: 0.0)
     package.attest("scan")
     package.attest("data", passed=False)

@@ -4,20 +4,20 @@ import pytest
 
 from shoal.controller.conditions import condition
 from shoal.controller.rolloutstatus import happenings, rollout_document
-from shoal.controller.status import Addresses, Declared, status_of
+from shoal.controller.status import DeclaredStatus, ServiceAddresses, status_of
 from shoal.core.rollout.plan import Plan
-from shoal.core.rollout.record import Entry, Phase
+from shoal.core.rollout.record import Phase, TimelineEvent
 from shoal.core.types import ModelState, RevisionId, Transition
-from shoal.mesh.api import PastRollout
+from shoal.mesh.api import EndedRollout
 from support.controller import endpoint_view, load_failure, model_view, rollout_status
 
-ADDRESSES = Addresses("grpc://h:8033", "http://h:8008")
+ADDRESSES = ServiceAddresses("grpc://h:8033", "http://h:8008")
 SERVING = model_view("m__isvc-1", ModelState.LOADED, copies=1)
 NEW = model_view("m__isvc-2", ModelState.LOADED, copies=1)
 
 
 def told(rollout, view=None, *, refused="", revision="m__isvc-2", old=None):
-    declared = Declared(2, RevisionId(revision), refused=refused)
+    declared = DeclaredStatus(2, RevisionId(revision), refused=refused)
     return status_of(declared, view or endpoint_view(SERVING, NEW), ADDRESSES, old or {}, 2000.0, rollout)
 
 
@@ -123,7 +123,7 @@ def test_each_phase_is_an_event():
 def test_the_end_of_a_rollout_is_told_also_when_the_next_one_began_meanwhile():
     shown = rollout_document(rollout_status(), "")
     ended = rollout_status(Phase.SUPERSEDED, ended=1050.0, reason="m__isvc-3 was declared instead").current
-    newer = rollout_status(Phase.LOADING, id="m-2", target="m__isvc-3", past=(PastRollout(ended, ""),))
+    newer = rollout_status(Phase.LOADING, id="m-2", target="m__isvc-3", past=(EndedRollout(ended, ""),))
     assert [reason for _, reason, _ in events(shown, newer)] == ["Superseded", "Loading"]
 
 
@@ -140,5 +140,7 @@ def test_steps_are_counted_from_one(step, words):
 
 
 def test_without_steps_there_is_nothing_to_count():
-    document = rollout_document(rollout_status(plan=Plan(), timeline=(Entry(1.0, "a"), Entry(2.0, "b"))), "")
+    document = rollout_document(
+        rollout_status(plan=Plan(), timeline=(TimelineEvent(1.0, "a"), TimelineEvent(2.0, "b"))), ""
+    )
     assert (document["step"], document["message"]) == ("", "b")

@@ -1,15 +1,15 @@
 from shoal.controller.conditions import condition
-from shoal.controller.status import Addresses, Declared, merge_patch, status_of
+from shoal.controller.status import DeclaredStatus, ServiceAddresses, merge_patch, status_of
 from shoal.core.types import ModelState, RevisionId, Transition
 from shoal.resources.choose import Chosen
 from support.controller import endpoint_view, load_failure, model_view
 
-ADDRESSES = Addresses("grpc://modelmesh-serving.ns:8033", "http://modelmesh-serving.ns:8008")
+ADDRESSES = ServiceAddresses("grpc://modelmesh-serving.ns:8033", "http://modelmesh-serving.ns:8008")
 NOW = 1_700_000_000.0
 
 
 def _declared(revision="m__isvc-1", **more):
-    return Declared(3, RevisionId(revision), Chosen("mlserver-1.x", False, "fits"), **more)
+    return DeclaredStatus(3, RevisionId(revision), Chosen("mlserver-1.x", False, "fits"), **more)
 
 
 def _status(view, declared=None, old=None, now=NOW):
@@ -134,7 +134,7 @@ def test_loaded_waits_for_the_revision_declared_last():
 
 
 def test_a_wrong_spec_is_told_and_the_old_model_goes_on():
-    declared = Declared(4, invalid="spec.predictor: names no model")
+    declared = DeclaredStatus(4, invalid="spec.predictor: names no model")
     view = endpoint_view(model_view("m__isvc-1", ModelState.LOADED, copies=1))
     status = _status(view, declared)
     assert status["modelStatus"]["transitionStatus"] == "InvalidSpec"
@@ -146,7 +146,7 @@ def test_a_wrong_spec_is_told_and_the_old_model_goes_on():
 
 
 def test_what_did_not_change_needs_no_write_at_any_later_time():
-    invalid = Declared(4, invalid="wrong")
+    invalid = DeclaredStatus(4, invalid="wrong")
     failed = endpoint_view(model_view("m__isvc-1", ModelState.FAILED_TO_LOAD, failure=load_failure(at=NOW)))
     nowhere = load_failure(at=0.0, reason="NoSupportingRuntime")
     unplaceable = endpoint_view(model_view("m__isvc-1", ModelState.FAILED_TO_LOAD, failure=nowhere))
@@ -155,7 +155,7 @@ def test_what_did_not_change_needs_no_write_at_any_later_time():
         (_declared(), failed),
         (_declared(), unplaceable),
         (invalid, None),
-        (Declared(1, not_ours="annotation"), None),
+        (DeclaredStatus(1, not_ours="annotation"), None),
     ):
         first = _status(view, declared)
         assert merge_patch(first, _status(view, declared, first, NOW + 1000)) == {}
@@ -185,7 +185,7 @@ def test_what_others_wrote_stays():
 
 def test_without_the_annotation_one_condition_says_so_and_nothing_of_ours_remains():
     old = _status(endpoint_view(model_view("m__isvc-1", ModelState.LOADED)))
-    status = _status(None, Declared(5, not_ours="set the annotation"), old)
+    status = _status(None, DeclaredStatus(5, not_ours="set the annotation"), old)
     (ready,) = status["conditions"]
     assert (ready["type"], ready["status"], ready["reason"]) == ("Ready", "False", "NotServed")
     assert ready["message"] == "set the annotation"
@@ -195,7 +195,7 @@ def test_without_the_annotation_one_condition_says_so_and_nothing_of_ours_remain
 
 
 def test_a_cluster_wide_runtime_is_named_in_its_own_field():
-    declared = Declared(1, RevisionId("m__isvc-1"), Chosen("triton", True, "fits"))
+    declared = DeclaredStatus(1, RevisionId("m__isvc-1"), Chosen("triton", True, "fits"))
     status = _status(endpoint_view(model_view("m__isvc-1", ModelState.LOADED)), declared)
     assert status["clusterServingRuntimeName"] == "triton"
     assert "servingRuntimeName" not in status

@@ -13,10 +13,10 @@ from shoal.core.types import (
     CopyState,
     EndpointName,
     FailureReason,
-    ModelSpec,
     ModelState,
     PodId,
     RevisionId,
+    RevisionSpec,
     Ticket,
     Transition,
     Unplaceable,
@@ -320,7 +320,7 @@ def test_after_a_restart_nothing_is_loaded_twice_because_pods_report_one_after_a
 def test_unplaceable_models_say_why() -> None:
     world = world_with("p1")
     why = Unplaceable(FailureReason.NO_SUPPORTING_RUNTIME, "no runtime supports onnx")
-    world.declare(ModelSpec(RevisionId("a"), None, why), load=True)
+    world.declare(RevisionSpec(RevisionId("a"), None, why), load=True)
     world.send(ev.EndpointDeclared(EndpointName("a"), RevisionId("a")))
     world.request(by_endpoint("a"))
     assert rejection(world, 1) == Reject(RejectCode.INTERNAL, why.message)

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from shoal.core import events as ev
 from shoal.core.actions import Action, CancelLoad, Load, Prefetch, Unload
 from shoal.core.settings import CoreSettings
-from shoal.core.types import ModelSpec, PodId, RevisionId
+from shoal.core.types import PodId, RevisionId, RevisionSpec
 from support.core import World, by_revision, model, pod
 
 P1 = PodId("p1")
 
 
-def full_world(*waiting: ModelSpec, concurrency: int = 1, settings: CoreSettings | None = None) -> World:
+def full_world(*waiting: RevisionSpec, concurrency: int = 1, settings: CoreSettings | None = None) -> World:
     """`x`, `y` and `z` fill a pod; models of the same size are declared that shall be loaded next."""
     world = World(settings)
     world.join(pod("p1", capacity=90, concurrency=concurrency))

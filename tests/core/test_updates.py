@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from shoal.core import events as ev
-from shoal.core.types import EndpointName, ModelSpec, RevisionId
+from shoal.core.types import EndpointName, RevisionId, RevisionSpec
 from support.core import World, by_endpoint, model, world_with
 
 A = EndpointName("a")
 OLD, NEW = RevisionId("a-1"), RevisionId("a-2")
 
 
-def updated(*pods: str, copies: int, new: ModelSpec | None = None) -> World:
+def updated(*pods: str, copies: int, new: RevisionSpec | None = None) -> World:
     """An endpoint whose revision has so many copies, and whose next one was just declared."""
     world = world_with(*pods)
     world.declare(model(OLD, 10, least=copies))

@@ -12,9 +12,9 @@ import pytest
 import dagster as dg
 from dagster_shoal import LocalModelStore, ModelAssets, ShoalResource, build_model_assets
 from dagster_shoal.sensors import Decline, Reading, drift_sensor, from_rollouts, new_data_sensor, new_packages_sensor
-from dagster_shoal.sensors.bounds import Bounds, in_turn, parsed
+from dagster_shoal.sensors.bounds import MetricBounds, in_turn, parsed
 from dagster_shoal.sensors.data import Fingerprints
-from dagster_shoal.sensors.metrics import Standing
+from dagster_shoal.sensors.metrics import ModelStanding
 from dagster_shoal.sensors.mirror import standing
 from shoal.client import RevisionReport, RolloutReport, ShoalClient
 from shoal.package import publish
@@ -152,7 +152,7 @@ def test_volume_that_is_not_mounted_for_a_while_does_not_make_all_packages_new(p
 
 def test_tick_is_bounded_and_the_next_goes_on(state_dir: Path, instance: dg.DagsterInstance):
     store = LocalModelStore(state_dir=str(state_dir))
-    sensor = new_packages_sensor(partitioned(*NAMES), bounds=Bounds(requests=2))
+    sensor = new_packages_sensor(partitioned(*NAMES), bounds=MetricBounds(requests=2))
     ticks = Ticks(sensor, instance, model_store=store)
     publish_package(state_dir, "apple", "zero")
     ticks.tick()
@@ -211,7 +211,7 @@ DECLINE = Decline(above=0.1, min_samples=100, ticks=3, again_after=600)
 
 
 def verdicts_of(readings: list[Reading | None], decline: Decline = DECLINE, step: float = 60.0) -> list[bool]:
-    how, found = Standing(), []
+    how, found = ModelStanding(), []
     for index, reading in enumerate(readings):
         how, fires = decline.judge(reading, how, 1e9 + index * step)
         found.append(fires)
@@ -284,15 +284,15 @@ def test_mesh_that_is_away_skips_the_tick(tmp_path: Path, instance: dg.DagsterIn
 
 def test_time_bounds_a_tick_and_the_next_goes_on():
     clock = iter(range(100))
-    assert list(in_turn(NAMES, "", Bounds(seconds=2.5), lambda: next(clock))) == ["apple", "birch"]
-    assert list(in_turn(NAMES, "birch", Bounds(models=2))) == ["cedar", "apple"]
-    assert list(in_turn(NAMES, "zoo", Bounds())) == list(NAMES)
+    assert list(in_turn(NAMES, "", MetricBounds(seconds=2.5), lambda: next(clock))) == ["apple", "birch"]
+    assert list(in_turn(NAMES, "birch", MetricBounds(models=2))) == ["cedar", "apple"]
+    assert list(in_turn(NAMES, "zoo", MetricBounds())) == list(NAMES)
 
 
 @pytest.mark.parametrize("wrong", [{"seconds": 50}, {"seconds": 0}, {"requests": 0}, {"models": 0}])
 def test_bounds_that_a_tick_cannot_have_are_refused(wrong: dict[str, Any]):
     with pytest.raises(ValueError, match=r"must be|not between"):
-        Bounds(**wrong)
+        MetricBounds(**wrong)
 
 
 @pytest.mark.parametrize("text", [None, "", "nonsense", '{"known": 3}', "[]"])

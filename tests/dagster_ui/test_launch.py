@@ -17,7 +17,7 @@ from dagster_shoal.__main__ import main, options_of
 from dagster_shoal.local import launch
 from dagster_shoal.local.home import LaunchError, configure, owned, settle
 from dagster_shoal.local.launch import Launch, Options, port_for
-from dagster_shoal.local.processes import MARK, Part, end, end_leftovers
+from dagster_shoal.local.processes import MARK, LocalProgram, end, end_leftovers
 from support.dagster_ui import Stack, listens_on, marked
 from waiting import eventually
 
@@ -31,8 +31,8 @@ time.sleep(600)
 """
 
 
-def part(folder: Path, program: str) -> Part:
-    return Part("part", ["-c", program], {**os.environ, MARK: str(folder)}, folder / "part.log")
+def part(folder: Path, program: str) -> LocalProgram:
+    return LocalProgram("part", ["-c", program], {**os.environ, MARK: str(folder)}, folder / "part.log")
 
 
 def test_a_part_ends_with_its_children_even_if_it_does_not_want_to(tmp_path: Path):

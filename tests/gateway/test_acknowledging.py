@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from shoal.core.types import RouteKey
-from shoal.gateway.api import Upstream
 from shoal.gateway.control import GatewayControl
 from shoal.gateway.follower import Follower
+from shoal.gateway.protocols import Upstream
 from shoal.gateway.settings import GatewaySettings
-from shoal.gateway.table import ResourceKind, RouteTable
+from shoal.gateway.table import GatewayTable, ResourceKind
 from shoal_protos.xds import cluster_pb2
 from support.gateway import Heard
 
@@ -18,7 +18,7 @@ def route(name: str) -> dict[RouteKey, tuple[Upstream, ...]]:
     return {RouteKey(name): (Upstream(f"{name}__r", "127.0.0.1", 8001, None),)}
 
 
-def follow(table: RouteTable) -> Follower:
+def follow(table: GatewayTable) -> Follower:
     """A gateway that has asked for all there is."""
     follower = Follower(table, 0, scoped=True)
     for kind in ResourceKind:
@@ -58,7 +58,7 @@ async def test_a_gateway_that_is_new_does_not_speak_before_it_has_the_routes() -
 
 
 def test_only_the_answer_to_what_was_sent_last_acknowledges() -> None:
-    table = RouteTable(GatewaySettings())
+    table = GatewayTable(GatewaySettings())
     follower = follow(table)
     first = follower.next_response(0.0)
     assert first is not None
@@ -77,7 +77,7 @@ def test_only_the_answer_to_what_was_sent_last_acknowledges() -> None:
 
 
 def test_a_refusal_is_no_acknowledgement() -> None:
-    table = RouteTable(GatewaySettings())
+    table = GatewayTable(GatewaySettings())
     follower = follow(table)
     accept(follower)
     follower.changed(table.publish(route("a")), 1)
@@ -88,7 +88,7 @@ def test_a_refusal_is_no_acknowledgement() -> None:
 
 
 def test_the_weights_of_a_cluster_are_the_shares_themselves_and_make_a_whole() -> None:
-    table = RouteTable(GatewaySettings())
+    table = GatewayTable(GatewaySettings())
     for weight in (1, 3, 333, 500, 997, 999):
         for sticky in (False, True):
             copies = [

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shoal.gateway.api import Counted, Quantity
-from shoal.gateway.bounds import LEAST, Bounds
+from shoal.gateway.bounds import LEAST, RequestBounds
+from shoal.gateway.protocols import Counted, Quantity
 
 POD = "pod-1"
 WINDOW = 2.0
@@ -41,7 +41,7 @@ class Pod:
 
     def __init__(self, places: int, service: float) -> None:
         self.places, self.service = places, service
-        self.bounds = Bounds()
+        self.bounds = RequestBounds()
         self.bounds.decide(0.0, WINDOW)
         self.limit: int | None = None
         self.limits: list[tuple[float, int | None]] = []
@@ -158,7 +158,7 @@ def test_a_pod_whose_models_take_long_and_do_not_queue_is_left_alone() -> None:
 
 
 def test_who_goes_away_soon_or_ends_a_stream_did_not_give_up() -> None:
-    bounds = Bounds()
+    bounds = RequestBounds()
     bounds.decide(0.0, WINDOW)
     bounds.counted([
         counted("CANCELLED", [50.0] * 500),
@@ -169,7 +169,7 @@ def test_who_goes_away_soon_or_ends_a_stream_did_not_give_up() -> None:
 
 
 def test_what_clients_no_longer_wait_for_bounds_a_pod() -> None:
-    bounds = Bounds()
+    bounds = RequestBounds()
     bounds.decide(0.0, WINDOW)
     bounds.counted([counted("CANCELLED", [4000.0] * 200), counted("OK", [2000.0] * 100)])
     assert bounds.decide(WINDOW, WINDOW) == {POD: 100}
@@ -177,7 +177,7 @@ def test_what_clients_no_longer_wait_for_bounds_a_pod() -> None:
 
 
 def test_what_gateways_refused_themselves_says_nothing_of_the_pod() -> None:
-    bounds = Bounds()
+    bounds = RequestBounds()
     bounds.decide(0.0, WINDOW)
     bounds.counted([counted("CANCELLED", [4000.0] * 200), counted("OK", [2000.0] * 100)])
     assert bounds.decide(2.0, WINDOW) == {POD: 100}

@@ -8,10 +8,10 @@ import grpc
 import pytest
 
 from shoal.core.types import RouteKey
-from shoal.gateway.api import Upstream
 from shoal.gateway.clusters import CLUSTER_TYPE
 from shoal.gateway.control import GatewayControl
 from shoal.gateway.names import TAKES_SCOPES
+from shoal.gateway.protocols import Upstream
 from shoal.gateway.scopes import SCOPE_TYPE, scope_name
 from shoal_protos import inference as oip
 from shoal_protos.xds import discovery_pb2, discovery_pb2_grpc, load_stats_pb2, load_stats_pb2_grpc

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from shoal.core.types import RouteKey
-from shoal.gateway.api import Counted, Quantity
 from shoal.gateway.counting import MESSAGE_BYTES, TIME_MS, http_code
+from shoal.gateway.protocols import Counted, Quantity
 from shoal_protos import inference as oip
 from support.gateway import Gateway, HttpServer, ModelServer, Stub, running_gateway
 from waiting import until

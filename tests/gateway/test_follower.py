@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal.core.types import RouteKey
-from shoal.gateway.api import Upstream
 from shoal.gateway.follower import BATCH, Follower
+from shoal.gateway.protocols import Upstream
 from shoal.gateway.scopes import SCOPE_TYPE, scope_name
 from shoal.gateway.settings import GatewaySettings
-from shoal.gateway.table import ResourceKind, RouteTable
+from shoal.gateway.table import GatewayTable, ResourceKind
 from shoal_protos.xds import discovery_pb2, route_pb2
 from speed import times
 
@@ -32,15 +32,15 @@ def scopes(*routes: str) -> list[str]:
 
 
 @pytest.fixture
-def table() -> RouteTable:
-    return RouteTable(GatewaySettings())
+def table() -> GatewayTable:
+    return GatewayTable(GatewaySettings())
 
 
-def routed(table: RouteTable, *names: str) -> None:
+def routed(table: GatewayTable, *names: str) -> None:
     table.publish({RouteKey(name): (copy(f"{name}__r"),) for name in names})
 
 
-def follow(table: RouteTable, version: int, known: Iterable[str] = (), *, scoped: bool = True) -> Follower:
+def follow(table: GatewayTable, version: int, known: Iterable[str] = (), *, scoped: bool = True) -> Follower:
     """A gateway that has asked for both kinds, and has some of the table already."""
     follower = Follower(table, version, scoped=scoped)
     for kind in (CLUSTER, SCOPE) if scoped else (CLUSTER,):
@@ -49,7 +49,7 @@ def follow(table: RouteTable, version: int, known: Iterable[str] = (), *, scoped
     return follower
 
 
-def settled(table: RouteTable, version: int) -> Follower:
+def settled(table: GatewayTable, version: int) -> Follower:
     """One that has everything."""
     follower = follow(table, version)
     finish(follower)
@@ -137,14 +137,14 @@ def test_a_gateway_that_does_not_ask_for_bounds_gets_none(table):
 
 
 def test_versions_depend_on_content_only(table):
-    def versions(of: RouteTable) -> list[str]:
+    def versions(of: GatewayTable) -> list[str]:
         return [of.get(kind, name).version for kind in ResourceKind for name in of.names(kind)]
 
     routed(table, "a")
-    again = RouteTable(GatewaySettings())
+    again = GatewayTable(GatewaySettings())
     routed(again, "a")
     assert versions(table) == versions(again)
-    other = RouteTable(GatewaySettings(max_message_bytes=4096))
+    other = GatewayTable(GatewaySettings(max_message_bytes=4096))
     routed(other, "a")
     assert versions(table) != versions(other)
 
@@ -282,7 +282,7 @@ def test_a_gateway_of_an_earlier_shoal_is_left_without_the_clusters_it_routes_by
 @settings(max_examples=times(200), deadline=None)
 @given(st.data())
 def test_a_gateway_that_accepts_ends_with_the_table_and_never_has_a_scope_without_its_clusters(data):
-    table = RouteTable(GatewaySettings(max_withdrawn_clusters=2))
+    table = GatewayTable(GatewaySettings(max_withdrawn_clusters=2))
     follower = follow(table, 0)
     has: dict[str, dict[str, str]] = {kind.value: {} for kind in ResourceKind}
     waiting = None

@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from shoal.core.types import RouteKey
 from shoal.gateway.bounds import LEAST
-from shoal.gateway.table import ResourceKind, RouteTable
+from shoal.gateway.table import GatewayTable, ResourceKind
 from shoal_protos import inference as oip
 from shoal_protos.xds import runtime_pb2
 from support.gateway import Gateway, HttpServer, ModelServer, Stub, running_gateway
@@ -26,7 +26,7 @@ JSON = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]
 
 def bounds(gateway: Gateway) -> dict[str, float]:
     """What gateways are told to hold to."""
-    table: RouteTable = gateway.control._table
+    table: GatewayTable = gateway.control._table
     found = table.get(ResourceKind.RUNTIME, "bounds")
     assert found is not None
     return dict(runtime_pb2.Runtime.FromString(found.content).layer)

@@ -6,7 +6,7 @@ import pytest
 
 from shoal.core.types import RouteKey
 from shoal.gateway.names import ATTEMPTS
-from shoal.gateway.watching import attempts
+from shoal.gateway.watched_requests import attempts
 from shoal_protos.xds.access_log_pb2 import HTTPAccessLogEntry
 
 REVISION = "digits__isvc-1"

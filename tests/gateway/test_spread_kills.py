@@ -14,8 +14,8 @@ import grpc
 import pytest
 
 from shoal.core.types import RouteKey
-from shoal.gateway.api import Upstream
 from shoal.gateway.control import GatewayControl
+from shoal.gateway.protocols import Upstream
 from shoal.gateway.settings import Address
 from shoal_protos import inference as oip
 from support.gateway import Gateway, Stub, running_gateway

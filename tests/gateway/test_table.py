@@ -7,11 +7,11 @@ import itertools
 import pytest
 
 from shoal.core.types import RouteKey
-from shoal.gateway.api import Upstream
 from shoal.gateway.pods import MAX_SETS
+from shoal.gateway.protocols import Upstream
 from shoal.gateway.scopes import scope_name
 from shoal.gateway.settings import GatewaySettings
-from shoal.gateway.table import Refs, ResourceKind, RouteTable
+from shoal.gateway.table import GatewayTable, Refs, ResourceKind
 from shoal_protos.xds import cluster_pb2, route_pb2, runtime_pb2
 
 CLUSTER, SCOPE = ResourceKind.CLUSTER, ResourceKind.SCOPE
@@ -26,8 +26,8 @@ def pod(port: int) -> str:
 
 
 @pytest.fixture
-def table() -> RouteTable:
-    return RouteTable(GatewaySettings(max_http_routes=2, max_revision_routes=2))
+def table() -> GatewayTable:
+    return GatewayTable(GatewaySettings(max_http_routes=2, max_revision_routes=2))
 
 
 def scope(*routes: str) -> Refs:
@@ -42,7 +42,7 @@ def lane(port: int) -> Refs:
     return cluster(f"large:{pod(port)}") | scope(f"shoal:large:{pod(port)}")
 
 
-def routes(table: RouteTable, route: str) -> list[route_pb2.Route]:
+def routes(table: GatewayTable, route: str) -> list[route_pb2.Route]:
     found = table.get(SCOPE, scope_name(route))
     assert found is not None
     parsed = route_pb2.ScopedRouteConfiguration.FromString(found.content)
@@ -50,13 +50,13 @@ def routes(table: RouteTable, route: str) -> list[route_pb2.Route]:
     return list(parsed.route_configuration.virtual_hosts[0].routes)
 
 
-def built(table: RouteTable, name: str) -> cluster_pb2.Cluster:
+def built(table: GatewayTable, name: str) -> cluster_pb2.Cluster:
     found = table.get(CLUSTER, name)
     assert found is not None
     return cluster_pb2.Cluster.FromString(found.content)
 
 
-def leads_to(table: RouteTable, route: str) -> list[str]:
+def leads_to(table: GatewayTable, route: str) -> list[str]:
     return [one.route.cluster for one in routes(table, route)]
 
 
@@ -150,7 +150,7 @@ def test_a_cluster_that_is_used_again_is_not_removed(table):
 
 
 def test_few_withdrawn_clusters_are_kept_and_the_oldest_go_first():
-    table = RouteTable(GatewaySettings(max_withdrawn_clusters=2))
+    table = GatewayTable(GatewaySettings(max_withdrawn_clusters=2))
     table.publish({RouteKey(name): (copy("r", port),) for port, name in enumerate("abc", start=1)})
     for name in "ab":
         table.publish({RouteKey(name): ()})
@@ -254,7 +254,7 @@ def test_a_route_that_sticks_no_more_leaves_the_cluster_with_its_copies(table):
     assert table.sweep() == cluster("sticky:a")
 
 
-def limits(table: RouteTable) -> dict[str, float]:
+def limits(table: GatewayTable) -> dict[str, float]:
     found = table.get(ResourceKind.RUNTIME, "bounds")
     assert found is not None
     layer = dict(runtime_pb2.Runtime.FromString(found.content).layer)

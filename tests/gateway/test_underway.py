@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from shoal.core.types import RouteKey
-from shoal.gateway.api import Upstream
+from shoal.gateway.protocols import Upstream
 from shoal.gateway.underway import QUIET_SECONDS
 from shoal_protos import inference as oip
 from support.gateway import Gateway, HttpServer, ModelServer, Stub, running_gateway

@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from shoal.core.types import RouteKey
-from shoal.gateway.api import Upstream
 from shoal.gateway.control import GatewayControl
+from shoal.gateway.protocols import Upstream
 from shoal.gateway.settings import GatewaySettings
-from shoal.gateway.table import RouteTable
+from shoal.gateway.table import GatewayTable
 from shoal_protos import inference as oip
 from support.gateway import Gateway, Heard, HttpServer, ModelServer, Stub, running_gateway
 from waiting import until
@@ -145,7 +145,7 @@ def plain(revision: str, **marks: object) -> Upstream:
 
 
 def test_a_route_has_one_revision_or_is_counted_by_copy():
-    table = RouteTable(GatewaySettings())
+    table = GatewayTable(GatewaySettings())
     a, b, nowhere = plain("a"), plain("b"), plain("")
     table.publish(
         {

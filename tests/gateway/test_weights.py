@@ -13,8 +13,8 @@ import pytest
 from scipy.stats import chisquare
 
 from shoal.core.types import RouteKey
-from shoal.gateway.api import Upstream
 from shoal.gateway.names import FOR_HEADER, ROUTE_HEADER, asked_for
+from shoal.gateway.protocols import Upstream
 from shoal_protos import inference as oip
 from support.gateway import Gateway, HttpServer, ModelServer, Stub, running_gateway
 

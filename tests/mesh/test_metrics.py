@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shoal.apiserver.tls import ensure
 from shoal.core.types import PodId, PodSpec, PodView, RevisionId, RouteKey, RuntimeName
-from shoal.gateway.api import Counted, Quantity
 from shoal.gateway.counting import TIME_MS
+from shoal.gateway.protocols import Counted, Quantity
 from shoal.mesh import process
 from shoal.mesh.api import PodEndpoint
 from shoal.mesh.metrics import FORGET_SECONDS, Metrics

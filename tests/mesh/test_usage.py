@@ -8,14 +8,14 @@ from shoal.core.events import RevisionUsage
 from shoal.core.types import RevisionId
 from shoal.mesh.forwarding import InFlight
 from shoal.mesh.metrics import Metrics
-from shoal.mesh.usage import UsageMeter
+from shoal.mesh.usage import UsageCollector
 
 
 @pytest.mark.parametrize("interval", [1.0, 5.0])
 @pytest.mark.parametrize("parts", [1, 4])
 def test_steady_use_has_a_steady_rate_however_often_it_is_reported(interval, parts):
     now = 0.0
-    meter = UsageMeter(lambda _: None, InFlight(), Metrics(), lambda: now)
+    meter = UsageCollector(lambda _: None, InFlight(), Metrics(), lambda: now)
     for _ in range(int(60 / interval) * parts):  # each part of a gateway reports in its turn
         now += interval / parts
         meter.gateway_reported(interval, (RevisionUsage(RevisionId("r"), int(20 * interval / parts)),))

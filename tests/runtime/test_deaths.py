@@ -21,7 +21,7 @@ from runtime_faulty import (
     watching,
 )
 from shoal_runtime import underway
-from shoal_runtime.underway import Doing
+from shoal_runtime.underway import Activity
 from support.runtime import Pod
 
 pytestmark = pytest.mark.server
@@ -89,9 +89,9 @@ async def test_everything_under_way_is_suspect_when_the_server_is_killed(running
     await pod.load("idle", "mnist-svm.joblib")
     calls = [asyncio.ensure_future(failure(pod.infer("asked", BLANK))) for _ in range(3)]
     loads = [asyncio.ensure_future(failure(pod.load(name, name, CUSTOM))) for name in ("first", "second")]
-    await busy_with(pod, "asked", Doing.ANSWERING, 3)
+    await busy_with(pod, "asked", Activity.ANSWERING, 3)
     for name in ("first", "second"):
-        await busy_with(pod, name, Doing.LOADING)
+        await busy_with(pod, name, Activity.LOADING)
     async with watching(pod) as seen:
         assert pod.server is not None
         pod.server.kill()
@@ -121,8 +121,8 @@ async def test_a_death_is_told_when_the_adapter_dies_with_the_server(running: Po
     await pod.load("asked", "asked", CUSTOM)
     calls = [asyncio.ensure_future(failure(pod.infer("asked", BLANK)))]
     calls.append(asyncio.ensure_future(failure(pod.load("loads", "loads", CUSTOM))))
-    await busy_with(pod, "asked", Doing.ANSWERING)
-    await busy_with(pod, "loads", Doing.LOADING)
+    await busy_with(pod, "asked", Activity.ANSWERING)
+    await busy_with(pod, "loads", Activity.LOADING)
     assert pod.adapter is not None
     assert pod.server is not None
     # Stopped first, so that neither the adapter sees the server die nor the server the adapter.
@@ -162,7 +162,7 @@ async def test_a_planned_end_of_the_server_is_no_incident(running: Pod) -> None:
     faulty_model(pod.claim / "asked", seconds=60)
     await pod.load("asked", "asked", CUSTOM)
     call = asyncio.ensure_future(failure(pod.infer("asked", BLANK)))
-    await busy_with(pod, "asked", Doing.ANSWERING)
+    await busy_with(pod, "asked", Activity.ANSWERING)
     async with watching(pod) as seen:
         assert pod.server is not None
         os.kill(pod.server.pid, signal.SIGTERM)

@@ -26,7 +26,7 @@ from shoal_protos import inference
 from shoal_protos.adapter import adapter_pb2
 from shoal_runtime import underway
 from shoal_runtime.drivers.channel import PROBE_SECONDS, ServerChannel
-from shoal_runtime.underway import Doing
+from shoal_runtime.underway import Activity
 from support.runtime import HOST, Pod, free_port
 from waiting import until
 
@@ -125,7 +125,7 @@ async def test_loads_that_wait_behind_a_stuck_one_are_not_charged(own_pod: Pod) 
         await start(pod, LOADTIME_TIMEOUT="3000")
         faulty_model(pod.claim / "bad", off_loop=True, load="block")
         bad = asyncio.ensure_future(failure(pod.load("bad", "bad", CUSTOM)))
-        await busy_with(pod, "bad", Doing.LOADING)
+        await busy_with(pod, "bad", Activity.LOADING)
         _, _, metadata = await failure(pod.load("innocent", "mnist-svm.joblib"))
         assert "shoal-incident" not in metadata
         assert (await bad)[2]["shoal-incident"] == "1"
@@ -258,7 +258,7 @@ async def test_an_adapter_that_starts_beside_a_blocked_server_has_it_ended(own_p
     await start(pod)
     faulty_model(pod.claim / "bad", load="block")
     load = asyncio.ensure_future(failure(pod.load("bad", "bad", CUSTOM)))
-    await busy_with(pod, "bad", Doing.LOADING)
+    await busy_with(pod, "bad", Activity.LOADING)
     assert pod.adapter is not None
     pod.adapter.kill()
     await load

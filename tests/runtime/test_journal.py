@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from shoal_runtime.journal import Entry, Journal
+from shoal_runtime.journal import Journal, JournalEntry
 
 
 def test_entries_come_back_until_struck(tmp_path: Path) -> None:
-    Journal(tmp_path).note(Entry("a/b", 10, 5, "sklearn"))
-    Journal(tmp_path).note(Entry("..", 11, 6, "onnx"))
+    Journal(tmp_path).note(JournalEntry("a/b", 10, 5, "sklearn"))
+    Journal(tmp_path).note(JournalEntry("..", 11, 6, "onnx"))
     journal = Journal(tmp_path)
-    assert journal.entries() == {"a/b": Entry("a/b", 10, 5, "sklearn"), "..": Entry("..", 11, 6, "onnx")}
+    assert journal.entries() == {"a/b": JournalEntry("a/b", 10, 5, "sklearn"), "..": JournalEntry("..", 11, 6, "onnx")}
     journal.strike("..")
     journal.strike("never there")
     assert set(journal.entries()) == {"a/b"}

@@ -10,7 +10,7 @@ import pytest
 
 from shoal_runtime import underway
 from shoal_runtime.suspects import GONE_SECONDS, Suspects
-from shoal_runtime.underway import NAME_BYTES, SLOTS, Doing, Ending, UnderWay
+from shoal_runtime.underway import NAME_BYTES, SLOTS, Activity, Ending, UnderWay
 
 SERVER = """
 import sys
@@ -64,7 +64,7 @@ def test_notes_outlive_a_killed_process(server: Server) -> None:
     server.kill()
     assert not underway.alive(server.path)
     notes = underway.read(server.path)
-    assert notes.doing == {("m", Doing.LOADING): 1, ("n", Doing.ANSWERING): 3}
+    assert notes.doing == {("m", Activity.LOADING): 1, ("n", Activity.ANSWERING): 3}
     assert (notes.complete, notes.ending) == (True, Ending.NO)
 
 
@@ -96,8 +96,8 @@ def test_places_are_used_again_and_their_lack_is_said(tmp_path: Path) -> None:
     notes = UnderWay.below(tmp_path)
     (path,) = underway.files(tmp_path / underway.FOLDER)
     for number in range(SLOTS * 2):
-        notes.end(notes.begin(f"idle-{number}", Doing.ANSWERING))
-    held = [notes.begin(f"busy-{number}", Doing.ANSWERING) for number in range(SLOTS)]
+        notes.end(notes.begin(f"idle-{number}", Activity.ANSWERING))
+    held = [notes.begin(f"busy-{number}", Activity.ANSWERING) for number in range(SLOTS)]
     assert not underway.read(path).complete
     assert len(underway.read(path).doing) == SLOTS - 1
     for place in held:
@@ -105,7 +105,7 @@ def test_places_are_used_again_and_their_lack_is_said(tmp_path: Path) -> None:
     assert underway.read(path).doing == {}
     assert underway.read(path).complete
     # A model that found no place keeps none, also when there is one before it ends.
-    unnamed = notes.begin("x" * NAME_BYTES, Doing.LOADING)
+    unnamed = notes.begin("x" * NAME_BYTES, Activity.LOADING)
     assert not underway.read(path).complete
     notes.end(unnamed)
     assert underway.read(path).complete

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import httpx
 
-from shoal.cluster.api import DEPLOYMENTS, PODS, KubeClient, Object, read_kubeconfig
 from shoal.cluster.backoff import BackoffPolicy
 from shoal.cluster.errors import ApiUnreachableError
+from shoal.cluster.kube_client import DEPLOYMENTS, PODS, KubeClient, Object, read_kubeconfig
 from shoal.cluster.kubelet.kubelet import Kubelet
 from shoal.cluster.layout import Layout
 from shoal.cluster.network import Subnet, choose_subnet

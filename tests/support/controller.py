@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 from shoal.core.rollout.measure import Window
 from shoal.core.rollout.plan import Pause, Plan, SetWeight, Strategy
-from shoal.core.rollout.record import Entry, Phase, Rollout, Verb
+from shoal.core.rollout.record import Phase, Rollout, TimelineEvent, Verb
 from shoal.core.suspicion import Cause
 from shoal.core.types import (
     CopyState,
@@ -25,11 +25,11 @@ from shoal.core.types import (
 )
 from shoal.mesh.api import (
     Declaration,
+    EndedRollout,
     NameTakenError,
-    PastRollout,
     PodEndpoint,
+    RolloutHistory,
     RolloutRefusedError,
-    RolloutStatus,
     RuntimeChooser,
     SampleReader,
 )
@@ -68,12 +68,12 @@ def rollout_status(
     active: str = "m__isvc-1",
     target: str = "m__isvc-2",
     plan: Plan = CANARY,
-    past: tuple[PastRollout, ...] = (),
+    past: tuple[EndedRollout, ...] = (),
     retained: tuple[str, ...] = (),
     **fields: object,
-) -> RolloutStatus:
+) -> RolloutHistory:
     """A rollout of endpoint `m` as the mesh would tell of it."""
-    values = {"id": "m-1", "started": 1000.0, "timeline": (Entry(1000.0, "started"),), "phase": phase} | fields
+    values = {"id": "m-1", "started": 1000.0, "timeline": (TimelineEvent(1000.0, "started"),), "phase": phase} | fields
     values.setdefault("ended", 1100.0 if phase in (Phase.SUCCEEDED, Phase.ROLLED_BACK) else None)
     rollout = Rollout(
         endpoint=EndpointName("m"),
@@ -82,7 +82,7 @@ def rollout_status(
         plan=plan,
         **values,
     )
-    return RolloutStatus(rollout, "", Window(), Window(), tuple(map(RevisionId, retained)), past)
+    return RolloutHistory(rollout, "", Window(), Window(), tuple(map(RevisionId, retained)), past)
 
 
 class RecordingMesh:
@@ -94,7 +94,7 @@ class RecordingMesh:
         self.views: dict[str, EndpointView] = {}
         self.pods: dict[str, PodEndpoint] = {}
         self.taken: set[str] = set()
-        self.rollouts: dict[str, RolloutStatus] = {}
+        self.rollouts: dict[str, RolloutHistory] = {}
         self.refusal = ""
         """Why no other rollout may begin; empty: any may."""
         self.chooser: RuntimeChooser | None = None
@@ -125,7 +125,7 @@ class RecordingMesh:
     def endpoint(self, name: str) -> EndpointView | None:
         return self.views.get(name)
 
-    def rollout(self, name: str) -> RolloutStatus | None:
+    def rollout(self, name: str) -> RolloutHistory | None:
         return self.rollouts.get(name)
 
     async def steer(self, name: str, verb: Verb, *, rollout: str = "", by: str = "", reason: str = "") -> Rollout:

@@ -39,10 +39,10 @@ from shoal.core.types import (
     CopyState,
     EndpointName,
     LoadedCopy,
-    ModelSpec,
     PodId,
     PodSpec,
     RevisionId,
+    RevisionSpec,
     RouteCopy,
     RouteKey,
     RuntimeName,
@@ -80,7 +80,7 @@ class World:
         self.now = START
         self.core = Core(self.settings, seed=seed)
         self.servers: dict[PodId, Server] = {}
-        self.models: dict[RevisionId, ModelSpec] = {}
+        self.models: dict[RevisionId, RevisionSpec] = {}
         self.real_bytes: dict[RevisionId, int] = {}
         self.store: dict[EndpointName, tuple[RevisionId, RevisionId]] = {}
         self.rollouts: dict[EndpointName, Rollout] = {}
@@ -126,7 +126,7 @@ class World:
         return self.send(self.servers[pod].report())
 
     def declare(
-        self, spec: ModelSpec, *, last_used: float = 0.0, load: bool = False, real: int | None = None
+        self, spec: RevisionSpec, *, last_used: float = 0.0, load: bool = False, real: int | None = None
     ) -> list[Action]:
         self.models[spec.id] = spec
         if real is not None:
@@ -485,9 +485,9 @@ def pod(name: str = "p1", runtime: str = "r", capacity: int = 100, concurrency: 
     return PodSpec(PodId(name), RuntimeName(runtime), capacity, concurrency, default)
 
 
-def model(name: str, size: int = 30, runtime: str = "r", least: int = 0, most: int = 0) -> ModelSpec:
+def model(name: str, size: int = 30, runtime: str = "r", least: int = 0, most: int = 0) -> RevisionSpec:
     """A model spec of small numbers."""
-    return ModelSpec(RevisionId(name), RuntimeName(runtime), None, size, least, most)
+    return RevisionSpec(RevisionId(name), RuntimeName(runtime), None, size, least, most)
 
 
 def by_revision(name: str) -> RouteKey:

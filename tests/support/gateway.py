@@ -19,10 +19,10 @@ import httpx
 
 from shoal.core.events import RevisionUsage
 from shoal.core.types import RouteKey
-from shoal.gateway.api import Counted, GatewayCallbacks, RequestSeen, Upstream
 from shoal.gateway.bootstrap import command, write_bootstrap
 from shoal.gateway.control import GatewayControl
 from shoal.gateway.names import SERVED_HEADER, asked_for
+from shoal.gateway.protocols import Counted, GatewayCallbacks, RequestSeen, Upstream
 from shoal.gateway.settings import Address, GatewaySettings
 from shoal_protos import inference as oip
 from waiting import until

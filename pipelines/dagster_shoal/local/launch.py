@@ -22,7 +22,7 @@ import httpx
 import yaml
 
 from dagster_shoal.local.home import LaunchError, configure, owned, settle
-from dagster_shoal.local.processes import MARK, Part, end, end_leftovers
+from dagster_shoal.local.processes import MARK, LocalProgram, end, end_leftovers
 from dagster_shoal.stages import MODELS
 from shoal.client.embedded import gateway_of
 from shoal.listening import by, port_owner
@@ -74,7 +74,7 @@ class Launch:
 
     options: Options
     say: Callable[[str], None]
-    parts: dict[str, Part] = field(default_factory=dict)
+    parts: dict[str, LocalProgram] = field(default_factory=dict)
     _mesh: subprocess.Popen[bytes] | None = None
     _mesh_is_ours: bool = False
     _stopped: bool = False
@@ -146,7 +146,9 @@ class Launch:
             "webserver": ["dagster_webserver", "--host", HOST, "--port", str(ui), "--workspace", workspace],
             "daemon": ["dagster._daemon", "run", "--workspace", workspace],
         }
-        self.parts = {name: Part(name, ["-m", *cmd], env, logs / f"{name}.log") for name, cmd in commands.items()}
+        self.parts = {
+            name: LocalProgram(name, ["-m", *cmd], env, logs / f"{name}.log") for name, cmd in commands.items()
+        }
         self._ui = f"http://{HOST}:{ui}"
 
     def _wait_until_loaded(self) -> bool:

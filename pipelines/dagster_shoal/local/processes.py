@@ -25,7 +25,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 @dataclass
-class Part:
+class LocalProgram:
     """One program, started again when it ends by itself."""
 
     name: str
@@ -68,7 +68,7 @@ class Part:
         return ""
 
 
-def end(parts: Sequence[Part], grace: float) -> None:
+def end(parts: Sequence[LocalProgram], grace: float) -> None:
     """SIGTERM to all groups, and SIGKILL to what is left of them after `grace` seconds."""
     for part in parts:
         if _lives(part):
@@ -84,7 +84,7 @@ def end(parts: Sequence[Part], grace: float) -> None:
             part._process.wait()
 
 
-def _lives(part: Part) -> bool:
+def _lives(part: LocalProgram) -> bool:
     """Whether any process of its group is left, children of an ended one too."""
     if not part.pid or (part.exit_code is None and part.starts):
         return bool(part.pid)

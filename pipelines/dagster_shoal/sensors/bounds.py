@@ -15,7 +15,7 @@ Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
-class Bounds:
+class MetricBounds:
     """Of one tick. The code server ends a tick after 60 s, and then its cursor is lost."""
 
     seconds: float = 20.0
@@ -34,7 +34,7 @@ class Bounds:
             raise ValueError(f"models: {self.models} is not between 1 and 100000")
 
 
-def in_turn(names: Sequence[str], after: str, bounds: Bounds, clock: Clock = time.monotonic) -> Iterator[str]:
+def in_turn(names: Sequence[str], after: str, bounds: MetricBounds, clock: Clock = time.monotonic) -> Iterator[str]:
     """Names in order, beginning behind `after` and going round once, until the time or the number is used up."""
     end = clock() + bounds.seconds
     ordered = sorted(names)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 import dagster as dg
 from dagster_shoal.factory import ModelAssets
 from dagster_shoal.model import ModelDefinition
-from dagster_shoal.sensors.bounds import Bounds, in_turn, parsed
+from dagster_shoal.sensors.bounds import MetricBounds, in_turn, parsed
 from dagster_shoal.sensors.targets import jobs_of, targets
 
 _MAX_FINGERPRINT = 200
@@ -30,7 +30,7 @@ def new_data_sensor(
     *,
     name: str = "new_data",
     minimum_interval_seconds: int = 60,
-    bounds: Bounds | None = None,
+    bounds: MetricBounds | None = None,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
 ) -> dg.SensorDefinition:
     """A run of `retrain` for each model whose data changed since the last look; the first look only takes note.
@@ -43,7 +43,7 @@ def new_data_sensor(
         bounds: of one tick.
         default_status: stopped, since training costs.
     """
-    bounds = bounds or Bounds()
+    bounds = bounds or MetricBounds()
 
     @dg.sensor(
         name=name,

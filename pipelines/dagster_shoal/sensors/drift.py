@@ -11,17 +11,17 @@ from pydantic import BaseModel, Field
 import dagster as dg
 from dagster_shoal.factory import ModelAssets
 from dagster_shoal.resource import ShoalResource
-from dagster_shoal.sensors.bounds import Bounds, in_turn, parsed
-from dagster_shoal.sensors.metrics import Decline, Source, SourceError, Standing
+from dagster_shoal.sensors.bounds import MetricBounds, in_turn, parsed
+from dagster_shoal.sensors.metrics import Decline, ModelStanding, Source, SourceError
 from dagster_shoal.sensors.targets import jobs_of, targets
 from shoal.client import ShoalError
 
 
-class Standings(BaseModel):
+class DriftStandings(BaseModel):
     """Models that are worth remembering."""
 
     after: str = ""
-    of: dict[str, Standing] = Field(default_factory=dict)
+    of: dict[str, ModelStanding] = Field(default_factory=dict)
 
 
 def drift_sensor(
@@ -31,7 +31,7 @@ def drift_sensor(
     *,
     name: str = "drift",
     minimum_interval_seconds: int = 60,
-    bounds: Bounds | None = None,
+    bounds: MetricBounds | None = None,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
 ) -> dg.SensorDefinition:
     """A run of `retrain` for each model whose figure is bad, by enough samples, for several ticks in a row.
@@ -47,7 +47,7 @@ def drift_sensor(
         bounds: of one tick.
         default_status: stopped, since training costs.
     """
-    bounds = bounds or Bounds()
+    bounds = bounds or MetricBounds()
 
     @dg.sensor(
         name=name,
@@ -62,13 +62,13 @@ def drift_sensor(
                 readings = source(client)
         except (ShoalError, SourceError, httpx.HTTPError) as error:
             return dg.SkipReason(f"no figures: {error}")
-        cursor, now = parsed(Standings, context.cursor), time.time()
+        cursor, now = parsed(DriftStandings, context.cursor), time.time()
         found = {target.model.name: target for target in targets(models, context.instance)}
         remembered = {model: standing for model, standing in cursor.of.items() if model in found}
         requests: list[dg.RunRequest] = []
         for model in in_turn(list(found), cursor.after, bounds):
             reading = readings.get(found[model].model.service)
-            standing, fires = decline.judge(reading, remembered.pop(model, Standing()), now)
+            standing, fires = decline.judge(reading, remembered.pop(model, ModelStanding()), now)
             if not decline.forgets(standing, now):
                 remembered[model] = standing
             cursor.after = model
@@ -78,7 +78,7 @@ def drift_sensor(
             if len(requests) >= bounds.requests:
                 break
         return dg.SensorResult(
-            run_requests=requests, cursor=Standings(after=cursor.after, of=remembered).model_dump_json()
+            run_requests=requests, cursor=DriftStandings(after=cursor.after, of=remembered).model_dump_json()
         )
 
     return drift

@@ -32,7 +32,7 @@ Source: TypeAlias = Callable[[ShoalClient], Mapping[str, Reading]]
 """Readings by InferenceService, of all models in one go."""
 
 
-class Standing(BaseModel):
+class ModelStanding(BaseModel):
     """What is remembered of a model between ticks."""
 
     bad: int = 0
@@ -60,7 +60,7 @@ class Decline:
         if self.min_samples < 1 or self.ticks < 1 or self.again_after < 0:
             raise ValueError("min_samples and ticks must be at least 1, again_after at least 0")
 
-    def judge(self, reading: Reading | None, standing: Standing, now: float) -> tuple[Standing, bool]:
+    def judge(self, reading: Reading | None, standing: ModelStanding, now: float) -> tuple[ModelStanding, bool]:
         """How the model stands now, and whether to train it again."""
         if reading is None or reading.samples < self.min_samples or not math.isfinite(reading.value):
             return standing, False
@@ -69,9 +69,9 @@ class Decline:
         bad = standing.bad + 1
         if bad < self.ticks or now - standing.asked < self.again_after:
             return standing.model_copy(update={"bad": min(bad, self.ticks)}), False
-        return Standing(bad=0, asked=now), True
+        return ModelStanding(bad=0, asked=now), True
 
-    def forgets(self, standing: Standing, now: float) -> bool:
+    def forgets(self, standing: ModelStanding, now: float) -> bool:
         """Whether there is nothing to remember of a model."""
         return standing.bad == 0 and now - standing.asked >= self.again_after
 

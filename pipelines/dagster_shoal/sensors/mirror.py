@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from pydantic import BaseModel, Field
 
 import dagster as dg
-from dagster_shoal import watching
+from dagster_shoal import rollout_watch
 from dagster_shoal.factory import ModelAssets
 from dagster_shoal.resource import ShoalResource
 from dagster_shoal.rolling import PROMOTED
-from dagster_shoal.sensors.bounds import Bounds, in_turn, parsed
-from dagster_shoal.sensors.targets import Target, targets
+from dagster_shoal.sensors.bounds import MetricBounds, in_turn, parsed
+from dagster_shoal.sensors.targets import SensorTarget, targets
 from dagster_shoal.stages import Stage
 from shoal.client import RolloutReport, ShoalError
 
@@ -35,7 +35,7 @@ def rollout_mirror_sensor(
     *,
     name: str = "rollout_mirror",
     minimum_interval_seconds: int = 30,
-    bounds: Bounds | None = None,
+    bounds: MetricBounds | None = None,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
 ) -> dg.SensorDefinition:
     """Observations of live rollouts, a materialization and the check `promoted` of ended ones, if no run follows them.
@@ -49,7 +49,7 @@ def rollout_mirror_sensor(
         bounds: of one tick; `requests` bounds the rollouts that are shown.
         default_status: running; it starts no run.
     """
-    bounds = bounds or Bounds(requests=200)
+    bounds = bounds or MetricBounds(requests=200)
 
     @dg.sensor(
         name=name,
@@ -103,21 +103,21 @@ def _followed(instance: dg.DagsterInstance, report: RolloutReport) -> bool:
     return report.ended is not None and record.end_time >= report.ended
 
 
-def events_of(target: Target, report: RolloutReport) -> Iterator[Event]:
+def events_of(target: SensorTarget, report: RolloutReport) -> Iterator[Event]:
     """What to record of a rollout as it stands."""
     key, partition = target.assets.key(Stage.ROLLOUT), target.partition
     words = {"phase": report.phase, "by": report.by or "?", "from": report.active, "to": report.target}
     if report.live:
-        yield watching.observation(key, partition, {**watching.figures_of(report), **words}, report.id)
+        yield rollout_watch.observation(key, partition, {**rollout_watch.figures_of(report), **words}, report.id)
         return
-    found = {**watching.evidence(report, []), "by": report.by or "?"}
+    found = {**rollout_watch.evidence(report, []), "by": report.by or "?"}
     if report.phase == "Superseded":
-        yield watching.observation(key, partition, found, report.id)
+        yield rollout_watch.observation(key, partition, found, report.id)
         return
     if report.succeeded:
         yield dg.AssetMaterialization(key, partition=partition, metadata=found, description="rolled out by others")
     else:
-        yield watching.observation(key, partition, found, report.id)
+        yield rollout_watch.observation(key, partition, found, report.id)
     yield dg.AssetCheckEvaluation(
         key,
         PROMOTED,

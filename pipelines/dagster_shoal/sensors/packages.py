@@ -11,15 +11,15 @@ from pydantic import BaseModel, Field
 import dagster as dg
 from dagster_shoal.factory import ModelAssets
 from dagster_shoal.history import latest
-from dagster_shoal.sensors.bounds import Bounds, in_turn, parsed
-from dagster_shoal.sensors.targets import Target, is_partitioned, jobs_of, known, partitions
+from dagster_shoal.sensors.bounds import MetricBounds, in_turn, parsed
+from dagster_shoal.sensors.targets import SensorTarget, is_partitioned, jobs_of, known, partitions
 from dagster_shoal.stages import MODELS, VERSION_TAG, Stage
 from dagster_shoal.steps import DIGEST
 from dagster_shoal.store import ModelStore
 from shoal.package.errors import PackageError, StoreUnavailable
 from shoal.package.names import is_short_digest, model_name
 from shoal.package.package import Package, find
-from shoal.package.stores.protocol import Store
+from shoal.package.stores.protocol import PackageStore
 
 _DIGITS = 12
 
@@ -41,7 +41,7 @@ def new_packages_sensor(
     name: str = "new_packages",
     existing: Literal["skip", "roll_out"] = "skip",
     minimum_interval_seconds: int = 30,
-    bounds: Bounds | None = None,
+    bounds: MetricBounds | None = None,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
 ) -> dg.SensorDefinition:
     """A run of `rollout` for each model whose newest package was published by others since the last look.
@@ -56,7 +56,7 @@ def new_packages_sensor(
         bounds: of one tick.
         default_status: stopped, since it changes what serves: turn it on where others publish.
     """
-    bounds = bounds or Bounds()
+    bounds = bounds or MetricBounds()
 
     @dg.sensor(
         name=name,
@@ -84,7 +84,7 @@ class _Look:
         self,
         context: dg.SensorEvaluationContext,
         models: Sequence[ModelAssets],
-        store: Store,
+        store: PackageStore,
         seen: Seen,
         *,
         first: bool,
@@ -99,7 +99,7 @@ class _Look:
         self._partitioned = is_partitioned(models)
         self._have = set(partitions(context.instance)) if self._partitioned else set()
 
-    def around(self, bounds: Bounds) -> None:
+    def around(self, bounds: MetricBounds) -> None:
         """Look at models in turn, as far as the bounds allow. Raises PackageError when the store is away."""
         names = [folder for folder in self._store.folders("") if _is_model(folder)]
         gone = set(self._seen.listing) - set(names)
@@ -121,7 +121,7 @@ class _Look:
             if len(self._requests) >= bounds.requests:
                 return
 
-    def _look_at(self, target: Target) -> None:
+    def _look_at(self, target: SensorTarget) -> None:
         name = target.model.name
         folders = sorted(folder for folder in self._store.folders(name) if is_short_digest(folder))
         listing = hashlib.sha256(",".join(folders).encode()).hexdigest()[:_DIGITS]
@@ -141,12 +141,12 @@ class _Look:
         if not self._first and before.partition(":")[2] != digest[:_DIGITS] and not self._ours(target, newest[0]):
             self._requests.append(_request(target, digest))
 
-    def _add_partition(self, target: Target) -> None:
+    def _add_partition(self, target: SensorTarget) -> None:
         if target.partition is not None and target.partition not in self._have:
             self._have.add(target.partition)
             self._added.append(target.partition)
 
-    def _ours(self, target: Target, package: Package) -> bool:
+    def _ours(self, target: SensorTarget, package: Package) -> bool:
         """Whether a run of this instance published it, and so rolls it out itself."""
         recorded = latest(self._context.instance, target.assets.key(Stage.PUBLISHED_MODEL), target.partition)
         if recorded is not None and recorded.get(DIGEST) == package.digest:
@@ -163,7 +163,7 @@ class _Look:
         )
 
 
-def _request(target: Target, digest: str) -> dg.RunRequest:
+def _request(target: SensorTarget, digest: str) -> dg.RunRequest:
     config = {Stage.ROLLOUT: {"version": digest, "reason": "published by others"}}
     key = f"{target.model.name}:{digest[:_DIGITS]}"
     return target.asks_for("rollout", key, config, {VERSION_TAG: digest[:_DIGITS]})

@@ -14,7 +14,7 @@ from dagster_shoal.stages import MODEL_TAG, MODELS, Stage
 
 
 @dataclass(frozen=True)
-class Target:
+class SensorTarget:
     """A model with its assets."""
 
     model: ModelDefinition
@@ -37,31 +37,31 @@ class Target:
         )
 
 
-def known(models: Sequence[ModelAssets], name: str) -> Target | None:
+def known(models: Sequence[ModelAssets], name: str) -> SensorTarget | None:
     """A model by name; None if no catalogue has it."""
     for assets in models:
         layout = assets.pipeline.layout
         if layout.only is not None:
             if layout.only.name == name:
-                return Target(layout.only, assets, None)
+                return SensorTarget(layout.only, assets, None)
             continue
         try:
-            return Target(layout.catalogue(name), assets, name)
+            return SensorTarget(layout.catalogue(name), assets, name)
         except KeyError:
             continue
     return None
 
 
-def targets(models: Sequence[ModelAssets], instance: dg.DagsterInstance) -> Iterator[Target]:
+def targets(models: Sequence[ModelAssets], instance: dg.DagsterInstance) -> Iterator[SensorTarget]:
     """Models with assets of their own, and those that are partitions now."""
     for assets in models:
         layout = assets.pipeline.layout
         if layout.only is not None:
-            yield Target(layout.only, assets, None)
+            yield SensorTarget(layout.only, assets, None)
             continue
         for name in partitions(instance):
             try:
-                yield Target(layout.catalogue(name), assets, name)
+                yield SensorTarget(layout.catalogue(name), assets, name)
             except KeyError:
                 continue
 

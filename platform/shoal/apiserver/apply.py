@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shoal.apiserver import fields
-from shoal.apiserver.errors import Cause, apply_conflict
+from shoal.apiserver.errors import StatusCause, apply_conflict
 from shoal.apiserver.fields import ITEM, Path
 from shoal.apiserver.schema import Schema
 from shoal.apiserver.state import Document
@@ -159,12 +159,14 @@ def _handed_over(live: Document, current: fields.Fields, schema: Schema, writer:
 
 
 def _check_conflicts(others: list[_Entry], contested: set[Path], *, force: bool) -> None:
-    causes: list[Cause] = []
+    causes: list[StatusCause] = []
     for entry in others:
         for path in sorted(entry.paths & contested):
             how = f' with subresource "{entry.subresource}"' if entry.subresource else ""
             using = f" using {entry.api_version}" if entry.operation == "Update" else ""
-            causes.append(Cause(_dotted(path), f'conflict with "{entry.manager}"{how}{using}', "FieldManagerConflict"))
+            causes.append(
+                StatusCause(_dotted(path), f'conflict with "{entry.manager}"{how}{using}', "FieldManagerConflict")
+            )
     if not causes or force:
         return
     several = "conflict" if len(causes) == 1 else "conflicts"

@@ -12,7 +12,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class StatusCause:
     """One wrong field: its path, what is wrong with it, and the machine-readable reason."""
 
     field: str
@@ -78,7 +78,7 @@ def unauthorized() -> ApiError:
     )
 
 
-def forbidden(plural: str, group: str, name: str, why: str, causes: Sequence[Cause] = ()) -> ApiError:
+def forbidden(plural: str, group: str, name: str, why: str, causes: Sequence[StatusCause] = ()) -> ApiError:
     """Return a 403: understood, and not allowed."""
     shown = f'"{name}" ' if name else ""
     details = _details(name, group, plural, causes=[cause.to_json() for cause in causes])
@@ -123,7 +123,7 @@ def conflict(plural: str, group: str, name: str, why: str) -> ApiError:
 STALE = "the object has been modified; please apply your changes to the latest version and try again"
 
 
-def apply_conflict(message: str, causes: Sequence[Cause]) -> ApiError:
+def apply_conflict(message: str, causes: Sequence[StatusCause]) -> ApiError:
     """Return the 409 of a server-side apply that would take fields from other managers."""
     return ApiError(409, "Conflict", message, details={"causes": [cause.to_json() for cause in causes]})
 
@@ -146,7 +146,7 @@ def unsupported_media_type(given: str, supported: Sequence[str]) -> ApiError:
     return ApiError(415, "UnsupportedMediaType", message)
 
 
-def invalid(kind: str, group: str, name: str, causes: Sequence[Cause]) -> ApiError:
+def invalid(kind: str, group: str, name: str, causes: Sequence[StatusCause]) -> ApiError:
     """Return the 422 that lists every wrong field."""
     lines = [f"{cause.field}: {cause.message}" for cause in causes]
     shown = lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
@@ -177,5 +177,5 @@ def disk_full(message: str) -> ApiError:
 def version_ahead(asked: int, current: int) -> ApiError:
     """Return the 504 of a resourceVersion this server has not issued (yet)."""
     message = f"Too large resource version: {asked}, current: {current}"
-    cause = Cause("", "Too large resource version", "ResourceVersionTooLarge")
+    cause = StatusCause("", "Too large resource version", "ResourceVersionTooLarge")
     return ApiError(504, "Timeout", message, details={"retryAfterSeconds": 1, "causes": [cause.to_json()]})

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from shoal.apiserver.errors import expired, version_ahead
-from shoal.apiserver.state import Change, Key, Record, State
+from shoal.apiserver.state import Change, Key, ObjectRecord, ObjectState
 
 MAX_CHANGES = 10_000
 MAX_BYTES = 64 * 1024 * 1024
@@ -55,7 +55,7 @@ class History:
         found.reverse()
         return found
 
-    def objects_at(self, version: int, resource: str, state: State) -> dict[Key, Record]:
+    def objects_at(self, version: int, resource: str, state: ObjectState) -> dict[Key, ObjectRecord]:
         """Return the objects of `resource` as they were at `version`, by undoing what came after."""
         objects = state.objects.get(resource, {})
         later = self.since(version, resource)

@@ -35,15 +35,15 @@ from shoal.apiserver.errors import (
     unsupported_media_type,
 )
 from shoal.apiserver.kinds import Kinds
-from shoal.apiserver.paths import Target, flag
+from shoal.apiserver.paths import RequestTarget, flag
 from shoal.apiserver.proxy import Proxy, address, split_name
 from shoal.apiserver.representation import Representation
 from shoal.apiserver.selectors import Selector
 from shoal.apiserver.state import Document
-from shoal.apiserver.store import Store
+from shoal.apiserver.store import ObjectStore
 from shoal.apiserver.streaming import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, WatchOptions, WatchResponse
 from shoal.apiserver.watch import Hub, Interest
-from shoal.apiserver.writes import Patch, Writes, Written, patch_of
+from shoal.apiserver.writes import Patch, WriteResult, Writes, patch_of
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
 PATCH_TYPES = (
@@ -62,7 +62,7 @@ _log = logging.getLogger(__name__)
 class Application:
     """The embedded API as an ASGI application."""
 
-    def __init__(self, store: Store, kinds: Kinds, token: str, log_root: Path) -> None:
+    def __init__(self, store: ObjectStore, kinds: Kinds, token: str, log_root: Path) -> None:
         self.hub = Hub(store.state, store.history)
         self.writes = Writes(store, kinds)
         self.proxy = Proxy()
@@ -113,14 +113,14 @@ class Application:
         found = self._documents.get(trimmed)
         return None if found is None else Response(found, media_type="application/json")
 
-    async def _resource(self, request: Request, target: Target) -> ASGIApp:
+    async def _resource(self, request: Request, target: RequestTarget) -> ASGIApp:
         if target.subresource:
             return await self._subresource(request, target)
         if target.name:
             return await self._object(request, target)
         return await self._collection(request, target)
 
-    async def _collection(self, request: Request, target: Target) -> ASGIApp:
+    async def _collection(self, request: Request, target: RequestTarget) -> ASGIApp:
         _only(request, "GET", "HEAD", "POST", "DELETE")
         form = self._form(request)
         if request.method == "POST":
@@ -140,7 +140,7 @@ class Application:
         page = reads.list_page(self._store, target, selector, request.query_params)
         return Response(representation.many(target.kind, page, form), media_type="application/json")
 
-    async def _object(self, request: Request, target: Target) -> ASGIApp:
+    async def _object(self, request: Request, target: RequestTarget) -> ASGIApp:
         _only(request, "GET", "HEAD", "PUT", "PATCH", "DELETE")
         form = self._form(request)
         if request.method in ("GET", "HEAD"):
@@ -152,7 +152,7 @@ class Application:
             return await self._delete(request, target, form)
         return self._written(target, await self._change(request, target), form)
 
-    async def _change(self, request: Request, target: Target) -> Written:
+    async def _change(self, request: Request, target: RequestTarget) -> WriteResult:
         """PUT or PATCH, of an object or its status."""
         body, content_type = await _body(request), _content_type(request)
         options = _options(request)
@@ -169,17 +169,17 @@ class Application:
         decoded, duplicates = decoding.decode(body, content_type)
         return await self.writes.patch(target, patch_of(target.kind, content_type, decoded), duplicates, options)
 
-    async def _delete(self, request: Request, target: Target, form: Representation) -> Response:
+    async def _delete(self, request: Request, target: RequestTarget, form: Representation) -> Response:
         wanted, options = _delete_options(await _body(request), request)
         kind = target.kind
         document, gone = await self.writes.delete(target, wanted, options)
         if not gone or kind.resource in _RETURNED_WHEN_DELETED:
-            written = Written(document, (_CLAIM_KEPT,) if kind.resource == "/persistentvolumeclaims" else ())
+            written = WriteResult(document, (_CLAIM_KEPT,) if kind.resource == "/persistentvolumeclaims" else ())
             return self._written(target, written, form)
         uid = document["metadata"]["uid"]
         return _json(success({"name": target.name, "group": kind.group, "kind": kind.plural, "uid": uid}))
 
-    async def _subresource(self, request: Request, target: Target) -> ASGIApp:
+    async def _subresource(self, request: Request, target: RequestTarget) -> ASGIApp:
         kind, name = target.kind, target.subresource
         if name == "status" and kind.has_status:
             _only(request, "GET", "HEAD", "PUT", "PATCH")
@@ -192,7 +192,7 @@ class Application:
         if name == "proxy" and kind.resource == "/services":
             _only(request, "GET", "POST")
             service, port = split_name(target.name)
-            record = reads.get(self._store, Target(kind, target.namespace, service))
+            record = reads.get(self._store, RequestTarget(kind, target.namespace, service))
             base = address(record.document, port)
             return await self.proxy.forward(request, base, target.rest, await _body(request))
         if name in _UNSUPPORTED:
@@ -202,7 +202,7 @@ class Application:
             )
         raise no_such_path(request.url.path)
 
-    async def _scale(self, request: Request, target: Target) -> Response:
+    async def _scale(self, request: Request, target: RequestTarget) -> Response:
         _only(request, "GET", "PUT", "PATCH")
         if request.method == "GET":
             return _json(scale.of(reads.get(self._store, target).document))
@@ -213,13 +213,13 @@ class Application:
             inner = lambda _: sent if isinstance(sent, dict) else {}  # noqa: E731
         else:
             inner = patch_of(target.kind, content_type, sent)
-        plain = Target(target.kind, target.namespace, target.name)
+        plain = RequestTarget(target.kind, target.namespace, target.name)
         written = await self.writes.patch(
             plain, lambda old: scale.into(old, inner(scale.of(old))), [], _options(request)
         )
         return _json(scale.of(written.document))
 
-    def _logs(self, request: Request, target: Target) -> Response:
+    def _logs(self, request: Request, target: RequestTarget) -> Response:
         pod = reads.get(self._store, target)
         wanted = logs.parse(pod.document, request.query_params)
         path = logs.find(self._log_root, pod.key.name, wanted)
@@ -230,7 +230,7 @@ class Application:
 
         return StreamingResponse(logs.stream(path, wanted, running), media_type="text/plain")
 
-    def _watch(self, request: Request, target: Target, selector: Selector, form: Representation) -> ASGIApp:
+    def _watch(self, request: Request, target: RequestTarget, selector: Selector, form: Representation) -> ASGIApp:
         query = request.query_params
         since = paths.number(query, "resourceVersion")
         initial = flag(query, "sendInitialEvents")
@@ -249,11 +249,11 @@ class Application:
             request.headers.get("accept", ""), request.query_params.get("includeObject", "")
         )
 
-    def _selector(self, request: Request, target: Target) -> Selector:
+    def _selector(self, request: Request, target: RequestTarget) -> Selector:
         query = request.query_params
         return selectors.parse(query.get("labelSelector", ""), query.get("fieldSelector", ""), target.kind.selectable)
 
-    def _written(self, target: Target, written: Written, form: Representation) -> Response:
+    def _written(self, target: RequestTarget, written: WriteResult, form: Representation) -> Response:
         body = representation.one(target.kind, written.document, form)
         response = Response(body, status_code=201 if written.created else 200, media_type="application/json")
         for warning in written.warnings:

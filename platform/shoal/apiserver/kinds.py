@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shoal.apiserver import core, names, tables
-from shoal.apiserver.errors import Cause
+from shoal.apiserver.errors import StatusCause
 from shoal.apiserver.schema import Schema, with_envelope
-from shoal.apiserver.tables import Column
+from shoal.apiserver.tables import TableColumn
 from shoal.resources import kinds as shoal_kinds
 
-Validate = Callable[[dict[str, Any]], list[Cause]]
-ValidateUpdate = Callable[[dict[str, Any], dict[str, Any]], list[Cause]]
+Validate = Callable[[dict[str, Any]], list[StatusCause]]
+ValidateUpdate = Callable[[dict[str, Any], dict[str, Any]], list[StatusCause]]
 Default = Callable[[dict[str, Any]], None]
 Warn = Callable[[dict[str, Any]], list[str]]
 _IDENTITY = frozenset({"metadata.name", "metadata.namespace"})
@@ -34,7 +34,7 @@ def _no_warnings(document: dict[str, Any]) -> list[str]:
     return []
 
 
-def _any_update(old: dict[str, Any], new: dict[str, Any]) -> list[Cause]:
+def _any_update(old: dict[str, Any], new: dict[str, Any]) -> list[StatusCause]:
     """Most kinds may change every field of their spec."""
     del old, new
     return []
@@ -49,7 +49,7 @@ class Served:
     kind: str
     plural: str
     singular: str
-    columns: tuple[Column, ...]
+    columns: tuple[TableColumn, ...]
     schema: Schema
     validate: Validate
     validate_update: ValidateUpdate = _any_update
@@ -152,11 +152,11 @@ def _shoal_kind(kind: shoal_kinds.Kind) -> Served:
     columns = [tables.NAME]
     columns += [tables.path_column(c.name, c.json_path, c.type, c.priority, c.description) for c in kind.columns]
 
-    def validate(document: dict[str, Any]) -> list[Cause]:
+    def validate(document: dict[str, Any]) -> list[StatusCause]:
         causes = []
         for problem in kind.validate(document):
             fix = f"; {problem.fix}" if problem.fix else ""
-            causes.append(Cause(problem.path, f"{problem.problem}{fix}"))
+            causes.append(StatusCause(problem.path, f"{problem.problem}{fix}"))
         return causes
 
     return Served(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from shoal.apiserver import clock
 from shoal.apiserver.errors import conflict, forbidden, not_found
 from shoal.apiserver.kinds import Kinds
-from shoal.apiserver.state import Document, Draft, Key, Record
+from shoal.apiserver.state import Document, Key, ObjectRecord, StateDraft
 
 Propagation = Literal["Background", "Foreground", "Orphan"]
 FOREGROUND = "foregroundDeletion"
@@ -35,13 +35,13 @@ class DeleteOptions:
 class Deletion:
     """One deletion with its consequences, worked off a queue (chains of owners may be long)."""
 
-    def __init__(self, draft: Draft, kinds: Kinds, at: str) -> None:
+    def __init__(self, draft: StateDraft, kinds: Kinds, at: str) -> None:
         self._draft = draft
         self._kinds = kinds
         self._at = at
         self._queue: deque[tuple[Key, DeleteOptions]] = deque()
 
-    def delete(self, key: Key, options: DeleteOptions) -> Record | None:
+    def delete(self, key: Key, options: DeleteOptions) -> ObjectRecord | None:
         """Delete `key` as a client asked; return what is left of it, None if it is gone.
 
         Raises:
@@ -65,7 +65,7 @@ class Deletion:
         self._drain()
         return self._draft.get(key)
 
-    def settle(self, key: Key) -> Record | None:
+    def settle(self, key: Key) -> ObjectRecord | None:
         """Remove `key` if a write has just taken its last finalizer; return what is left of it."""
         record = self._draft.get(key)
         if record is not None and self._may_go(record):
@@ -88,7 +88,7 @@ class Deletion:
             if record is not None:
                 self._start(record, options)
 
-    def _start(self, record: Record, options: DeleteOptions) -> None:
+    def _start(self, record: ObjectRecord, options: DeleteOptions) -> None:
         key = record.key
         record = self._mark(record, options)
         if options.propagation == "Foreground":
@@ -98,7 +98,7 @@ class Deletion:
         if self._may_go(record):
             self._remove(record, orphan=options.propagation == "Orphan")
 
-    def _mark(self, record: Record, options: DeleteOptions) -> Record:
+    def _mark(self, record: ObjectRecord, options: DeleteOptions) -> ObjectRecord:
         """Set the deletionTimestamp (once), the grace period (only ever shorter) and the foreground finalizer."""
         document = record.document
         metadata = dict(document["metadata"])
@@ -115,7 +115,7 @@ class Deletion:
             marked["status"] = {**document.get("status", {}), "phase": "Terminating"}
         return record if marked == document else self._draft.put(record.key, marked)
 
-    def _grace(self, record: Record, options: DeleteOptions) -> int:
+    def _grace(self, record: ObjectRecord, options: DeleteOptions) -> int:
         if not self._kinds.by_resource(record.key.resource).graceful:
             return 0
         if record.document.get("status", {}).get("phase") in ("Succeeded", "Failed"):
@@ -125,7 +125,7 @@ class Deletion:
         spec = record.document.get("spec", {})
         return int(spec.get("terminationGracePeriodSeconds", _DEFAULT_GRACE_SECONDS))
 
-    def _may_go(self, record: Record) -> bool:
+    def _may_go(self, record: ObjectRecord) -> bool:
         metadata = record.document["metadata"]
         if not metadata.get("deletionTimestamp") or metadata.get("deletionGracePeriodSeconds"):
             return False
@@ -136,14 +136,14 @@ class Deletion:
             return False
         return not finalizers
 
-    def _blockers(self, uid: str) -> list[Record]:
+    def _blockers(self, uid: str) -> list[ObjectRecord]:
         return [
             record
             for record in self._draft.owned_by(uid)
             if any(o.get("uid") == uid and o.get("blockOwnerDeletion") for o in _owners(record))
         ]
 
-    def _remove(self, record: Record, *, orphan: bool) -> None:
+    def _remove(self, record: ObjectRecord, *, orphan: bool) -> None:
         self._draft.remove(record.key)
         uid = record.document["metadata"]["uid"]
         for dependent in self._draft.owned_by(uid):
@@ -163,7 +163,7 @@ class Deletion:
         if record is not None and self._may_go(record):
             self._queue.append((record.key, DeleteOptions(grace_seconds=0)))
 
-    def _disown(self, record: Record, owners: list[dict[str, Any]]) -> None:
+    def _disown(self, record: ObjectRecord, owners: list[dict[str, Any]]) -> None:
         metadata = {**record.document["metadata"], "ownerReferences": owners}
         if not owners:
             del metadata["ownerReferences"]
@@ -184,7 +184,7 @@ class Deletion:
         return record is not None and record.document["metadata"]["uid"] == owner.get("uid")
 
 
-def _owners(record: Record) -> list[dict[str, Any]]:
+def _owners(record: ObjectRecord) -> list[dict[str, Any]]:
     owners: list[dict[str, Any]] = record.document["metadata"].get("ownerReferences") or []
     return owners
 

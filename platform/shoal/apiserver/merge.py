@@ -10,7 +10,7 @@ import copy
 import json
 from typing import Any
 
-from shoal.apiserver.errors import ApiError, Cause, bad_request
+from shoal.apiserver.errors import ApiError, StatusCause, bad_request
 from shoal.apiserver.schema import Schema, child, item, resolve
 
 MAX_OPERATIONS = 10_000
@@ -151,7 +151,7 @@ def _reason(error: Exception) -> str:
 def _unfit(index: int, operation: dict[str, Any], why: str) -> ApiError:
     path = operation.get("path", "")
     message = f"the JSON patch does not apply: operation {index} ({operation.get('op')} {path}): {why}"
-    cause = Cause(str(path), why)
+    cause = StatusCause(str(path), why)
     return ApiError(422, "Invalid", message, details={"causes": [cause.to_json()]})
 
 

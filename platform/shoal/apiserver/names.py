@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from shoal.apiserver.errors import Cause
+from shoal.apiserver.errors import StatusCause
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -76,34 +76,36 @@ def label_value(value: str) -> str | None:
     return None
 
 
-def metadata_causes(metadata: dict[str, Any], rule: NameRule) -> Iterator[Cause]:
+def metadata_causes(metadata: dict[str, Any], rule: NameRule) -> Iterator[StatusCause]:
     """Yield what is wrong with the name, labels, annotations, finalizers and owners in `metadata`."""
     name = metadata.get("name", "")
     if not name:
-        yield Cause("metadata.name", "Required value: name or generateName is required", "FieldValueRequired")
+        yield StatusCause("metadata.name", "Required value: name or generateName is required", "FieldValueRequired")
     elif problem := rule(name):
-        yield Cause("metadata.name", f'Invalid value: "{name}": {problem}')
+        yield StatusCause("metadata.name", f'Invalid value: "{name}": {problem}')
     for key, value in metadata.get("labels", {}).items():
         if problem := qualified_name(key):
-            yield Cause("metadata.labels", f'Invalid value: "{key}": {problem}')
+            yield StatusCause("metadata.labels", f'Invalid value: "{key}": {problem}')
         if problem := label_value(value):
-            yield Cause("metadata.labels", f'Invalid value: "{value}": {problem}')
+            yield StatusCause("metadata.labels", f'Invalid value: "{value}": {problem}')
     annotations = metadata.get("annotations", {})
     for key in annotations:
         if problem := qualified_name(key.lower()):
-            yield Cause("metadata.annotations", f'Invalid value: "{key}": {problem}')
+            yield StatusCause("metadata.annotations", f'Invalid value: "{key}": {problem}')
     if sum(len(key) + len(value) for key, value in annotations.items()) > _MAX_ANNOTATIONS_BYTES:
-        yield Cause("metadata.annotations", f"Too long: may not be more than {_MAX_ANNOTATIONS_BYTES} bytes")
+        yield StatusCause("metadata.annotations", f"Too long: may not be more than {_MAX_ANNOTATIONS_BYTES} bytes")
     for finalizer in metadata.get("finalizers", []):
         if problem := qualified_name(finalizer):
-            yield Cause("metadata.finalizers", f'Invalid value: "{finalizer}": {problem}')
+            yield StatusCause("metadata.finalizers", f'Invalid value: "{finalizer}": {problem}')
     yield from _owner_causes(metadata.get("ownerReferences", []))
 
 
-def _owner_causes(owners: list[dict[str, Any]]) -> Iterator[Cause]:
+def _owner_causes(owners: list[dict[str, Any]]) -> Iterator[StatusCause]:
     for index, owner in enumerate(owners):
         for field in ("apiVersion", "kind", "name", "uid"):
             if not owner.get(field):
-                yield Cause(f"metadata.ownerReferences[{index}].{field}", "Required value", "FieldValueRequired")
+                yield StatusCause(f"metadata.ownerReferences[{index}].{field}", "Required value", "FieldValueRequired")
     if sum(bool(owner.get("controller")) for owner in owners) > 1:
-        yield Cause("metadata.ownerReferences", "Invalid value: only one reference can have controller set to true")
+        yield StatusCause(
+            "metadata.ownerReferences", "Invalid value: only one reference can have controller set to true"
+        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from shoal.apiserver import names
-from shoal.apiserver.errors import STALE, Cause, bad_request, conflict, invalid
+from shoal.apiserver.errors import STALE, StatusCause, bad_request, conflict, invalid
 from shoal.apiserver.kinds import Served
 
 Document = dict[str, Any]
@@ -129,7 +129,7 @@ def require_version(kind: Served, sent: Document) -> None:
     """
     metadata = sent.get("metadata") or {}
     if kind.custom and not metadata.get("resourceVersion"):
-        cause = Cause(
+        cause = StatusCause(
             "metadata.resourceVersion", "Invalid value: 0x0: must be specified for an update; read the object first"
         )
         raise invalid(kind.kind, kind.group, metadata.get("name", ""), [cause])
@@ -160,7 +160,7 @@ def _comparable(document: Document) -> Document:
     return {**document, "metadata": {**metadata, "managedFields": managed}}
 
 
-def metadata_rules(kind: Served, document: Document, old: Document | None = None) -> list[Cause]:
+def metadata_rules(kind: Served, document: Document, old: Document | None = None) -> list[StatusCause]:
     """Return what is wrong with an object's metadata."""
     causes = list(names.metadata_causes(document["metadata"], kind.name_rule))
     if old is not None and old["metadata"].get("deletionTimestamp"):
@@ -168,7 +168,7 @@ def metadata_rules(kind: Served, document: Document, old: Document | None = None
         added = [name for name in document["metadata"].get("finalizers", []) if name not in before]
         if added:
             why = f"Forbidden: no new finalizers can be added if the object is being deleted, found new {added}"
-            causes.append(Cause("metadata.finalizers", why, "FieldValueForbidden"))
+            causes.append(StatusCause("metadata.finalizers", why, "FieldValueForbidden"))
     return causes
 
 

@@ -12,7 +12,7 @@ _NAMESPACE_SUBRESOURCES = ("status", "finalize")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RequestTarget:
     """The resource, object or subresource that a path names."""
 
     kind: Served
@@ -24,7 +24,7 @@ class Target:
     """What follows `/proxy/`."""
 
 
-def parse(path: str, kinds: Kinds) -> Target:
+def parse(path: str, kinds: Kinds) -> RequestTarget:
     """Return what `/api/v1/...` or `/apis/GROUP/VERSION/...` names.
 
     Raises:
@@ -50,7 +50,7 @@ def parse(path: str, kinds: Kinds) -> Target:
     if len(tail) > 3 and subresource != "proxy":
         raise no_such_path(path)
     rest = path.split("/proxy/", 1)[1] if subresource == "proxy" and "/proxy/" in path else ""
-    return Target(kind, namespace, name, subresource, rest)
+    return RequestTarget(kind, namespace, name, subresource, rest)
 
 
 Query = Mapping[str, str]

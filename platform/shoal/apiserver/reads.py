@@ -8,10 +8,10 @@ import json
 from dataclasses import dataclass
 
 from shoal.apiserver.errors import bad_request, expired, not_found
-from shoal.apiserver.paths import Query, Target, number
+from shoal.apiserver.paths import Query, RequestTarget, number
 from shoal.apiserver.selectors import Selector
-from shoal.apiserver.state import Key, Record
-from shoal.apiserver.store import Store
+from shoal.apiserver.state import Key, ObjectRecord
+from shoal.apiserver.store import ObjectStore
 
 MAX_PAGE = 10_000
 
@@ -20,13 +20,13 @@ MAX_PAGE = 10_000
 class Page:
     """One answer to a list: its objects, the version they are of, and how to go on."""
 
-    records: list[Record]
+    records: list[ObjectRecord]
     version: int
     continuation: str = ""
     remaining: int = 0
 
 
-def get(store: Store, target: Target) -> Record:
+def get(store: ObjectStore, target: RequestTarget) -> ObjectRecord:
     """Return one object.
 
     Raises:
@@ -38,7 +38,7 @@ def get(store: Store, target: Target) -> Record:
     return record
 
 
-def list_page(store: Store, target: Target, selector: Selector, query: Query) -> Page:
+def list_page(store: ObjectStore, target: RequestTarget, selector: Selector, query: Query) -> Page:
     """Return the page of a list that `query` asks for (limit, continue, resourceVersion, resourceVersionMatch).
 
     Pages of one list are of one version: what changed since is undone from the change log.
@@ -63,7 +63,7 @@ def list_page(store: Store, target: Target, selector: Selector, query: Query) ->
     return Page(page, version, _token(version, page[-1].key), len(records) - size)
 
 
-def _position(store: Store, query: Query, token: str) -> tuple[int, tuple[str, str] | None]:
+def _position(store: ObjectStore, query: Query, token: str) -> tuple[int, tuple[str, str] | None]:
     current = store.state.version
     match = query.get("resourceVersionMatch", "")
     if match not in ("", "Exact", "NotOlderThan"):

@@ -10,7 +10,7 @@ from shoal.apiserver import clock, tables
 from shoal.apiserver.errors import ApiError
 from shoal.apiserver.kinds import Served
 from shoal.apiserver.reads import Page
-from shoal.apiserver.state import Document, Record
+from shoal.apiserver.state import Document, ObjectRecord
 from shoal.apiserver.watch import Event
 
 Form = Literal["object", "table", "metadata"]
@@ -83,7 +83,7 @@ def event(kind: Served, told: Event, form: Representation, *, headers: bool) -> 
     return b'{"type":"' + told.type.encode() + b'","object":' + _event_object(kind, told.record, form, headers) + b"}\n"
 
 
-def _event_object(kind: Served, record: Record, form: Representation, headers: bool) -> bytes:
+def _event_object(kind: Served, record: ObjectRecord, form: Representation, headers: bool) -> bytes:
     if form.form == "object":
         return record.text.encode()
     if form.form == "metadata":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shoal.apiserver.errors import Cause, bad_request, invalid
+from shoal.apiserver.errors import StatusCause, bad_request, invalid
 from shoal.apiserver.state import Document
 
 
@@ -34,7 +34,9 @@ def into(deployment: Document, scale: Document) -> Document:
         raise bad_request("a Scale has the objects metadata and spec")
     replicas = spec.get("replicas", 0)
     if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
-        cause = Cause("spec.replicas", f"Invalid value: {replicas!r}: must be a number greater than or equal to 0")
+        cause = StatusCause(
+            "spec.replicas", f"Invalid value: {replicas!r}: must be a number greater than or equal to 0"
+        )
         raise invalid("Scale", "autoscaling", deployment["metadata"]["name"], [cause])
     asked = {name: metadata[name] for name in ("resourceVersion", "uid") if metadata.get(name)}
     return {

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from shoal.apiserver.errors import Cause
+from shoal.apiserver.errors import StatusCause
 from shoal.resources.parse import instead_of
 
 Schema = dict[str, Any]
@@ -114,7 +114,7 @@ _CHECKS: dict[str, tuple[type, ...]] = {
 }
 
 
-def type_causes(value: Any, schema: Schema, path: str = "") -> Iterator[Cause]:
+def type_causes(value: Any, schema: Schema, path: str = "") -> Iterator[StatusCause]:
     """Yield every field whose type, enumeration or required fields contradict the schema. Null counts as absent."""
     schema = resolve(schema)
     expected = schema.get("type")
@@ -129,7 +129,9 @@ def type_causes(value: Any, schema: Schema, path: str = "") -> Iterator[Cause]:
         return
     if "enum" in schema and value not in schema["enum"]:
         known = ", ".join(json.dumps(choice) for choice in schema["enum"])
-        yield Cause(path, f"Unsupported value: {_shown(value)}: supported values: {known}", "FieldValueNotSupported")
+        yield StatusCause(
+            path, f"Unsupported value: {_shown(value)}: supported values: {known}", "FieldValueNotSupported"
+        )
     if isinstance(value, dict):
         yield from _object_causes(value, schema, path)
     elif isinstance(value, list):
@@ -138,10 +140,10 @@ def type_causes(value: Any, schema: Schema, path: str = "") -> Iterator[Cause]:
             yield from type_causes(entry, inner, f"{path}[{index}]")
 
 
-def _object_causes(value: dict[str, Any], schema: Schema, path: str) -> Iterator[Cause]:
+def _object_causes(value: dict[str, Any], schema: Schema, path: str) -> Iterator[StatusCause]:
     for key in schema.get("required", ()):
         if value.get(key) is None:
-            yield Cause(f"{path}.{key}".lstrip("."), "Required value", "FieldValueRequired")
+            yield StatusCause(f"{path}.{key}".lstrip("."), "Required value", "FieldValueRequired")
     for key, entry in value.items():
         known = child(schema, key)
         if known is not None:
@@ -161,8 +163,8 @@ def _fix(value: Any, expected: str, schema: Schema) -> str:
     return f"; write it like {example}" if example else f'; write it in quotes: "{_shown(value)}"'
 
 
-def _wrong_type(path: str, value: Any, expected: str) -> Cause:
-    return Cause(path, f"Invalid value: {_shown(value)}: must be {expected}", "FieldValueTypeInvalid")
+def _wrong_type(path: str, value: Any, expected: str) -> StatusCause:
+    return StatusCause(path, f"Invalid value: {_shown(value)}: must be {expected}", "FieldValueTypeInvalid")
 
 
 def _shown(value: Any) -> str:

@@ -18,8 +18,8 @@ from shoal.apiserver.http import Application
 from shoal.apiserver.kinds import Kinds, served_kinds
 from shoal.apiserver.lifecycle import NAMESPACES, Deletion, now_stamp
 from shoal.apiserver.objects import for_create
-from shoal.apiserver.state import Draft, Key
-from shoal.apiserver.store import Store
+from shoal.apiserver.state import Key, StateDraft
+from shoal.apiserver.store import ObjectStore
 
 NAMESPACES_AT_START = ("default", "kube-system", "kube-public", kubeconfig.DEFAULT_NAMESPACE)
 _STOP_SECONDS = 5
@@ -27,7 +27,7 @@ _STOP_SECONDS = 5
 _log = logging.getLogger(__name__)
 
 
-def prepare(draft: Draft, kinds: Kinds) -> None:
+def prepare(draft: StateDraft, kinds: Kinds) -> None:
     """Make the namespaces every instance has, and collect what a crash left without owners."""
     kind = kinds.by_resource(NAMESPACES)
     at = clock.stamp(clock.now())
@@ -65,7 +65,7 @@ async def serve(state_dir: Path, host: str, port: int, *, history: int = MAX_CHA
     certificates = tls.ensure(state_dir / "tls", host)
     token = auth.ensure_token(state_dir / "token")
     kinds = served_kinds()
-    store = Store(state_dir / "apiserver.db", max_changes=history)
+    store = ObjectStore(state_dir / "apiserver.db", max_changes=history)
     try:
         await store.write(lambda draft: prepare(draft, kinds))
         application = Application(store, kinds, token, state_dir / "pods")

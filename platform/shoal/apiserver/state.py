@@ -1,6 +1,6 @@
 """The objects of the API as one value in memory, and drafts of what a write makes of it.
 
-Reads are answered from here; the store keeps it equal to the database. A write works on a `Draft`: it sees its own
+Reads are answered from here; the store keeps it equal to the database. A write works on a `StateDraft`: it sees its own
 changes, it may touch several objects (a deletion takes dependents along), and nothing is visible before it is durable.
 Documents in records are shared and must never be changed in place.
 """
@@ -26,7 +26,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class ObjectRecord:
     """One stored version of an object."""
 
     key: Key
@@ -41,14 +41,14 @@ class Change:
     """One entry of the change log. A deletion carries the last state with the deletion's version."""
 
     type: ChangeType
-    record: Record
-    previous: Record | None
+    record: ObjectRecord
+    previous: ObjectRecord | None
 
 
-def record_of(key: Key, document: Document, version: int) -> Record:
+def record_of(key: Key, document: Document, version: int) -> ObjectRecord:
     """Return the record of `document` at `version`; the document's own resourceVersion is set on a copy."""
     stamped = {**document, "metadata": {**document["metadata"], "resourceVersion": str(version)}}
-    return Record(key, version, stamped, json.dumps(stamped, separators=(",", ":"), allow_nan=False))
+    return ObjectRecord(key, version, stamped, json.dumps(stamped, separators=(",", ":"), allow_nan=False))
 
 
 def owner_uids(document: Document) -> list[str]:
@@ -57,19 +57,19 @@ def owner_uids(document: Document) -> list[str]:
 
 
 @dataclass(slots=True)
-class State:
+class ObjectState:
     """All objects, with an index from owners to what they own."""
 
     version: int = 0
-    objects: dict[str, dict[Key, Record]] = field(default_factory=dict)
+    objects: dict[str, dict[Key, ObjectRecord]] = field(default_factory=dict)
     owned: dict[str, set[Key]] = field(default_factory=dict)
     count: int = 0
 
-    def get(self, key: Key) -> Record | None:
+    def get(self, key: Key) -> ObjectRecord | None:
         """Return the record of `key`."""
         return self.objects.get(key.resource, {}).get(key)
 
-    def put(self, record: Record) -> None:
+    def put(self, record: ObjectRecord) -> None:
         """Insert or replace an object."""
         self.drop(record.key)
         self.objects.setdefault(record.key.resource, {})[record.key] = record
@@ -99,21 +99,21 @@ class State:
                 self.put(change.record)
 
 
-class Draft:
+class StateDraft:
     """A write in the making: the state with changes on top of it."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: ObjectState) -> None:
         self._state = state
         self._version = state.version
-        self._touched: dict[Key, Record | None] = {}
+        self._touched: dict[Key, ObjectRecord | None] = {}
 
-    def get(self, key: Key) -> Record | None:
+    def get(self, key: Key) -> ObjectRecord | None:
         """Return the record of `key` as this draft leaves it."""
         if key in self._touched:
             return self._touched[key]
         return self._state.get(key)
 
-    def put(self, key: Key, document: Document) -> Record:
+    def put(self, key: Key, document: Document) -> ObjectRecord:
         """Write an object under a new version."""
         self._version += 1
         record = record_of(key, document, self._version)
@@ -124,21 +124,21 @@ class Draft:
         """Remove an object."""
         self._touched[key] = None
 
-    def owned_by(self, uid: str) -> list[Record]:
+    def owned_by(self, uid: str) -> list[ObjectRecord]:
         """Return the objects that name `uid` as an owner, in a fixed order."""
         keys = set(self._state.owned.get(uid, ())) | self._touched.keys()
         records = (self.get(key) for key in sorted(keys))
         return [record for record in records if record is not None and uid in owner_uids(record.document)]
 
-    def in_namespace(self, namespace: str) -> list[Record]:
+    def in_namespace(self, namespace: str) -> list[ObjectRecord]:
         """Return every object in `namespace`."""
         return [record for record in self._all() if record.key.namespace == namespace]
 
-    def with_owners(self) -> list[Record]:
+    def with_owners(self) -> list[ObjectRecord]:
         """Return every object that names owners."""
         return [record for record in self._all() if owner_uids(record.document)]
 
-    def _all(self) -> Iterator[Record]:
+    def _all(self) -> Iterator[ObjectRecord]:
         for objects in self._state.objects.values():
             yield from (record for key, record in objects.items() if key not in self._touched)
         yield from (record for record in self._touched.values() if record is not None)

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from shoal.apiserver.errors import ApiError, disk_full, too_many_requests
 from shoal.apiserver.history import MAX_BYTES, MAX_CHANGES, History
-from shoal.apiserver.state import Change, ChangeType, Draft, Key, Record, State
+from shoal.apiserver.state import Change, ChangeType, Key, ObjectRecord, ObjectState, StateDraft
 from shoal.disk import full_message, means_full
 
 MAX_OBJECTS = 200_000
@@ -34,7 +34,7 @@ class StoreError(RuntimeError):
     """The database cannot be opened."""
 
 
-class Store:
+class ObjectStore:
     """All objects of one state directory. Use `await write(...)` for changes; reads are plain attribute access."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Store:
         max_changes: int = MAX_CHANGES,
         max_history_bytes: int = MAX_BYTES,
     ) -> None:
-        self.state = State()
+        self.state = ObjectState()
         self.history = History(0, max_changes=max_changes, max_bytes=max_history_bytes)
         self._max_objects = max_objects
         self._max_waiting = max_waiting
@@ -62,7 +62,7 @@ class Store:
     def _load(self) -> None:
         rows = self._connection.execute("SELECT resource, namespace, name, version, document FROM objects")
         for resource, namespace, name, version, text in rows:
-            self.state.put(Record(Key(resource, namespace, name), version, json.loads(text), text))
+            self.state.put(ObjectRecord(Key(resource, namespace, name), version, json.loads(text), text))
         changes = [_change(row) for row in self._connection.execute(_SELECT_CHANGES)]
         (self.state.version,) = self._connection.execute("SELECT version FROM latest").fetchone()
         self.history.floor = changes[0].record.version - 1 if changes else self.state.version
@@ -72,7 +72,7 @@ class Store:
         """Have `listener` called, in the event loop, with each committed batch of changes."""
         self._listeners.append(listener)
 
-    async def write(self, decide: Callable[[Draft], _T]) -> _T:
+    async def write(self, decide: Callable[[StateDraft], _T]) -> _T:
         """Run `decide` on a draft and make what it did durable; its result is returned after the commit.
 
         `decide` must be synchronous and free of I/O. If it raises, nothing changes.
@@ -82,7 +82,7 @@ class Store:
                 the disk is full, 500 when it refuses otherwise.
         """
         async with self._turn():
-            draft = Draft(self.state)
+            draft = StateDraft(self.state)
             result = decide(draft)
             changes = draft.changes()
             if changes:
@@ -94,14 +94,14 @@ class Store:
                 await asyncio.shield(asyncio.ensure_future(self._commit(changes)))
             return result
 
-    async def rehearse(self, decide: Callable[[Draft], _T]) -> _T:
+    async def rehearse(self, decide: Callable[[StateDraft], _T]) -> _T:
         """Run `decide` like `write` does and drop what it did: a dry run.
 
         Raises:
             ApiError: what `decide` raises; 429 when too many writes wait.
         """
         async with self._turn():
-            return decide(Draft(self.state))
+            return decide(StateDraft(self.state))
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -212,5 +212,5 @@ def _change(row: tuple[int, ChangeType, str, str, str, str, str | None]) -> Chan
     before = None
     if previous is not None:
         document = json.loads(previous)
-        before = Record(key, int(document["metadata"]["resourceVersion"]), document, previous)
-    return Change(kind, Record(key, version, json.loads(text), text), before)
+        before = ObjectRecord(key, int(document["metadata"]["resourceVersion"]), document, previous)
+    return Change(kind, ObjectRecord(key, version, json.loads(text), text), before)

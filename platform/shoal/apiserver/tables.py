@@ -19,7 +19,7 @@ Cell = Callable[[dict[str, Any], datetime], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     """One column: its title and how its cell is computed from an object."""
 
     name: str
@@ -73,7 +73,7 @@ def _step(value: Any, step: re.Match[str]) -> Iterator[Any]:
         yield from (entry for entry in value if isinstance(entry, dict) and entry.get(step["field"]) == step["value"])
 
 
-def path_column(name: str, path: str, kind: str = "string", priority: int = 0, description: str = "") -> Column:
+def path_column(name: str, path: str, kind: str = "string", priority: int = 0, description: str = "") -> TableColumn:
     """Return a column whose cell is the first value at `path`; dates become ages."""
     find = json_path(path)
 
@@ -83,16 +83,16 @@ def path_column(name: str, path: str, kind: str = "string", priority: int = 0, d
             return clock.age(str(found[0]) if found else "", at)
         return found[0] if found else ""
 
-    return Column(name, cell, "string" if kind == "date" else kind, priority, description)
+    return TableColumn(name, cell, "string" if kind == "date" else kind, priority, description)
 
 
-NAME = Column("Name", lambda document, _: document["metadata"]["name"])
+NAME = TableColumn("Name", lambda document, _: document["metadata"]["name"])
 AGE = path_column("Age", ".metadata.creationTimestamp", "date")
 
 
 def render(
     documents: Iterable[dict[str, Any]],
-    columns: tuple[Column, ...],
+    columns: tuple[TableColumn, ...],
     at: datetime,
     *,
     metadata: dict[str, Any],
@@ -136,8 +136,8 @@ def partial(document: dict[str, Any]) -> dict[str, Any]:
     return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": document["metadata"]}
 
 
-def _count(field: str) -> Column:
-    return Column("Data", lambda document, _: len(document.get(field) or {}), "integer")
+def _count(field: str) -> TableColumn:
+    return TableColumn("Data", lambda document, _: len(document.get(field) or {}), "integer")
 
 
 def _ready(document: dict[str, Any], _: datetime) -> str:
@@ -192,17 +192,17 @@ def _last_seen(document: dict[str, Any], at: datetime) -> str:
     return clock.age(seen or document.get("firstTimestamp") or "", at)
 
 
-def _or_none(name: str, path: str, priority: int = 0) -> Column:
+def _or_none(name: str, path: str, priority: int = 0) -> TableColumn:
     find = json_path(path)
-    return Column(name, lambda document, _: next(iter(find(document)), "<none>"), priority=priority)
+    return TableColumn(name, lambda document, _: next(iter(find(document)), "<none>"), priority=priority)
 
 
-def _number(name: str, path: str) -> Column:
+def _number(name: str, path: str) -> TableColumn:
     find = json_path(path)
-    return Column(name, lambda document, _: next(iter(find(document)), 0), "integer")
+    return TableColumn(name, lambda document, _: next(iter(find(document)), 0), "integer")
 
 
-CORE_COLUMNS: dict[str, tuple[Column, ...]] = {
+CORE_COLUMNS: dict[str, tuple[TableColumn, ...]] = {
     "V1Namespace": (NAME, path_column("Status", ".status.phase"), AGE),
     "V1ConfigMap": (NAME, _count("data"), AGE),
     "V1Secret": (NAME, path_column("Type", ".type"), _count("data"), AGE),
@@ -211,25 +211,25 @@ CORE_COLUMNS: dict[str, tuple[Column, ...]] = {
         path_column("Status", ".status.phase"),
         path_column("Volume", ".spec.volumeName"),
         path_column("Capacity", ".status.capacity.storage"),
-        Column("Access Modes", _modes),
+        TableColumn("Access Modes", _modes),
         path_column("StorageClass", ".spec.storageClassName"),
         AGE,
         path_column("VolumeMode", ".spec.volumeMode", priority=1),
     ),
     "V1Pod": (
         NAME,
-        Column("Ready", _ready),
-        Column("Status", _pod_status),
-        Column("Restarts", _restarts),
+        TableColumn("Ready", _ready),
+        TableColumn("Status", _pod_status),
+        TableColumn("Restarts", _restarts),
         AGE,
         _or_none("IP", ".status.podIP", 1),
         _or_none("Node", ".spec.nodeName", 1),
     ),
     "CoreV1Event": (
-        Column("Last Seen", _last_seen),
+        TableColumn("Last Seen", _last_seen),
         path_column("Type", ".type"),
         path_column("Reason", ".reason"),
-        Column("Object", _involved),
+        TableColumn("Object", _involved),
         path_column("Source", ".source.component", priority=1),
         path_column("Message", ".message"),
         path_column("Count", ".count", "integer", 1),
@@ -240,12 +240,12 @@ CORE_COLUMNS: dict[str, tuple[Column, ...]] = {
         path_column("Type", ".spec.type"),
         _or_none("Cluster-IP", ".spec.clusterIP"),
         _or_none("External-IP", ".spec.externalIPs[0]"),
-        Column("Port(s)", _ports),
+        TableColumn("Port(s)", _ports),
         AGE,
     ),
     "V1Deployment": (
         NAME,
-        Column("Ready", _deployment_ready),
+        TableColumn("Ready", _deployment_ready),
         _number("Up-to-date", ".status.updatedReplicas"),
         _number("Available", ".status.availableReplicas"),
         AGE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shoal.apiserver import objects, schema
-from shoal.apiserver.errors import Cause, bad_request, invalid
+from shoal.apiserver.errors import StatusCause, bad_request, invalid
 from shoal.apiserver.kinds import Served
 from shoal.apiserver.state import Document
 
@@ -42,7 +42,7 @@ def check_types(kind: Served, document: Document) -> None:
     _refuse(kind, document, _type_causes(kind, document))
 
 
-def _type_causes(kind: Served, document: Document) -> list[Cause]:
+def _type_causes(kind: Served, document: Document) -> list[StatusCause]:
     if not kind.custom:
         return list(schema.type_causes(document, _without_required_metadata(kind)))
     return [
@@ -72,7 +72,7 @@ def _without_required_metadata(kind: Served) -> schema.Schema:
     return {**resolved, "required": [field for field in resolved.get("required", ()) if field != "metadata"]}
 
 
-def _refuse(kind: Served, document: Document, causes: list[Cause]) -> None:
+def _refuse(kind: Served, document: Document, causes: list[StatusCause]) -> None:
     if causes:
         metadata = document.get("metadata")
         name = metadata.get("name") if isinstance(metadata, dict) else ""

@@ -12,7 +12,7 @@ from typing import Literal
 from shoal.apiserver.errors import too_many_requests
 from shoal.apiserver.history import History
 from shoal.apiserver.selectors import Selector
-from shoal.apiserver.state import Change, Record, State
+from shoal.apiserver.state import Change, ObjectRecord, ObjectState
 
 MAX_WATCHES = 2_000
 MAX_BEHIND = 5_000
@@ -25,7 +25,7 @@ class Event:
     """What one watch is told."""
 
     type: EventType
-    record: Record
+    record: ObjectRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Interest:
     """Empty: all namespaces."""
     selector: Selector
 
-    def covers(self, record: Record | None) -> bool:
+    def covers(self, record: ObjectRecord | None) -> bool:
         """Return whether `record` is among the watched objects."""
         if record is None or (self.namespace and record.key.namespace != self.namespace):
             return False
@@ -83,7 +83,7 @@ class Watch:
 class Hub:
     """All open watches."""
 
-    def __init__(self, state: State, history: History, *, max_watches: int = MAX_WATCHES) -> None:
+    def __init__(self, state: ObjectState, history: History, *, max_watches: int = MAX_WATCHES) -> None:
         self._state = state
         self._history = history
         self._max_watches = max_watches

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from shoal.apiserver import apply, clock, lifecycle, merge, objects, validation
-from shoal.apiserver.errors import ApiError, Cause, already_exists, bad_request, forbidden, not_found
+from shoal.apiserver.errors import ApiError, StatusCause, already_exists, bad_request, forbidden, not_found
 from shoal.apiserver.kinds import Kinds, Served
-from shoal.apiserver.paths import Target, WriteOptions
+from shoal.apiserver.paths import RequestTarget, WriteOptions
 from shoal.apiserver.selectors import Selector
-from shoal.apiserver.state import Document, Draft, Key, Record
-from shoal.apiserver.store import Store
+from shoal.apiserver.state import Document, Key, ObjectRecord, StateDraft
+from shoal.apiserver.store import ObjectStore
 
 EVENT_SECONDS = 3600
 _RUNTIMES = ("serving.kserve.io/servingruntimes", "serving.kserve.io/clusterservingruntimes")
@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WriteResult:
     """What a write left behind."""
 
     document: Document
@@ -60,11 +60,13 @@ def _object(patched: Any) -> Document:
 class Writes:
     """The writing verbs over one store."""
 
-    def __init__(self, store: Store, kinds: Kinds) -> None:
+    def __init__(self, store: ObjectStore, kinds: Kinds) -> None:
         self._store = store
         self._kinds = kinds
 
-    async def create(self, target: Target, sent: Document, duplicates: list[str], options: WriteOptions) -> Written:
+    async def create(
+        self, target: RequestTarget, sent: Document, duplicates: list[str], options: WriteOptions
+    ) -> WriteResult:
         """Create an object.
 
         Raises:
@@ -76,7 +78,9 @@ class Writes:
         await self._collect(written, options)
         return self._with_warnings(kind, written, warnings)
 
-    async def update(self, target: Target, sent: Document, duplicates: list[str], options: WriteOptions) -> Written:
+    async def update(
+        self, target: RequestTarget, sent: Document, duplicates: list[str], options: WriteOptions
+    ) -> WriteResult:
         """Replace an object (or, by subresource, its status).
 
         Raises:
@@ -90,7 +94,9 @@ class Writes:
         )
         return self._with_warnings(kind, written, warnings)
 
-    async def patch(self, target: Target, patch: Patch, duplicates: list[str], options: WriteOptions) -> Written:
+    async def patch(
+        self, target: RequestTarget, patch: Patch, duplicates: list[str], options: WriteOptions
+    ) -> WriteResult:
         """Patch an object (or its status) as it is at the moment of the write.
 
         Raises:
@@ -98,7 +104,7 @@ class Writes:
         """
         warnings: list[str] = []
 
-        def decide(draft: Draft) -> Written:
+        def decide(draft: StateDraft) -> WriteResult:
             record = self._existing(draft, target)
             patched, found = _checked(target.kind, patch(record.document), duplicates, options)
             warnings.extend(found)
@@ -107,7 +113,9 @@ class Writes:
         written = await self._run(decide, options)
         return self._with_warnings(target.kind, written, warnings)
 
-    async def apply(self, target: Target, sent: Document, duplicates: list[str], options: WriteOptions) -> Written:
+    async def apply(
+        self, target: RequestTarget, sent: Document, duplicates: list[str], options: WriteOptions
+    ) -> WriteResult:
         """Server-side apply, creating the object if it is missing.
 
         Raises:
@@ -123,7 +131,7 @@ class Writes:
         return self._with_warnings(kind, written, warnings)
 
     async def delete(
-        self, target: Target, wanted: lifecycle.DeleteOptions, options: WriteOptions
+        self, target: RequestTarget, wanted: lifecycle.DeleteOptions, options: WriteOptions
     ) -> tuple[Document, bool]:
         """Delete an object; return its last state and whether it is gone.
 
@@ -131,7 +139,7 @@ class Writes:
             ApiError: 403, 404, 409 (failed preconditions).
         """
 
-        def decide(draft: Draft) -> tuple[Document, bool]:
+        def decide(draft: StateDraft) -> tuple[Document, bool]:
             before = self._existing(draft, target)
             left = lifecycle.Deletion(draft, self._kinds, lifecycle.now_stamp()).delete(before.key, wanted)
             return (left or before).document, left is None
@@ -139,11 +147,11 @@ class Writes:
         return await self._run(decide, options)
 
     async def delete_all(
-        self, target: Target, selector: Selector, wanted: lifecycle.DeleteOptions, options: WriteOptions
+        self, target: RequestTarget, selector: Selector, wanted: lifecycle.DeleteOptions, options: WriteOptions
     ) -> list[Document]:
         """Delete the selected objects of a collection, together."""
 
-        def decide(draft: Draft) -> list[Document]:
+        def decide(draft: StateDraft) -> list[Document]:
             deleted: list[Document] = []
             deletion = lifecycle.Deletion(draft, self._kinds, lifecycle.now_stamp())
             for key, record in sorted(self._store.state.objects.get(target.kind.resource, {}).items()):
@@ -155,13 +163,13 @@ class Writes:
 
         return await self._run(decide, options)
 
-    async def _run(self, decide: Callable[[Draft], _T], options: WriteOptions) -> _T:
+    async def _run(self, decide: Callable[[StateDraft], _T], options: WriteOptions) -> _T:
         if not options.dry_run:
             return await self._store.write(decide)
 
         return await self._store.rehearse(decide)
 
-    async def _collect(self, written: Written, options: WriteOptions) -> None:
+    async def _collect(self, written: WriteResult, options: WriteOptions) -> None:
         """A new object whose owners are already gone is garbage: somebody deleted them meanwhile."""
         document = written.document
         if not written.created or options.dry_run or not document["metadata"].get("ownerReferences"):
@@ -171,11 +179,11 @@ class Writes:
         at = lifecycle.now_stamp()
         await self._store.write(lambda draft: lifecycle.Deletion(draft, self._kinds, at).collect(key))
 
-    def _with_warnings(self, kind: Served, written: Written, warnings: list[str]) -> Written:
+    def _with_warnings(self, kind: Served, written: WriteResult, warnings: list[str]) -> WriteResult:
         found = [*warnings, *kind.warn(written.document)]
         if kind.warn_of_runtime is not None:
             found += kind.warn_of_runtime(written.document, self._runtimes(written.document["metadata"]["namespace"]))
-        return Written(written.document, tuple(found), written.created)
+        return WriteResult(written.document, tuple(found), written.created)
 
     def _runtimes(self, namespace: str) -> Iterator[Document]:
         """The runtimes that count in a namespace."""
@@ -184,7 +192,7 @@ class Writes:
                 if key.namespace in ("", namespace):
                     yield record.document
 
-    def _existing(self, draft: Draft, target: Target) -> Record:
+    def _existing(self, draft: StateDraft, target: RequestTarget) -> ObjectRecord:
         kind = target.kind
         record = draft.get(Key(kind.resource, target.namespace, target.name))
         if record is None:
@@ -192,8 +200,8 @@ class Writes:
         return record
 
     def _create(
-        self, draft: Draft, target: Target, sent: Document, applied: Document | None, options: WriteOptions
-    ) -> Written:
+        self, draft: StateDraft, target: RequestTarget, sent: Document, applied: Document | None, options: WriteOptions
+    ) -> WriteResult:
         kind, at = target.kind, clock.stamp(clock.now())
         suffix = "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(5))
         document = objects.for_create(kind, sent, target.namespace, uid=str(uuid.uuid4()), at=at, suffix=suffix)
@@ -215,9 +223,9 @@ class Writes:
             document = apply.apply(document, applied, kind.schema, writer, force=options.force)
         if key.resource == "/events":
             self._expire_events(draft)
-        return Written(draft.put(key, document).document, created=True)
+        return WriteResult(draft.put(key, document).document, created=True)
 
-    def _check_namespace(self, draft: Draft, key: Key, kind: Served) -> None:
+    def _check_namespace(self, draft: StateDraft, key: Key, kind: Served) -> None:
         if not kind.namespaced:
             return
         if not key.namespace:
@@ -231,12 +239,12 @@ class Writes:
             )  # fmt: skip
         if namespace.document["metadata"].get("deletionTimestamp"):
             why = f"unable to create new content in namespace {key.namespace} because it is being terminated"
-            cause = Cause(
+            cause = StatusCause(
                 "metadata.namespace", f"namespace {key.namespace} is being terminated", "NamespaceTerminating"
             )
             raise forbidden(kind.plural, kind.group, key.name, why, [cause])
 
-    def _expire_events(self, draft: Draft) -> None:
+    def _expire_events(self, draft: StateDraft) -> None:
         """Events are news: each new one takes those older than an hour with it. The oldest come first in the state."""
         now = clock.now()
         for key, record in self._store.state.objects.get("/events", {}).items():
@@ -245,7 +253,9 @@ class Writes:
                 return
             draft.remove(key)
 
-    def _replace(self, draft: Draft, record: Record, sent: Document, target: Target, options: WriteOptions) -> Written:
+    def _replace(
+        self, draft: StateDraft, record: ObjectRecord, sent: Document, target: RequestTarget, options: WriteOptions
+    ) -> WriteResult:
         kind, old = target.kind, record.document
         new = _unshared(objects.for_update(kind, old, sent, target.subresource))
         self._check_change(kind, old, new, target.subresource)
@@ -253,7 +263,7 @@ class Writes:
         writer = apply.Writer(options.manager, "Update", target.subresource, kind.api_version, clock.stamp(clock.now()))
         return self._store_change(draft, record, apply.track(old, new, kind.schema, writer))
 
-    def _apply(self, draft: Draft, target: Target, sent: Document, options: WriteOptions) -> Written:
+    def _apply(self, draft: StateDraft, target: RequestTarget, sent: Document, options: WriteOptions) -> WriteResult:
         kind = target.kind
         record = draft.get(Key(kind.resource, target.namespace, target.name))
         if record is None:
@@ -276,12 +286,12 @@ class Writes:
         if not objects.same_content(old, new):
             validation.check_rules(kind, new, old)
 
-    def _store_change(self, draft: Draft, record: Record, new: Document) -> Written:
+    def _store_change(self, draft: StateDraft, record: ObjectRecord, new: Document) -> WriteResult:
         if objects.unchanged(record.document, new):
-            return Written(record.document)
+            return WriteResult(record.document)
         stored = draft.put(record.key, new)
         left = lifecycle.Deletion(draft, self._kinds, lifecycle.now_stamp()).settle(record.key)
-        return Written((left or stored).document)
+        return WriteResult((left or stored).document)
 
 
 def _checked(kind: Served, sent: Document, duplicates: list[str], options: WriteOptions) -> tuple[Document, list[str]]:

@@ -13,8 +13,8 @@ from shoal.cli.kinds import by_manifest
 from shoal.cli.lastapplied import MANAGER, is_settled, memory_of, recorded, taken_over, without_memory
 from shoal.cli.manifests import read_manifests
 from shoal.cli.output import note, show
-from shoal.cluster.api import APPLY_PATCH, MERGE_PATCH, KubeClient, Object, Resource, warnings_of
-from shoal.cluster.errors import ApiError
+from shoal.cluster.errors import ApiRequestError
+from shoal.cluster.kube_client import APPLY_PATCH, MERGE_PATCH, ApiResource, KubeClient, Object, warnings_of
 
 _WRITER = {"fieldManager": MANAGER}
 _STRICT = {"fieldValidation": "Strict"}
@@ -22,7 +22,7 @@ _TRIES = 5
 _INVALID = 422
 
 
-def apply_files(target: session.Target, files: Sequence[str]) -> None:
+def apply_files(target: session.SessionTarget, files: Sequence[str]) -> None:
     """Apply all manifests; one that is refused does not keep the others back.
 
     Raises:
@@ -38,8 +38,8 @@ async def _apply_all(client: KubeClient, namespace: str, manifests: list[tuple[s
         try:
             resource = await by_manifest(client, manifest)
             outcome = await _apply(client, resource, namespace, manifest)
-        except (ApiError, CliError) as error:
-            message = session.explain(error) if isinstance(error, ApiError) else str(error)
+        except (ApiRequestError, CliError) as error:
+            message = session.explain(error) if isinstance(error, ApiRequestError) else str(error)
             refused.append(f"{where}: {manifest['kind']} {manifest['metadata']['name']}: {message}")
         else:
             show(f"{full_name(resource, manifest['metadata']['name'])} {outcome}")
@@ -49,13 +49,13 @@ async def _apply_all(client: KubeClient, namespace: str, manifests: list[tuple[s
         raise CliError(refused[-1])
 
 
-def full_name(resource: Resource, name: str) -> str:
+def full_name(resource: ApiResource, name: str) -> str:
     """Such as `inferenceservice.serving.kserve.io/sklearn-mnist`."""
     kind = resource.kind.lower()
     return f"{kind}.{resource.group}/{name}" if resource.group else f"{kind}/{name}"
 
 
-async def _apply(client: KubeClient, resource: Resource, namespace: str, manifest: Object) -> str:
+async def _apply(client: KubeClient, resource: ApiResource, namespace: str, manifest: Object) -> str:
     metadata = manifest["metadata"]
     inside = metadata.get("namespace") or namespace
     if resource.namespaced:
@@ -68,7 +68,7 @@ async def _apply(client: KubeClient, resource: Resource, namespace: str, manifes
                 await _create(client, resource, inside, manifest)
                 return "created"
             after = await _change(client, resource, inside, manifest, before)
-        except ApiError as error:
+        except ApiRequestError as error:
             # Somebody else wrote in between; what this client states by itself never conflicts.
             if error.code != 409:
                 raise
@@ -78,20 +78,22 @@ async def _apply(client: KubeClient, resource: Resource, namespace: str, manifes
     raise conflict
 
 
-async def _create(client: KubeClient, resource: Resource, namespace: str, manifest: Object) -> None:
+async def _create(client: KubeClient, resource: ApiResource, namespace: str, manifest: Object) -> None:
     annotations = (manifest["metadata"].get("annotations") or {}) | memory_of(manifest)
     remembered = {**manifest, "metadata": {**manifest["metadata"], "annotations": annotations}}
     response = await client.request("POST", resource.path(namespace), params=_WRITER | _STRICT, body=remembered)
     _tell_warnings(response)
 
 
-async def _change(client: KubeClient, resource: Resource, namespace: str, manifest: Object, before: Object) -> Object:
+async def _change(
+    client: KubeClient, resource: ApiResource, namespace: str, manifest: Object, before: Object
+) -> Object:
     """Apply a manifest to an object that exists: how it is afterwards."""
     path = resource.path(namespace, manifest["metadata"]["name"])
     managed, entries = before["metadata"].get("managedFields") or [], taken_over(before)
     try:
         _tell_warnings(await _server_apply(client, path, manifest, dry=True))
-    except ApiError as error:
+    except ApiRequestError as error:
         # What this apply is to take away is still there, and may be what is wrong beside what the manifest states.
         if error.code != _INVALID or entries == managed:
             raise
@@ -102,7 +104,7 @@ async def _change(client: KubeClient, resource: Resource, namespace: str, manife
         await _manage(client, path, before, entries, {})
     try:
         after: Object = (await _server_apply(client, path, manifest)).json()
-    except ApiError:
+    except ApiRequestError:
         live = await client.get(resource, namespace, manifest["metadata"]["name"])
         if live is not None and live["metadata"].get("managedFields") == entries != managed:
             await _manage(client, path, live, managed, {})

@@ -7,18 +7,18 @@ import time
 
 from shoal.cli import session
 from shoal.cli.applying import full_name
-from shoal.cli.errors import CliError, TimedOut, UsageProblem
+from shoal.cli.errors import CliError, CommandTimedOut, UsageProblem
 from shoal.cli.kinds import by_manifest, by_name
 from shoal.cli.manifests import read_manifests
 from shoal.cli.output import note, show
-from shoal.cluster.api import CLAIMS, KubeClient, Resource
+from shoal.cluster.kube_client import CLAIMS, ApiResource, KubeClient
 
 _GONE_SECONDS = 120.0
 _POLL_SECONDS = 0.1
 
 
 def delete_objects(
-    target: session.Target,
+    target: session.SessionTarget,
     kind: str | None,
     names: tuple[str, ...],
     files: tuple[str, ...],
@@ -56,18 +56,18 @@ def delete_objects(
 
 async def _doomed(
     client: KubeClient, namespace: str, kind: str | None, names: tuple[str, ...], files: tuple[str, ...]
-) -> list[tuple[Resource, str, str]]:
+) -> list[tuple[ApiResource, str, str]]:
     if kind is not None:
         resource = await by_name(client, kind)
         return [(resource, namespace, name) for name in names]
-    found: list[tuple[Resource, str, str]] = []
+    found: list[tuple[ApiResource, str, str]] = []
     for _, manifest in reversed(read_manifests(files)):
         metadata = manifest["metadata"]
         found.append((await by_manifest(client, manifest), metadata.get("namespace") or namespace, metadata["name"]))
     return found
 
 
-async def _delete(client: KubeClient, resource: Resource, namespace: str, name: str) -> str | None:
+async def _delete(client: KubeClient, resource: ApiResource, namespace: str, name: str) -> str | None:
     """The name of the object if it does not exist."""
     if not await client.delete(resource, namespace, name):
         return full_name(resource, name)
@@ -75,12 +75,12 @@ async def _delete(client: KubeClient, resource: Resource, namespace: str, name: 
     return None
 
 
-async def _until_gone(client: KubeClient, resource: Resource, namespace: str, name: str) -> None:
+async def _until_gone(client: KubeClient, resource: ApiResource, namespace: str, name: str) -> None:
     deadline = time.monotonic() + _GONE_SECONDS
     while (item := await client.get(resource, namespace, name)) is not None:
         if not item["metadata"].get("deletionTimestamp"):
             return  # made anew meanwhile
         if time.monotonic() > deadline:
             held = ", ".join(item["metadata"].get("finalizers") or ()) or "nothing known"
-            raise TimedOut(f"{full_name(resource, name)} is not gone after {_GONE_SECONDS:g} s; held by {held}")
+            raise CommandTimedOut(f"{full_name(resource, name)} is not gone after {_GONE_SECONDS:g} s; held by {held}")
         await asyncio.sleep(_POLL_SECONDS)

@@ -9,13 +9,13 @@ from shoal.cli import session
 from shoal.cli.errors import CliError
 from shoal.cli.kinds import INFERENCE_SERVICES, by_name
 from shoal.cli.output import age_of, as_yaml, show, table
-from shoal.cluster.api import EVENTS, SECRETS, KubeClient, Object, Resource
-from shoal.cluster.errors import ApiError
+from shoal.cluster.errors import ApiRequestError
+from shoal.cluster.kube_client import EVENTS, SECRETS, ApiResource, KubeClient, Object
 
 _MOST_EVENTS = 20
 
 
-def describe_object(target: session.Target, kind: str, name: str) -> None:
+def describe_object(target: session.SessionTarget, kind: str, name: str) -> None:
     """`shoal describe`.
 
     Raises:
@@ -35,7 +35,7 @@ def describe_object(target: session.Target, kind: str, name: str) -> None:
     show(session.run(target, work))
 
 
-def describe(resource: Resource, item: Object, events: list[Object], copies: list[Object] | None = None) -> str:
+def describe(resource: ApiResource, item: Object, events: list[Object], copies: list[Object] | None = None) -> str:
     """The text."""
     metadata = item["metadata"]
     head: dict[str, Any] = {
@@ -85,7 +85,7 @@ def _event_table(events: list[Object]) -> str:
     return table(("TYPE", "REASON", "AGE", "COUNT", "MESSAGE"), rows)
 
 
-async def _events(client: KubeClient, namespace: str, resource: Resource, name: str) -> list[Object]:
+async def _events(client: KubeClient, namespace: str, resource: ApiResource, name: str) -> list[Object]:
     # Events about objects without a namespace are in the namespace `default`.
     events, _ = await client.list(EVENTS, namespace if resource.namespaced else None)
     mine = [
@@ -104,7 +104,7 @@ async def _rollout(client: KubeClient, namespace: str, name: str) -> str:
 
     try:
         document = await session.mesh_json(client, namespace, f"/rollouts/{name}")
-    except (CliError, ApiError):
+    except (CliError, ApiRequestError):
         return "Rollout:\n  none"
     return "Rollout:\n" + _indent(plain(whole(RolloutReport.model_validate(document))))
 
@@ -113,6 +113,6 @@ async def _copies(client: KubeClient, namespace: str, name: str) -> list[Object]
     """Copies of the InferenceService's revisions; None where no mesh answers: the rest is worth showing."""
     try:
         document = await session.mesh_json(client, namespace, "/copies")
-    except (CliError, ApiError):
+    except (CliError, ApiRequestError):
         return None
     return [copy for copy in document["copies"] if str(copy["revision"]).rsplit("__isvc-", 1)[0] == name]

@@ -18,7 +18,7 @@ class UsageProblem(CliError):
         super().__init__(message, 2)
 
 
-class TimedOut(CliError):
+class CommandTimedOut(CliError):
     """What was waited for did not come."""
 
     def __init__(self, message: str) -> None:

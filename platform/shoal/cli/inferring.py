@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from shoal.cli.errors import CliError, TimedOut
+from shoal.cli.errors import CliError, CommandTimedOut
 from shoal.cli.output import as_json, show
 from shoal.cli.session import target as session_target
 
@@ -41,7 +41,7 @@ def _rest(address: str, name: str, text: str, timeout: float) -> str:
         with httpx.Client(timeout=httpx.Timeout(timeout, connect=5.0), trust_env=False) as client:
             response = client.post(url, content=text.encode(), headers={"Content-Type": "application/json"})
     except httpx.ReadTimeout:
-        raise TimedOut(f"no answer from {url} within {timeout:g} s") from None
+        raise CommandTimedOut(f"no answer from {url} within {timeout:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise CliError(f"{url} does not answer: {error}") from None
     if response.is_error:
@@ -87,5 +87,7 @@ def _grpc(address: str, name: str, text: str, timeout: float) -> str:
             answer = call(request, timeout=timeout)
         except grpc.RpcError as error:
             message = f"{error.code().name}: {error.details()}"
-            raise (TimedOut if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else CliError)(message) from None
+            raise (CommandTimedOut if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else CliError)(
+                message
+            ) from None
     return json_format.MessageToJson(answer)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from shoal.cli.errors import CliError
-from shoal.cluster.api import (
+from shoal.cluster.errors import ApiRequestError
+from shoal.cluster.kube_client import (
     CLAIMS,
     CONFIG_MAPS,
     DEPLOYMENTS,
@@ -11,19 +12,20 @@ from shoal.cluster.api import (
     NAMESPACES,
     PODS,
     SECRETS,
+    ApiResource,
     KubeClient,
     Object,
-    Resource,
 )
-from shoal.cluster.errors import ApiError
 
 _SERVING = "serving.kserve.io"
-INFERENCE_SERVICES = Resource(_SERVING, "v1beta1", "inferenceservices", "InferenceService")
-SERVING_RUNTIMES = Resource(_SERVING, "v1alpha1", "servingruntimes", "ServingRuntime")
-CLUSTER_RUNTIMES = Resource(_SERVING, "v1alpha1", "clusterservingruntimes", "ClusterServingRuntime", namespaced=False)
-SERVICES = Resource("", "v1", "services", "Service")
+INFERENCE_SERVICES = ApiResource(_SERVING, "v1beta1", "inferenceservices", "InferenceService")
+SERVING_RUNTIMES = ApiResource(_SERVING, "v1alpha1", "servingruntimes", "ServingRuntime")
+CLUSTER_RUNTIMES = ApiResource(
+    _SERVING, "v1alpha1", "clusterservingruntimes", "ClusterServingRuntime", namespaced=False
+)
+SERVICES = ApiResource("", "v1", "services", "Service")
 
-KNOWN: tuple[tuple[Resource, tuple[str, ...]], ...] = (
+KNOWN: tuple[tuple[ApiResource, tuple[str, ...]], ...] = (
     (INFERENCE_SERVICES, ("isvc",)),
     (SERVING_RUNTIMES, ("sr",)),
     (CLUSTER_RUNTIMES, ("csr",)),
@@ -44,12 +46,12 @@ _BY_NAME = {
 _BY_KIND = {(resource.api_version, resource.kind): resource for resource, _ in KNOWN}
 
 
-def known(name: str) -> Resource | None:
+def known(name: str) -> ApiResource | None:
     """A kind by any of its names, if it is one of Shoal's."""
     return _BY_NAME.get(name.lower())
 
 
-async def by_name(client: KubeClient, name: str) -> Resource:
+async def by_name(client: KubeClient, name: str) -> ApiResource:
     """A kind by plural, singular or short name; kinds Shoal does not use are looked up at the server.
 
     Raises:
@@ -73,7 +75,7 @@ async def by_name(client: KubeClient, name: str) -> Resource:
     raise CliError(f"the server has no kind {name!r}; there are copies, {offered}")
 
 
-async def by_manifest(client: KubeClient, manifest: Object) -> Resource:
+async def by_manifest(client: KubeClient, manifest: Object) -> ApiResource:
     """The kind of a manifest.
 
     Raises:
@@ -85,7 +87,7 @@ async def by_manifest(client: KubeClient, manifest: Object) -> Resource:
         return found
     try:
         resources = await _resources(client, version)
-    except ApiError:
+    except ApiRequestError:
         resources = []
     for _, resource in resources:
         if resource.kind == kind:
@@ -98,12 +100,12 @@ async def _versions(client: KubeClient) -> list[str]:
     return ["v1", *(group["preferredVersion"]["groupVersion"] for group in groups)]
 
 
-async def _resources(client: KubeClient, version: str) -> list[tuple[Object, Resource]]:
+async def _resources(client: KubeClient, version: str) -> list[tuple[Object, ApiResource]]:
     group, _, short = version.rpartition("/")
     path = f"/apis/{version}" if group else f"/api/{version}"
     documents = (await client.json("GET", path)).get("resources") or ()
     return [
-        (document, Resource(group, short, document["name"], document["kind"], bool(document.get("namespaced"))))
+        (document, ApiResource(group, short, document["name"], document["kind"], bool(document.get("namespaced"))))
         for document in documents
         if "/" not in document["name"]
     ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from shoal.apiserver.apply import KUBECTL, LAST_APPLIED, last_applied
-from shoal.cluster.api import Object
+from shoal.cluster.kube_client import Object
 
 MANAGER = "shoal"
 _MOST_CHARACTERS = 200_000

@@ -12,9 +12,9 @@ from shoal.cli import session
 from shoal.cli.applying import full_name
 from shoal.cli.errors import CliError, UsageProblem
 from shoal.cli.kinds import by_name
-from shoal.cli.output import Output, age_of, as_json, as_yaml, note, show, size, table
-from shoal.cluster.api import TABLE, KubeClient, Object, Resource
-from shoal.cluster.errors import ApiError
+from shoal.cli.output import OutputFormat, age_of, as_json, as_yaml, note, show, size, table
+from shoal.cluster.errors import ApiRequestError
+from shoal.cluster.kube_client import TABLE, ApiResource, KubeClient, Object
 
 _COPIES = ("copies", "copy")
 
@@ -25,13 +25,13 @@ class Query:
 
     kind: str
     names: tuple[str, ...]
-    output: Output
+    output: OutputFormat
     watch: bool = False
     selector: str = ""
     everywhere: bool = False
 
 
-def list_objects(target: session.Target, query: Query) -> None:
+def list_objects(target: session.SessionTarget, query: Query) -> None:
     """`shoal get`.
 
     Raises:
@@ -48,12 +48,12 @@ def list_objects(target: session.Target, query: Query) -> None:
     if len(kinds) > 1 and query.watch:
         raise UsageProblem("--watch follows one kind")
     for index, each in enumerate(kinds):
-        if index and query.output in (Output.TABLE, Output.WIDE):
+        if index and query.output in (OutputFormat.TABLE, OutputFormat.WIDE):
             show("")
         _list_kind(target, replace(query, kind=each))
 
 
-def _list_kind(target: session.Target, query: Query) -> None:
+def _list_kind(target: session.SessionTarget, query: Query) -> None:
     work = _copies if query.kind.lower() in _COPIES else _objects
     session.run(target, lambda client: work(client, target.namespace, query))
 
@@ -64,20 +64,20 @@ def _list_kind(target: session.Target, query: Query) -> None:
 async def _objects(client: KubeClient, namespace: str, query: Query) -> None:
     resource = await by_name(client, query.kind)
     inside = None if query.everywhere else namespace
-    if query.output in (Output.TABLE, Output.WIDE):
+    if query.output in (OutputFormat.TABLE, OutputFormat.WIDE):
         await _tables(client, resource, inside, query)
     else:
         await _documents(client, resource, inside, query)
 
 
-async def _documents(client: KubeClient, resource: Resource, namespace: str | None, query: Query) -> None:
+async def _documents(client: KubeClient, resource: ApiResource, namespace: str | None, query: Query) -> None:
     items, version = await client.list(resource, namespace, query.selector)
     if query.names:
         by = {item["metadata"]["name"]: item for item in items}
         _require(resource, query.names, by)
         items = [by[name] for name in query.names]
     items = [{"apiVersion": resource.api_version, "kind": resource.kind} | item for item in items]
-    if query.output is Output.NAME:
+    if query.output is OutputFormat.NAME:
         for item in items:
             show(full_name(resource, item["metadata"]["name"]))
     else:
@@ -85,23 +85,23 @@ async def _documents(client: KubeClient, resource: Resource, namespace: str | No
         show(_text(document, query.output))
     if query.watch:
         async for item in _changes(client, resource, namespace, version, query):
-            show(("---\n" if query.output is Output.YAML else "") + _text(item, query.output))
+            show(("---\n" if query.output is OutputFormat.YAML else "") + _text(item, query.output))
 
 
-def _text(document: Object, output: Output) -> str:
-    if output is Output.NAME:
+def _text(document: Object, output: OutputFormat) -> str:
+    if output is OutputFormat.NAME:
         return str(document["metadata"]["name"])
-    return as_yaml(document) if output is Output.YAML else as_json(document)
+    return as_yaml(document) if output is OutputFormat.YAML else as_json(document)
 
 
-def _require(resource: Resource, names: tuple[str, ...], found: Any) -> None:
+def _require(resource: ApiResource, names: tuple[str, ...], found: Any) -> None:
     missing = [name for name in names if name not in found]
     if missing:
         where = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
         raise CliError(f"{where} {', '.join(missing)} not found")
 
 
-async def _changes(client: KubeClient, resource: Resource, namespace: str | None, version: str, query: Query) -> Any:
+async def _changes(client: KubeClient, resource: ApiResource, namespace: str | None, version: str, query: Query) -> Any:
     async for event in client.watch(resource.path(namespace), _params(query) | {"resourceVersion": version}):
         if event["type"] == "BOOKMARK":
             continue
@@ -117,7 +117,7 @@ def _params(query: Query) -> dict[str, str]:
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
-async def _tables(client: KubeClient, resource: Resource, namespace: str | None, query: Query) -> None:
+async def _tables(client: KubeClient, resource: ApiResource, namespace: str | None, query: Query) -> None:
     document = await client.json("GET", resource.path(namespace), params=_params(query), accept=TABLE)
     if document.get("kind") != "Table":
         raise CliError("the server makes no tables; use -o yaml")
@@ -138,7 +138,7 @@ async def _tables(client: KubeClient, resource: Resource, namespace: str | None,
 
 
 def _columns(document: Object, query: Query) -> list[int]:
-    wide = query.output is Output.WIDE
+    wide = query.output is OutputFormat.WIDE
     definitions = document["columnDefinitions"]
     return [index for index, column in enumerate(definitions) if wide or not column.get("priority")]
 
@@ -152,7 +152,7 @@ def _wanted(row: Object, query: Query) -> bool:
     return not query.names or _meta(row)["name"] in query.names
 
 
-def _cells(row: Object, columns: list[int], resource: Resource, query: Query) -> list[str]:
+def _cells(row: Object, columns: list[int], resource: ApiResource, query: Query) -> list[str]:
     cells = [_cell(row["cells"][index]) for index in columns]
     return [_meta(row).get("namespace", ""), *cells] if query.everywhere and resource.namespaced else cells
 
@@ -162,7 +162,7 @@ def _cell(value: Any) -> str:
 
 
 async def _watch_table(
-    client: KubeClient, resource: Resource, namespace: str | None, version: str, query: Query
+    client: KubeClient, resource: ApiResource, namespace: str | None, version: str, query: Query
 ) -> None:
     """Print one object's row anew whenever it changes, as kubectl does."""
     async for item in _changes(client, resource, namespace, version, query):
@@ -170,7 +170,7 @@ async def _watch_table(
         inside = metadata.get("namespace", namespace)
         try:
             document = await client.json("GET", resource.path(inside, metadata["name"]), accept=TABLE)
-        except ApiError as error:
+        except ApiRequestError as error:
             if error.code != 404:
                 raise
             show(f"{metadata['name']}   (deleted)")
@@ -202,11 +202,11 @@ def _of(copy: Object, names: tuple[str, ...]) -> bool:
     return any(name in (revision, copy["pod"], revision.split("__isvc-")[0]) for name in names)
 
 
-def _copies_text(copies: list[Object], output: Output, now: float) -> str:
-    formats: dict[Output, Callable[[list[Object]], str]] = {
-        Output.JSON: lambda found: as_json({"copies": found}),
-        Output.YAML: lambda found: as_yaml({"copies": found}),
-        Output.NAME: lambda found: "\n".join(copy["revision"] for copy in found),
+def _copies_text(copies: list[Object], output: OutputFormat, now: float) -> str:
+    formats: dict[OutputFormat, Callable[[list[Object]], str]] = {
+        OutputFormat.JSON: lambda found: as_json({"copies": found}),
+        OutputFormat.YAML: lambda found: as_yaml({"copies": found}),
+        OutputFormat.NAME: lambda found: "\n".join(copy["revision"] for copy in found),
     }
     if output in formats:
         return formats[output](copies)
@@ -222,7 +222,7 @@ def _copies_text(copies: list[Object], output: Output, now: float) -> str:
         ]
         for copy in copies
     ]
-    if output is Output.WIDE:
+    if output is OutputFormat.WIDE:
         header.append("ERROR")
         for row, copy in zip(rows, copies, strict=True):
             row.append(copy.get("error") or "")

@@ -11,13 +11,15 @@ from shoal.cli import session
 from shoal.cli.errors import CliError
 from shoal.cli.kinds import INFERENCE_SERVICES, known
 from shoal.cli.output import show
-from shoal.cluster.api import PODS, KubeClient, Object
+from shoal.cluster.kube_client import PODS, KubeClient, Object
 
 PARTS = ("mesh", "gateway", "apiserver", "supervisor")
 _FOLLOW_SECONDS = 0.2
 
 
-def show_logs(target: session.Target, what: str, container: str | None, *, follow: bool, tail: int | None) -> None:
+def show_logs(
+    target: session.SessionTarget, what: str, container: str | None, *, follow: bool, tail: int | None
+) -> None:
     """`shoal logs`.
 
     Raises:

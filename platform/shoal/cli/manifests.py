@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from shoal.cli.errors import CliError
-from shoal.cluster.api import Object
+from shoal.cluster.kube_client import Object
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 MAX_BYTES = 16 * 1024 * 1024

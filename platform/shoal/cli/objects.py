@@ -8,7 +8,7 @@ import typer
 
 from shoal.cli.choices import Goal
 from shoal.cli.options import NAMESPACE, Context, Kubeconfig, Namespace, StateDir
-from shoal.cli.output import Output
+from shoal.cli.output import OutputFormat
 
 _PANEL = "Declared objects"
 _KIND = typer.Argument(
@@ -47,7 +47,7 @@ def get(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these.", show_default=False)
     ] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="How to print.")] = Output.TABLE,
+    output: Annotated[OutputFormat, typer.Option("--output", "-o", help="How to print.")] = OutputFormat.TABLE,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on printing changes.")] = False,
     selector: Annotated[str, typer.Option("--selector", "-l", help="Only objects with these labels.")] = "",
     everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="In all namespaces.")] = False,

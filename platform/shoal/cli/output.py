@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 
-class Output(StrEnum):
+class OutputFormat(StrEnum):
     """Values of `-o`."""
 
     TABLE = "table"

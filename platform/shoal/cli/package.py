@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from shoal.cli.options import NAMESPACE, Context, Kubeconfig, Namespace, StateDir
-from shoal.cli.output import Output
+from shoal.cli.output import OutputFormat
 
 app = typer.Typer(
     help="Model packages: a model with its signature, samples, checksums and signed evidence, published as a whole.",
@@ -81,7 +81,7 @@ def build(
 @app.command()
 def inspect(
     package: Reference,
-    output: Annotated[Output, typer.Option("--output", "-o", help="table, yaml or json.")] = Output.TABLE,
+    output: Annotated[OutputFormat, typer.Option("--output", "-o", help="table, yaml or json.")] = OutputFormat.TABLE,
     storage_key: StorageKey = None,
     trust: Annotated[list[Path] | None, typer.Option("--trust", metavar="FILE", help="Public keys to trust.")] = None,
     namespace: Namespace = NAMESPACE,
@@ -135,7 +135,7 @@ def publish(
     no_scan: Annotated[bool, typer.Option("--no-scan", help="Do not scan it; it then lacks that evidence.")] = False,
     allow: Allow = None,
     allow_code: AllowCode = False,
-    output: Annotated[Output, typer.Option("--output", "-o", help="table, yaml or json.")] = Output.TABLE,
+    output: Annotated[OutputFormat, typer.Option("--output", "-o", help="table, yaml or json.")] = OutputFormat.TABLE,
     storage_key: StorageKey = None,
     namespace: Namespace = NAMESPACE,
     state_dir: StateDir = None,

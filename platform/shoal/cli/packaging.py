@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from shoal.cli import session
 from shoal.cli.errors import CliError, UsageProblem
-from shoal.cli.output import Output, as_json, as_yaml, note, show
+from shoal.cli.output import OutputFormat, as_json, as_yaml, note, show
 from shoal.cli.packageview import as_document, print_card, print_verification
 from shoal.cli.pvcs import declare_claim
 from shoal.cli.references import Access, claim_directory, explained, find_package, open_store, signing_key, trusted_keys
@@ -26,8 +26,8 @@ from shoal.package.policy import Policy
 from shoal.package.predictor import predictor_for
 from shoal.package.publish import Published, publish, require_whole
 from shoal.package.samples import load_samples
-from shoal.package.scan import EVIDENCE_NAME, Report, counted, scan
-from shoal.package.stores import LocalStore, Store
+from shoal.package.scan import EVIDENCE_NAME, ScanReport, counted, scan
+from shoal.package.stores import LocalStore, PackageStore
 from shoal.package.transfer import sign_package
 from shoal.package.verify import verify
 from shoal.resources.evidence import EVIDENCE
@@ -102,7 +102,7 @@ def build_package(
     note(f"next: shoal package publish {output} --model NAME")
 
 
-def inspect_package(access: Access, where: str, output: Output, trust: list[Path]) -> None:
+def inspect_package(access: Access, where: str, output: OutputFormat, trust: list[Path]) -> None:
     """`shoal package inspect`.
 
     Raises:
@@ -111,9 +111,9 @@ def inspect_package(access: Access, where: str, output: Output, trust: list[Path
     with explained():
         package, model = find_package(access, where)
         trusted = trusted_keys(access, trust)
-        if output in (Output.JSON, Output.YAML):
+        if output in (OutputFormat.JSON, OutputFormat.YAML):
             document = as_document(package, model, trusted)
-            show(as_json(document) if output is Output.JSON else as_yaml(document))
+            show(as_json(document) if output is OutputFormat.JSON else as_yaml(document))
         else:
             print_card(package, model, trusted)
 
@@ -134,7 +134,7 @@ def verify_package(access: Access, where: str, trust: list[Path]) -> None:
         )
 
 
-def publish_package(access: Access, directory: Path, wishes: Publication, output: Output) -> None:
+def publish_package(access: Access, directory: Path, wishes: Publication, output: OutputFormat) -> None:
     """`shoal package publish`.
 
     Raises:
@@ -237,7 +237,7 @@ def _statement(package: Package, wishes: Attestation) -> evidence.Statement:
         raise UsageProblem(problems(evidence.Statement, error)) from None
 
 
-def _scanned(package: Package, allow: Sequence[str], *, allow_code: bool) -> Report:
+def _scanned(package: Package, allow: Sequence[str], *, allow_code: bool) -> ScanReport:
     return scan(package, Policy(allow), allow_code=allow_code)
 
 
@@ -268,7 +268,7 @@ def _numbers(pairs: Sequence[str]) -> dict[str, float]:
     return numbers
 
 
-def _declare_claim(access: Access, store: Store, done: Published) -> None:
+def _declare_claim(access: Access, store: PackageStore, done: Published) -> None:
     """A package on a volume is only served if the volume is declared."""
     claim = done.address.parameters.get("name")
     if not isinstance(store, LocalStore) or claim is None:
@@ -277,7 +277,7 @@ def _declare_claim(access: Access, store: Store, done: Published) -> None:
     session.run(access.target, lambda client: declare_claim(client, access.target.namespace, claim, "1Gi"))
 
 
-def _tell(done: Published, output: Output) -> None:
+def _tell(done: Published, output: OutputFormat) -> None:
     document = {
         "model": done.model,
         "digest": done.digest,
@@ -285,8 +285,8 @@ def _tell(done: Published, output: Output) -> None:
         "created": done.created,
         "predictor": predictor_for(done),
     }
-    if output in (Output.JSON, Output.YAML):
-        show(as_json(document) if output is Output.JSON else as_yaml(document))
+    if output in (OutputFormat.JSON, OutputFormat.YAML):
+        show(as_json(document) if output is OutputFormat.JSON else as_yaml(document))
         return
     how = "published" if done.created else "was published before, its content stays"
     note(f"{done.model} {done.digest[:12]}: {how} ({done.uri.removesuffix('/model')})")

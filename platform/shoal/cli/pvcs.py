@@ -11,13 +11,13 @@ from pathlib import Path
 from shoal.cli import session
 from shoal.cli.errors import CliError, UsageProblem
 from shoal.cli.output import age_of, note, show, table
-from shoal.cluster.api import CLAIMS, KubeClient, Object
+from shoal.cluster.kube_client import CLAIMS, KubeClient, Object
 from shoal.disk import full_message, no_room
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
-def create_claim(target: session.Target, name: str, source: Path, *, replace: bool, size: str) -> None:
+def create_claim(target: session.SessionTarget, name: str, source: Path, *, replace: bool, size: str) -> None:
     """`shoal pvc create`.
 
     Raises:
@@ -86,7 +86,7 @@ async def declare_claim(client: KubeClient, namespace: str, name: str, size: str
     await client.create(CLAIMS, namespace, claim)
 
 
-def list_claims(target: session.Target) -> None:
+def list_claims(target: session.SessionTarget) -> None:
     """`shoal pvc list`.
 
     Raises:

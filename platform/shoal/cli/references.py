@@ -11,12 +11,12 @@ from urllib.parse import unquote, urlsplit
 
 from shoal.cli import session
 from shoal.cli.errors import CliError, UsageProblem
-from shoal.cluster.api import SECRETS
+from shoal.cluster.kube_client import SECRETS
 from shoal.package.errors import PackageError, PackageNotFound
 from shoal.package.keys import PRIVATE, PUBLIC, SigningKey, TrustedKeys, load_public, load_signing
 from shoal.package.names import PAYLOAD, model_name
 from shoal.package.package import Package, newest_digests, open_directory, published
-from shoal.package.stores import LocalStore, Store
+from shoal.package.stores import LocalStore, PackageStore
 from shoal.package.stores.s3 import open_s3
 from shoal.resources.storage import S3Storage, entries_of
 
@@ -27,7 +27,7 @@ STORAGE_SECRET = "storage-config"
 class Access:
     """By what stores are reached: the cluster a command is about, and an entry of its Secret `storage-config`."""
 
-    target: session.Target
+    target: session.SessionTarget
     storage_key: str | None = None
 
 
@@ -40,7 +40,7 @@ def explained() -> Iterator[None]:
         raise CliError(str(error)) from None
 
 
-def open_store(access: Access, where: str) -> Store:
+def open_store(access: Access, where: str) -> PackageStore:
     """The store a URL or directory names.
 
     Raises:
@@ -130,7 +130,7 @@ def _parts(where: str) -> tuple[str, str, str]:
     return split.scheme, split.netloc, split.path.strip("/")
 
 
-def _bucket(access: Access, bucket: str, prefix: str) -> Store:
+def _bucket(access: Access, bucket: str, prefix: str) -> PackageStore:
     if access.storage_key is None:
         return _bucket_by(os.environ, bucket, prefix)
     found = session.run(access.target, lambda client: client.get(SECRETS, access.target.namespace, STORAGE_SECRET))
@@ -150,7 +150,7 @@ def _bucket(access: Access, bucket: str, prefix: str) -> Store:
     )
 
 
-def _bucket_by(variables: Mapping[str, str], bucket: str, prefix: str) -> Store:
+def _bucket_by(variables: Mapping[str, str], bucket: str, prefix: str) -> PackageStore:
     region = variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION")
     return open_s3(
         variables.get("AWS_ENDPOINT_URL") or f"https://s3.{region or 'us-east-1'}.amazonaws.com",

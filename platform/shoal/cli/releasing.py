@@ -7,10 +7,10 @@ from urllib.parse import quote
 from shoal.cli import session
 from shoal.cli.errors import CliError
 from shoal.cli.output import show
-from shoal.cluster.errors import ApiError
+from shoal.cluster.errors import ApiRequestError
 
 
-def release_model(target: session.Target, name: str) -> None:
+def release_model(target: session.SessionTarget, name: str) -> None:
     """`shoal release`.
 
     Raises:
@@ -19,7 +19,7 @@ def release_model(target: session.Target, name: str) -> None:
     path = f"/release/{quote(name, safe='')}"
     try:
         document = session.run(target, lambda client: session.mesh_json(client, target.namespace, path, "POST"))
-    except ApiError as error:
+    except ApiRequestError as error:
         raise CliError(str(error)) from None
     released = document.get("released") or []
     lines = [f"{revision} released: it is loaded when it is asked for" for revision in released]

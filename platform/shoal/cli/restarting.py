@@ -9,7 +9,7 @@ from shoal.cli import session
 from shoal.cli.errors import CliError
 from shoal.cli.output import show
 from shoal.cluster import lock
-from shoal.cluster.api import DEPLOYMENTS, PODS, KubeClient, Object
+from shoal.cluster.kube_client import DEPLOYMENTS, PODS, KubeClient, Object
 from shoal.cluster.kubelet.containers import image_name
 from shoal.controller.pods import RUNTIME_ANNOTATION
 
@@ -17,7 +17,7 @@ _RESTARTED = "kubectl.kubernetes.io/restartedAt"
 """What `kubectl rollout restart` sets: a template that differs makes new pods."""
 
 
-def tell_outdated(target: session.Target, image: str) -> None:
+def tell_outdated(target: session.SessionTarget, image: str) -> None:
     """Say which pods go on with what a local image was, and how they get what it is now. Silent where nothing runs."""
     if lock.holder(target.layout.lock) is None:
         return
@@ -50,7 +50,7 @@ def _runs(pod: Object, image: str) -> bool:
     return any("running" in each["state"] and image_name(str(each.get("image", ""))) == image for each in statuses)
 
 
-def restart(target: session.Target, runtime: str) -> None:
+def restart(target: session.SessionTarget, runtime: str) -> None:
     """Have new pods made for a runtime; each of the old ones goes when a new one is ready.
 
     Raises:

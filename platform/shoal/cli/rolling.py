@@ -13,16 +13,16 @@ from rich.live import Live
 
 from shoal.cli import rolloutview as view
 from shoal.cli.choices import Steering
-from shoal.cli.errors import CliError, TimedOut
+from shoal.cli.errors import CliError, CommandTimedOut
 from shoal.cli.output import as_json as to_json
 from shoal.cli.output import interactive, note, show
-from shoal.cli.session import Target
+from shoal.cli.session import SessionTarget
 from shoal.cli.waiting import duration
 from shoal.client import NotFound, RolloutReport, ShoalClient, ShoalError, Unreachable
 from shoal.client import TimedOut as ClientTimedOut
 
 
-def show_list(target: Target, *, as_json: bool) -> None:
+def show_list(target: SessionTarget, *, as_json: bool) -> None:
     """`shoal rollout list`.
 
     Raises:
@@ -38,7 +38,7 @@ def show_list(target: Target, *, as_json: bool) -> None:
         note(f"no rollouts in namespace {target.namespace}: they begin when an isvc with spec.rollout is changed")
 
 
-def show_status(target: Target, name: str, *, as_json: bool) -> None:
+def show_status(target: SessionTarget, name: str, *, as_json: bool) -> None:
     """`shoal rollout status`.
 
     Raises:
@@ -49,7 +49,7 @@ def show_status(target: Target, name: str, *, as_json: bool) -> None:
     _show(report, as_json=as_json)
 
 
-def follow(target: Target, name: str, rollout: str, timeout: str | None, *, as_json: bool) -> None:
+def follow(target: SessionTarget, name: str, rollout: str, timeout: str | None, *, as_json: bool) -> None:
     """`shoal rollout watch`.
 
     Raises:
@@ -70,7 +70,9 @@ def follow(target: Target, name: str, rollout: str, timeout: str | None, *, as_j
         raise CliError(f"rollout {last.id} of {last.name} is {last.phase}: {last.reason or 'no reason given'}")
 
 
-def steer(target: Target, verb: Steering, name: str, *, rollout: str, by: str, reason: str, as_json: bool) -> None:
+def steer(
+    target: SessionTarget, verb: Steering, name: str, *, rollout: str, by: str, reason: str, as_json: bool
+) -> None:
     """`shoal rollout pause`, `resume`, `promote`, `abort`, `retry`.
 
     Raises:
@@ -81,7 +83,7 @@ def steer(target: Target, verb: Steering, name: str, *, rollout: str, by: str, r
     _outcome(report, as_json=as_json)
 
 
-def go_back(target: Target, name: str, to: str | None, *, by: str, reason: str, as_json: bool) -> None:
+def go_back(target: SessionTarget, name: str, to: str | None, *, by: str, reason: str, as_json: bool) -> None:
     """`shoal rollout undo`.
 
     Raises:
@@ -95,7 +97,7 @@ def go_back(target: Target, name: str, to: str | None, *, by: str, reason: str, 
         _outcome(report, as_json=as_json)
 
 
-def show_history(target: Target, name: str, *, as_json: bool) -> None:
+def show_history(target: SessionTarget, name: str, *, as_json: bool) -> None:
     """`shoal rollout history`.
 
     Raises:
@@ -110,12 +112,12 @@ def show_history(target: Target, name: str, *, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _client(target: Target) -> Iterator[ShoalClient]:
+def _client(target: SessionTarget) -> Iterator[ShoalClient]:
     try:
         with _connected(target) as client:
             yield client
     except ClientTimedOut as error:
-        raise TimedOut(str(error)) from None
+        raise CommandTimedOut(str(error)) from None
     except Unreachable as error:
         hint = f"; is it running? `shoal status --state-dir {target.state_dir}`" if target.embedded else ""
         raise CliError(f"{error}{'' if '`' in str(error) else hint}") from None
@@ -123,7 +125,7 @@ def _client(target: Target) -> Iterator[ShoalClient]:
         raise CliError(str(error)) from None
 
 
-def _connected(target: Target) -> ShoalClient:
+def _connected(target: SessionTarget) -> ShoalClient:
     if target.embedded:
         return ShoalClient.from_state_dir(target.state_dir, target.namespace)
     return ShoalClient.from_kubeconfig(target.kubeconfig, target.context, target.namespace)

@@ -12,17 +12,17 @@ from typing import TypeVar
 from shoal import statedir
 from shoal.cli.errors import CliError
 from shoal.cluster import lock
-from shoal.cluster.api import Credentials, KubeClient, Object, Resource, read_kubeconfig
-from shoal.cluster.errors import ApiError, ApiUnreachableError, ClusterError
+from shoal.cluster.errors import ApiRequestError, ApiUnreachableError, ClusterError
+from shoal.cluster.kube_client import ApiResource, Credentials, KubeClient, Object, read_kubeconfig
 from shoal.cluster.layout import Layout
-from shoal.cluster.report import Report, read_report
+from shoal.cluster.report import ClusterReport, read_report
 
 T = TypeVar("T")
 MESH_SERVICE = "shoal-mesh:admin"
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class SessionTarget:
     """Which cluster and namespace a command is about."""
 
     state_dir: Path
@@ -40,7 +40,7 @@ class Target:
         """Files of the embedded cluster."""
         return Layout(self.state_dir)
 
-    def report(self) -> Report:
+    def report(self) -> ClusterReport:
         """What the embedded cluster's supervisor says.
 
         Raises:
@@ -70,9 +70,9 @@ class Target:
 
 def target(
     state_dir: Path | None, namespace: str, kubeconfig: Path | None = None, context: str | None = None
-) -> Target:
+) -> SessionTarget:
     """The target that options of a command name."""
-    return Target(statedir.state_dir(state_dir), namespace, kubeconfig, context)
+    return SessionTarget(statedir.state_dir(state_dir), namespace, kubeconfig, context)
 
 
 def foreign_credentials(kubeconfig: Path | None, context: str | None) -> Credentials:
@@ -102,7 +102,7 @@ def foreign_credentials(kubeconfig: Path | None, context: str | None) -> Credent
     return Credentials(loaded.host.rstrip("/"), verify, headers)
 
 
-def run(target: Target, work: Callable[[KubeClient], Awaitable[T]]) -> T:
+def run(target: SessionTarget, work: Callable[[KubeClient], Awaitable[T]]) -> T:
     """Do something with a client of the target's API, turning its errors into the command's.
 
     Raises:
@@ -118,13 +118,13 @@ def run(target: Target, work: Callable[[KubeClient], Awaitable[T]]) -> T:
     except ApiUnreachableError as error:
         hint = f"; is it running? `shoal status --state-dir {target.state_dir}`" if target.embedded else ""
         raise CliError(f"{error}{hint}") from None
-    except ApiError as error:
+    except ApiRequestError as error:
         raise CliError(explain(error)) from None
     except ClusterError as error:
         raise CliError(str(error)) from None
 
 
-def explain(error: ApiError) -> str:
+def explain(error: ApiRequestError) -> str:
     """An API error for people: the message, and one line a wrong field."""
     if not error.causes:
         return str(error)
@@ -143,10 +143,10 @@ async def mesh_json(client: KubeClient, namespace: str, path: str, method: str =
         CliError: no mesh answers.
         ApiError: it refused.
     """
-    services = Resource("", "v1", "services", "Service")
+    services = ApiResource("", "v1", "services", "Service")
     try:
         found: Object = await client.json(method, services.path(namespace, MESH_SERVICE, "proxy") + path)
-    except ApiError as error:
+    except ApiRequestError as error:
         if error.code in (502, 503, 504) or (error.code == 404 and "shoal-mesh" in str(error)):
             raise CliError(f"the mesh of namespace {namespace} does not answer: {error}") from None
         raise

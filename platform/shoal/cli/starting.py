@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.panel import Panel
 
 from shoal import statedir
-from shoal.cli.errors import CliError, TimedOut, UsageProblem
+from shoal.cli.errors import CliError, CommandTimedOut, UsageProblem
 from shoal.cli.output import note, show
 from shoal.cluster import lock
 from shoal.cluster.errors import AlreadyRunningError, ClusterError
 from shoal.cluster.kubelet.containers import PORT_IN_USE
 from shoal.cluster.layout import Layout
 from shoal.cluster.prerequisites import require_model_server
-from shoal.cluster.report import PartState, Phase, Report, read_report
+from shoal.cluster.report import ClusterPhase, ClusterReport, PartState, read_report
 from shoal.cluster.settings import ClusterSettings, load_settings
 from shoal.resources.shape import parse_quantity
 
@@ -133,7 +133,7 @@ def _wait_until_ready(settings: ClusterSettings, process: subprocess.Popen[bytes
             report = read_report(settings.layout.status)
             if report is not None:
                 progress(report)
-                if report.phase is Phase.READY:
+                if report.phase is ClusterPhase.READY:
                     ready_since = ready_since or time.monotonic()
                     if _pods_settled(report):
                         return
@@ -141,12 +141,14 @@ def _wait_until_ready(settings: ClusterSettings, process: subprocess.Popen[bytes
                     if f": {PORT_IN_USE}: " in how:
                         raise CliError(f"the cluster runs, but its pods cannot start ({how})")
                     if time.monotonic() > ready_since + _PODS_SECONDS:
-                        raise TimedOut(
+                        raise CommandTimedOut(
                             f"the cluster runs, but its pods are not ready after {_PODS_SECONDS:g} s ({how}); "
                             f"see `shoal get pods`, `shoal get events`; `shoal down` ends it"
                         )
             if ready_since is None and time.monotonic() > deadline:
-                raise TimedOut(f"not ready after {_START_SECONDS:g} s; it goes on trying: `shoal status`, {log_path}")
+                raise CommandTimedOut(
+                    f"not ready after {_START_SECONDS:g} s; it goes on trying: `shoal status`, {log_path}"
+                )
             time.sleep(_POLL_SECONDS)
     except KeyboardInterrupt:
         process.send_signal(signal.SIGTERM)
@@ -154,7 +156,7 @@ def _wait_until_ready(settings: ClusterSettings, process: subprocess.Popen[bytes
         raise
 
 
-def _pods_settled(report: Report) -> bool:
+def _pods_settled(report: ClusterReport) -> bool:
     pods = report.parts.get("pods")
     return pods is not None and pods.state is PartState.READY
 
@@ -177,7 +179,7 @@ class Progress:
         self._told: set[str] = set()
         self._panel_shown = False
 
-    def __call__(self, report: Report) -> None:
+    def __call__(self, report: ClusterReport) -> None:
         """Take a new report."""
         for name, part in report.parts.items():
             key = f"{name}:{part.state}:{part.restarts}:{part.message if name == 'pods' else ''}"
@@ -192,14 +194,14 @@ class Progress:
             else:
                 continue
             self._told.add(key)
-        if report.phase is Phase.READY and not self._panel_shown:
+        if report.phase is ClusterPhase.READY and not self._panel_shown:
             self._panel_shown = True
             self._console.print(self._panel(report))
 
     def _line(self, sign: str, text: str) -> None:
         self._console.print(f"{sign} {text} [dim]{time.monotonic() - self._begin:.1f} s[/]")
 
-    def _panel(self, report: Report) -> Panel:
+    def _panel(self, report: ClusterReport) -> Panel:
         where = "" if self._settings.state_dir == statedir.state_dir() else f" --state-dir {self._settings.state_dir}"
         text = (
             f"gRPC   {report.addresses.grpc}\n"

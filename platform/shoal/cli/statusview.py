@@ -13,7 +13,7 @@ from shoal.cli.errors import CliError
 from shoal.cli.output import age, age_of, note, show, size, table
 from shoal.cluster import lock, process
 from shoal.cluster.layout import Layout
-from shoal.cluster.report import STALE_SECONDS, PartReport, PartState, Phase, Report, read_report
+from shoal.cluster.report import STALE_SECONDS, ClusterPhase, ClusterReport, PartReport, PartState, read_report
 from shoal.disk import FULL_BYTES, Disk, disk_of, full_message
 
 DEAD = "Dead"
@@ -33,7 +33,7 @@ def show_status(state_dir: Path | None) -> None:
     report = read_report(layout.status)
     supervisor = lock.holder(layout.lock)
     if supervisor is None:
-        failed = report.message if report is not None and report.phase is Phase.FAILED else ""
+        failed = report.message if report is not None and report.phase is ClusterPhase.FAILED else ""
         raise CliError(f"nothing runs on {root}" + (f"; the last start failed: {failed}" if failed else "; `shoal up`"))
     disk = disk_of(root)
     if report is None:
@@ -57,7 +57,7 @@ def show_status(state_dir: Path | None) -> None:
         raise CliError(problem)
 
 
-def judged(part: PartReport, report: Report) -> tuple[str, str]:
+def judged(part: PartReport, report: ClusterReport) -> tuple[str, str]:
     """State and message of a part, as far as they can be true now."""
     state, message = part.state.value, part.message
     when = f"{state}{f' ({message})' if message else ''} {age(report.age())} ago"
@@ -73,7 +73,7 @@ def _gone(part: PartReport) -> bool:
     return now is None or (part.started is not None and now != part.started)
 
 
-def problem_of(report: Report, disk: Disk, states: dict[str, str], supervisor: int) -> str:
+def problem_of(report: ClusterReport, disk: Disk, states: dict[str, str], supervisor: int) -> str:
     """The first reason why the cluster is not ready; empty if it is."""
     if problem := disk_problem(disk):
         return problem
@@ -82,7 +82,7 @@ def problem_of(report: Report, disk: Disk, states: dict[str, str], supervisor: i
             f"the supervisor (pid {supervisor}) has not written its report for {age(report.age())}: it hangs, or is "
             "stopped; `shoal down` ends it, `shoal up` brings everything back"
         )
-    if report.phase is not Phase.READY:
+    if report.phase is not ClusterPhase.READY:
         return f"the cluster is {report.phase.value.lower()}"
     behind = [f"{name} is {states[name]}" for name in _PROCESSES if states.get(name) != PartState.READY]
     return f"the cluster is not ready: {', '.join(behind)}" if behind else ""

@@ -15,12 +15,12 @@ from rich.text import Text
 
 from shoal.cli import session
 from shoal.cli.output import age_of, as_json, bar, show, size
-from shoal.cluster.api import KubeClient, Object
+from shoal.cluster.kube_client import KubeClient, Object
 
 _FULL, _NEARLY = 0.98, 0.85
 
 
-def show_top(target: session.Target, *, once: bool, interval: float, models: int) -> None:
+def show_top(target: session.SessionTarget, *, once: bool, interval: float, models: int) -> None:
     """`shoal top`.
 
     Raises:
@@ -34,7 +34,7 @@ def show_top(target: session.Target, *, once: bool, interval: float, models: int
             session.run(target, lambda client: _live(client, target.namespace, interval, models))
 
 
-def print_top(target: session.Target) -> None:
+def print_top(target: session.SessionTarget) -> None:
     """`shoal top --json`: what the mesh answers.
 
     Raises:

@@ -12,11 +12,11 @@ from urllib.parse import quote
 
 from shoal.cli import session
 from shoal.cli.choices import Goal
-from shoal.cli.errors import CliError, TimedOut, UsageProblem
+from shoal.cli.errors import CliError, CommandTimedOut, UsageProblem
 from shoal.cli.kinds import INFERENCE_SERVICES, by_name
 from shoal.cli.output import note, show
-from shoal.cluster.api import KubeClient, Object, Resource
-from shoal.cluster.errors import ApiError
+from shoal.cluster.errors import ApiRequestError
+from shoal.cluster.kube_client import ApiResource, KubeClient, Object
 
 _POLL_SECONDS = 0.2
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
@@ -24,7 +24,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class WaitProgress:
     """Whether the goal is reached and, in a few words, how things are."""
 
     reached: bool
@@ -43,7 +43,7 @@ def duration(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
-def wait_for(target: session.Target, kind: str, names: tuple[str, ...], goal: Goal, timeout: str) -> None:
+def wait_for(target: session.SessionTarget, kind: str, names: tuple[str, ...], goal: Goal, timeout: str) -> None:
     """`shoal wait`.
 
     Raises:
@@ -64,7 +64,7 @@ def wait_for(target: session.Target, kind: str, names: tuple[str, ...], goal: Go
 
 
 async def _wait_one(
-    client: KubeClient, resource: Resource, namespace: str, name: str, goal: Goal, deadline: float, timeout: str
+    client: KubeClient, resource: ApiResource, namespace: str, name: str, goal: Goal, deadline: float, timeout: str
 ) -> None:
     told = ""
     judge = judge_of(resource, goal)
@@ -79,12 +79,14 @@ async def _wait_one(
             if is_loaded:  # its status says so in a while
                 return
             asked = asked or not refusal
-            standing = Standing(False, standing.words + refusal)
+            standing = WaitProgress(False, standing.words + refusal)
         if standing.words != told:
             told = standing.words
             note(f"{name}: {told}")
         if time.monotonic() >= deadline:
-            raise TimedOut(f"{resource.kind.lower()} {name} is not {goal.value} after {timeout}: {standing.words}")
+            raise CommandTimedOut(
+                f"{resource.kind.lower()} {name} is not {goal.value} after {timeout}: {standing.words}"
+            )
         await asyncio.sleep(_POLL_SECONDS)
 
 
@@ -92,19 +94,19 @@ async def _ask_for(client: KubeClient, namespace: str, name: str) -> tuple[bool,
     """Have a model loaded: whether it is already, and what to add to what is said if that could not be asked for."""
     try:
         answer = await session.mesh_json(client, namespace, f"/endpoints/{quote(name, safe='')}/load", "POST")
-    except (CliError, ApiError) as error:
+    except (CliError, ApiRequestError) as error:
         return False, f"; asking the mesh to load it failed: {error}"
     return bool(answer.get("loaded")), ""
 
 
-def judge_of(resource: Resource, goal: Goal) -> Callable[[Object | None], Standing]:
+def judge_of(resource: ApiResource, goal: Goal) -> Callable[[Object | None], WaitProgress]:
     """How to tell whether an object of this kind reached the goal.
 
     Raises:
         UsageProblem: such objects have no such goal.
     """
     if goal is Goal.DELETE:
-        return lambda item: Standing(item is None, "it still exists")
+        return lambda item: WaitProgress(item is None, "it still exists")
     if goal is Goal.LOADED:
         if resource != INFERENCE_SERVICES:
             raise UsageProblem("only an isvc can be Loaded; use --for Ready")
@@ -112,13 +114,13 @@ def judge_of(resource: Resource, goal: Goal) -> Callable[[Object | None], Standi
     return service_ready if resource == INFERENCE_SERVICES else condition_ready
 
 
-def loaded(item: Object | None) -> Standing:
+def loaded(item: Object | None) -> WaitProgress:
     """Whether the model last applied is loaded and serves."""
     pending = _not_judged(item, strict=True)
     if pending is not None:
         return pending
     status = _status(item)
-    return Standing(_states(status).get("activeModelState") == "Loaded" and _settled(status), words_of(status))
+    return WaitProgress(_states(status).get("activeModelState") == "Loaded" and _settled(status), words_of(status))
 
 
 def must_be_asked_for(item: Object | None, asked: bool) -> bool:
@@ -133,16 +135,16 @@ def must_be_asked_for(item: Object | None, asked: bool) -> bool:
     return state == "Standby" or (state == "FailedToLoad" and not asked)
 
 
-def service_ready(item: Object | None) -> Standing:
+def service_ready(item: Object | None) -> WaitProgress:
     """Whether the InferenceService last applied is ready: its condition says so and no change is under way."""
     pending = _not_judged(item, strict=True)
     if pending is not None:
         return pending
     status = _status(item)
-    return Standing(_condition(status, "Ready") and _settled(status), words_of(status))
+    return WaitProgress(_condition(status, "Ready") and _settled(status), words_of(status))
 
 
-def condition_ready(item: Object | None) -> Standing:
+def condition_ready(item: Object | None) -> WaitProgress:
     """Whether any other object is ready: by its condition, or by its phase where it has no conditions."""
     pending = _not_judged(item)
     if pending is not None:
@@ -151,19 +153,19 @@ def condition_ready(item: Object | None) -> Standing:
     if status.get("conditions"):
         ready = _condition(status, "Ready") or _condition(status, "Available")
         unready = [f"{c['type']}: {c.get('message') or c.get('reason') or c['status']}" for c in status["conditions"]]
-        return Standing(ready, "; ".join(unready))
+        return WaitProgress(ready, "; ".join(unready))
     phase = str(status.get("phase", ""))
-    return Standing(phase in ("Bound", "Active", "Running", "Succeeded"), phase or "no status yet")
+    return WaitProgress(phase in ("Bound", "Active", "Running", "Succeeded"), phase or "no status yet")
 
 
-def _not_judged(item: Object | None, *, strict: bool = False) -> Standing | None:
+def _not_judged(item: Object | None, *, strict: bool = False) -> WaitProgress | None:
     """What is to be said before the status may be believed. `strict`: a status must say which generation it is of."""
     if item is None:
-        return Standing(False, "it does not exist")
+        return WaitProgress(False, "it does not exist")
     generation = item["metadata"].get("generation")
     observed = _status(item).get("observedGeneration", 0 if strict else None)
     if generation is not None and observed is not None and observed < generation:
-        return Standing(False, f"generation {generation} is not taken up yet")
+        return WaitProgress(False, f"generation {generation} is not taken up yet")
     return None
 
 

@@ -7,11 +7,11 @@ from urllib.parse import quote
 from shoal.cli import session
 from shoal.cli.errors import CliError
 from shoal.cli.output import age_of, show
-from shoal.cluster.api import Object
-from shoal.cluster.errors import ApiError
+from shoal.cluster.errors import ApiRequestError
+from shoal.cluster.kube_client import Object
 
 
-def show_why(target: session.Target, name: str) -> None:
+def show_why(target: session.SessionTarget, name: str) -> None:
     """`shoal why`.
 
     Raises:
@@ -21,7 +21,7 @@ def show_why(target: session.Target, name: str) -> None:
         document = session.run(
             target, lambda client: session.mesh_json(client, target.namespace, f"/why/{quote(name, safe='')}")
         )
-    except ApiError as error:
+    except ApiRequestError as error:
         raise CliError(str(error)) from None
     decisions = document.get("decisions") or []
     if not decisions:

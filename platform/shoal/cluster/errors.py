@@ -11,7 +11,7 @@ class AlreadyRunningError(ClusterError):
     """Another `shoal up` works on the same state directory."""
 
 
-class ApiError(Exception):
+class ApiRequestError(Exception):
     """The Kubernetes API refused a request.
 
     `code` is the HTTP status, `reason` the machine-readable word of the `Status` answer (such as `NotFound`), `causes`

@@ -6,8 +6,8 @@ from dataclasses import astuple
 
 import yaml
 
-from shoal.cluster.api import APPLY_PATCH, CONFIG_MAPS, SECRETS, KubeClient, Object, Resource
-from shoal.cluster.errors import ApiError, ClusterError
+from shoal.cluster.errors import ApiRequestError, ClusterError
+from shoal.cluster.kube_client import APPLY_PATCH, CONFIG_MAPS, SECRETS, ApiResource, KubeClient, Object
 from shoal.cluster.ports import BuiltInPorts
 from shoal.cluster.settings import ClusterSettings
 from shoal.package.errors import PackageError
@@ -15,7 +15,7 @@ from shoal.package.keys import ensure_keys, trusted_keys_manifest
 from shoal.resources.builtin import BUILT_IN_RUNTIMES, builtin_runtime
 from shoal.resources.settings import CONFIG_KEY, FACTORY_CONFIG
 
-SERVING_RUNTIMES = Resource("serving.kserve.io", "v1alpha1", "servingruntimes", "ServingRuntime")
+SERVING_RUNTIMES = ApiResource("serving.kserve.io", "v1alpha1", "servingruntimes", "ServingRuntime")
 STORAGE_SECRET = "storage-config"
 _MANAGER = "shoal-up"
 
@@ -41,7 +41,7 @@ async def apply_factory(client: KubeClient, settings: ClusterSettings, ports: Bu
     }
     try:
         await client.create(SECRETS, settings.namespace, secret)
-    except ApiError as error:
+    except ApiRequestError as error:
         if error.code != 409:
             raise
 
@@ -70,7 +70,7 @@ def _trusted_keys(settings: ClusterSettings) -> Object:
         raise ClusterError(str(error)) from None
 
 
-async def _apply(client: KubeClient, namespace: str, resource: Resource, manifest: Object) -> None:
+async def _apply(client: KubeClient, namespace: str, resource: ApiResource, manifest: Object) -> None:
     manifest["metadata"]["namespace"] = namespace
     await client.request(
         "PATCH",

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from shoal.cluster import process
 from shoal.cluster.backoff import Backoff, BackoffPolicy
+from shoal.cluster.control_plane import ControlPlanePart
 from shoal.cluster.errors import ClusterError
 from shoal.cluster.kubelet.runner import log_end
-from shoal.cluster.parts import Part
 from shoal.cluster.report import PartReport, PartState
 from shoal.resources.lastwords import telling_line
 
@@ -42,7 +42,7 @@ class Keeper:
 
     def __init__(
         self,
-        part: Part,
+        part: ControlPlanePart,
         log_path: Path,
         cwd: Path,
         env: Mapping[str, str],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shoal.cluster.api import Object
+from shoal.cluster.kube_client import Object
 from shoal.resources.problems import InvalidManifest
 from shoal.resources.settings import FACTORY_CONFIG, USER_CONFIG, config_from
 

@@ -26,7 +26,7 @@ class PartState(StrEnum):
     BACKING_OFF = "BackingOff"
 
 
-class Phase(StrEnum):
+class ClusterPhase(StrEnum):
     """How the instance as a whole is doing."""
 
     STARTING = "Starting"
@@ -46,7 +46,7 @@ class PartReport(BaseModel):
     message: str = ""
 
 
-class Addresses(BaseModel):
+class ClusterAddresses(BaseModel):
     """Where the instance answers."""
 
     grpc: str
@@ -55,15 +55,15 @@ class Addresses(BaseModel):
     admin: str
 
 
-class Report(BaseModel):
+class ClusterReport(BaseModel):
     """The whole instance."""
 
     pid: int
-    phase: Phase = Phase.STARTING
+    phase: ClusterPhase = ClusterPhase.STARTING
     message: str = ""
     """Why it failed."""
     namespace: str
-    addresses: Addresses
+    addresses: ClusterAddresses
     parts: dict[str, PartReport] = {}
     written: float = 0.0
     """When, in seconds since 1970."""
@@ -73,7 +73,7 @@ class Report(BaseModel):
         return max(0.0, time.time() - self.written)
 
 
-def write_report(path: Path, report: Report) -> None:
+def write_report(path: Path, report: ClusterReport) -> None:
     """Replace the file as a whole; a full disk must not stop the supervisor, so failures are ignored: readers see that
     the report grows old."""
     report.written = time.time()
@@ -81,9 +81,9 @@ def write_report(path: Path, report: Report) -> None:
         write_whole(path, (report.model_dump_json(indent=2) + "\n").encode(), 0o600, sync=False)
 
 
-def read_report(path: Path) -> Report | None:
+def read_report(path: Path) -> ClusterReport | None:
     """The newest report, or None if there is none."""
     try:
-        return Report.model_validate_json(path.read_text())
+        return ClusterReport.model_validate_json(path.read_text())
     except (OSError, ValidationError):
         return None

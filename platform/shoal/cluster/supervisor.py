@@ -11,18 +11,26 @@ from dataclasses import astuple
 from typing import Any
 
 from shoal.cluster import lock, process
-from shoal.cluster.api import CONFIG_MAPS, DEPLOYMENTS, PODS, KubeClient, Object, read_kubeconfig
-from shoal.cluster.errors import ApiError, ApiUnreachableError, ClusterError
+from shoal.cluster.control_plane import ControlPlanePart, api_server, gateway, mesh, save_usage
+from shoal.cluster.errors import ApiRequestError, ApiUnreachableError, ClusterError
 from shoal.cluster.factory import apply_factory
 from shoal.cluster.keeper import Keeper
+from shoal.cluster.kube_client import CONFIG_MAPS, DEPLOYMENTS, PODS, KubeClient, Object, read_kubeconfig
 from shoal.cluster.kubelet.host import base_env
 from shoal.cluster.kubelet.kubelet import Kubelet
 from shoal.cluster.kubelet.mirror import Mirror
 from shoal.cluster.network import Subnet, choose_subnet, require_port
 from shoal.cluster.options import ServingOptions, serving_options
-from shoal.cluster.parts import Part, api_server, gateway, mesh, save_usage
 from shoal.cluster.ports import BuiltInPorts, ControlPlane, choose_ports
-from shoal.cluster.report import BEAT_SECONDS, Addresses, PartReport, PartState, Phase, Report, write_report
+from shoal.cluster.report import (
+    BEAT_SECONDS,
+    ClusterAddresses,
+    ClusterPhase,
+    ClusterReport,
+    PartReport,
+    PartState,
+    write_report,
+)
 from shoal.cluster.settings import ClusterSettings
 from shoal.cluster.targets import targets, write_targets
 from shoal.disk import disk_of, full_message, means_full
@@ -35,7 +43,7 @@ _PARTS_GRACE = 8.0
 _PODS_POLL = 0.2
 _TARGETS_POLL = 1.0
 
-Observer = Callable[[Report], None]
+Observer = Callable[[ClusterReport], None]
 
 
 class Supervisor:
@@ -45,7 +53,7 @@ class Supervisor:
         self._settings = settings
         self._layout = settings.layout
         self._observe = observe or (lambda _: None)
-        self._report: Report | None = None
+        self._report: ClusterReport | None = None
         self._options = ServingOptions()
 
     async def run(self) -> None:
@@ -67,11 +75,11 @@ class Supervisor:
             try:
                 await self._run(subnet, plane)
             except ClusterError as error:
-                self._phase(Phase.FAILED, str(error))
+                self._phase(ClusterPhase.FAILED, str(error))
                 raise
             finally:
                 self._layout.targets.unlink(missing_ok=True)
-                if self._report.phase != Phase.FAILED:
+                if self._report.phase != ClusterPhase.FAILED:
                     self._layout.status.unlink(missing_ok=True)
 
     async def _run(self, subnet: Subnet, plane: ControlPlane) -> None:
@@ -94,7 +102,7 @@ class Supervisor:
             )
             await controller.wait_ready(START_SECONDS)
             await entrance.wait_ready(START_SECONDS)
-            self._phase(Phase.READY)
+            self._phase(ClusterPhase.READY)
             stack.push_async_callback(save_usage, plane)  # first of all, for each part knows some of it
             following = self._follow_options(config_maps, changed, controller, entrance)
             await stack.enter_async_context(_working(following, "options"))
@@ -118,11 +126,11 @@ class Supervisor:
     async def _apply_factory(self, client: KubeClient, ports: BuiltInPorts) -> None:
         try:
             await apply_factory(client, self._settings, ports)
-        except (ApiError, ApiUnreachableError) as error:
+        except (ApiRequestError, ApiUnreachableError) as error:
             raise ClusterError(f"the built-in runtimes cannot be declared: {error}") from error
 
     @contextlib.asynccontextmanager
-    async def _kept(self, part: Part) -> AsyncIterator[Keeper]:
+    async def _kept(self, part: ControlPlanePart) -> AsyncIterator[Keeper]:
         keeper = Keeper(
             part,
             self._layout.log_of(part.name),
@@ -161,7 +169,7 @@ class Supervisor:
     async def _follow_pods(self, client: KubeClient) -> None:
         """Keep the `pods` part of the report current, for ever."""
         while True:
-            with contextlib.suppress(ApiError, ApiUnreachableError):
+            with contextlib.suppress(ApiRequestError, ApiUnreachableError):
                 deployments, _ = await client.list(DEPLOYMENTS, self._settings.namespace)
                 wanted = sum(int(d["spec"].get("replicas", 1)) for d in deployments)
                 ready = sum(int((d.get("status") or {}).get("readyReplicas") or 0) for d in deployments)
@@ -196,13 +204,13 @@ class Supervisor:
 
     # --- the report ------------------------------------------------------------------------------------------------
 
-    def _first_report(self, plane: ControlPlane) -> Report:
+    def _first_report(self, plane: ControlPlane) -> ClusterReport:
         settings = self._settings
         host = settings.gateway_host
-        return Report(
+        return ClusterReport(
             pid=os.getpid(),
             namespace=settings.namespace,
-            addresses=Addresses(
+            addresses=ClusterAddresses(
                 grpc=f"{host}:{settings.grpc_port}",
                 rest=f"http://{host}:{settings.rest_port}",
                 api=f"https://{plane.host}:{plane.ports.control.api}",
@@ -216,13 +224,13 @@ class Supervisor:
             self._report.parts[name] = report.model_copy()
             self._tell()
 
-    def _phase(self, phase: Phase, message: str = "") -> None:
+    def _phase(self, phase: ClusterPhase, message: str = "") -> None:
         if self._report is not None:
             self._report.phase, self._report.message = phase, message
             self._tell()
 
     def _phase_stopping(self) -> None:
-        self._phase(Phase.STOPPING)
+        self._phase(ClusterPhase.STOPPING)
 
     def _tell(self) -> None:
         if self._report is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from shoal.cluster.api import Object
+from shoal.cluster.kube_client import Object
 from shoal.cluster.options import MetricsOptions
 from shoal.durable import write_whole
 

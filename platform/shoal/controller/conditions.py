@@ -12,7 +12,7 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ConditionVerdict:
     """One condition before it is dated."""
 
     status: bool
@@ -26,14 +26,14 @@ def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 
 
 def conditions(
-    verdicts: Mapping[str, Verdict], ours: tuple[str, ...], old: Mapping[str, Any], now: float
+    verdicts: Mapping[str, ConditionVerdict], ours: tuple[str, ...], old: Mapping[str, Any], now: float
 ) -> list[Document]:
     """The conditions of a status: those of others as they were, and ours as judged. `ours`: all types we ever write."""
     others = [found for found in old.get("conditions") or () if found.get("type") not in ours]
     return others + [_condition(kind, verdict, condition(old, kind), now) for kind, verdict in verdicts.items()]
 
 
-def _condition(kind: str, verdict: Verdict, old: Mapping[str, Any], now: float) -> Document:
+def _condition(kind: str, verdict: ConditionVerdict, old: Mapping[str, Any], now: float) -> Document:
     status = "True" if verdict.status else "False"
     same = old.get("status") == status and old.get("lastTransitionTime")
     found: Document = {"type": kind, "status": status}

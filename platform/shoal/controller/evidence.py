@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from shoal.controller.kube import CONFIG_MAP
-from shoal.controller.store import Store
+from shoal.controller.store import DeclarationStore
 from shoal.core.types import FailureReason, Unplaceable
 from shoal.package.errors import PackageError
 from shoal.package.keys import TrustedKeys, read_trusted
@@ -49,7 +49,11 @@ class EvidenceGate:
     """Asks for evidence on threads of its own; answers within `RETRY_SECONDS` are given again."""
 
     def __init__(
-        self, store: Store, claims: Path | None, clock: Callable[[], float], reader: EvidenceReader | None = None
+        self,
+        store: DeclarationStore,
+        claims: Path | None,
+        clock: Callable[[], float],
+        reader: EvidenceReader | None = None,
     ) -> None:
         self._store = store
         self._claims = claims

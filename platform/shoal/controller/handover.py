@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 
-from shoal.controller.reading import Reading, by_entry
+from shoal.controller.reading import ServiceReading, by_entry
 from shoal.core.rollout.plan import IMMEDIATE
 from shoal.core.rollout.record import Phase, Rollout, Verb
 from shoal.core.types import RevisionId
 from shoal.mesh.api import Declaration, MeshApi, RolloutRefusedError
 
 
-async def hand_over(mesh: MeshApi, reading: Reading, before: Reading | None) -> bool:
+async def hand_over(mesh: MeshApi, reading: ServiceReading, before: ServiceReading | None) -> bool:
     """Declare it. False: only the model of `spec.predictor` was declared, the canary follows once that serves.
 
     Raises:

@@ -9,27 +9,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from shoal.controller.conditions import condition
+from shoal.controller.deferrable import least_wait, may_wait, passes, proven_by
 from shoal.controller.evidence import RETRY_SECONDS, EvidenceGate
 from shoal.controller.handover import hand_over
 from shoal.controller.kube import ISVC, Document, KubeApi
-from shoal.controller.pace import Pace
-from shoal.controller.passing import least_wait, may_wait, passes, proven_by
-from shoal.controller.reading import Reading, Wanted, read, refuse
+from shoal.controller.rate_limit import RateLimit
+from shoal.controller.reading import ServiceReading, WantedRevision, read, refuse
 from shoal.controller.recorder import Recorder
 from shoal.controller.rolloutstatus import ROLLED_BACK, happenings
 from shoal.controller.runtimestatus import is_explained, with_causes
 from shoal.controller.settings import ControllerSettings
 from shoal.controller.status import (
     NOT_SERVED,
-    Addresses,
-    Declared,
+    DeclaredStatus,
+    ServiceAddresses,
     merge_patch,
     status_of,
     status_patch,
 )
-from shoal.controller.store import Store
+from shoal.controller.store import DeclarationStore
 from shoal.core.types import EndpointView, FailureReason, ModelState, RevisionId
-from shoal.mesh.api import MeshApi, NameTakenError, RolloutRefusedError, RolloutStatus
+from shoal.mesh.api import MeshApi, NameTakenError, RolloutHistory, RolloutRefusedError
 
 _LOG = logging.getLogger(__name__)
 _STATUSES_PER_SECOND = 100.0
@@ -44,7 +44,7 @@ class _Known:
     """What was made of a document, so that it is read again only when it matters."""
 
     sign: tuple[object, ...]
-    reading: Reading
+    reading: ServiceReading
     again: float | None = None
     """When to look again although nothing changed here: evidence may have been added to a package."""
 
@@ -55,7 +55,7 @@ class IsvcReconciler:
     def __init__(
         self,
         settings: ControllerSettings,
-        store: Store,
+        store: DeclarationStore,
         mesh: MeshApi,
         kube: KubeApi,
         recorder: Recorder,
@@ -76,8 +76,8 @@ class IsvcReconciler:
         self._written: dict[str, str] = {}
         """Version that a status written by us gave an object whose echo has not come yet."""
         self._users: defaultdict[str, set[str]] = defaultdict(set)
-        self._pace = Pace(_STATUSES_PER_SECOND, _STATUS_BURST)
-        self._passing = Pace(_PASSING_PER_SECOND, _PASSING_BURST)
+        self._pace = RateLimit(_STATUSES_PER_SECOND, _STATUS_BURST)
+        self._passing = RateLimit(_PASSING_PER_SECOND, _PASSING_BURST)
         self._turns: dict[str, float] = {}
         """When a status that may wait is written."""
         self._proven: dict[str, str] = {}
@@ -141,7 +141,7 @@ class IsvcReconciler:
         for runtime in known.reading.runtimes:
             self._users[runtime].add(name)
 
-    async def _declare(self, name: str, document: Document) -> Declared:
+    async def _declare(self, name: str, document: Document) -> DeclaredStatus:
         metadata = document["metadata"]
         annotations = tuple(sorted((metadata.get("annotations") or {}).items()))
         sign = (metadata.get("uid"), metadata.get("generation"), annotations, self._store.epoch)
@@ -160,11 +160,11 @@ class IsvcReconciler:
             except NameTakenError:
                 # Not remembered: the name may become free without any change of this object.
                 message = f"the name {name!r} is in use by another owner (an alias set through mmesh.ModelMesh)"
-                return Declared(declared.generation, invalid=message)
+                return DeclaredStatus(declared.generation, invalid=message)
             except RolloutRefusedError as error:
                 # Not remembered either: it is declared again whenever the endpoint changes, so once that rollout ended.
                 if self._mesh.rollout(name) is None:
-                    return Declared(declared.generation, invalid=str(error))
+                    return DeclaredStatus(declared.generation, invalid=str(error))
                 return replace(declared, refused=str(error))
             if not serving:  # The canary waits for the model below it, whose change is told of.
                 return replace(declared, revision=reading.stable.declaration.revision)
@@ -179,7 +179,7 @@ class IsvcReconciler:
         self._remember(name, _Known(sign, reading, again))
         return declared
 
-    def _strayed(self, name: str, reading: Reading) -> bool:
+    def _strayed(self, name: str, reading: ServiceReading) -> bool:
         """Whether a client of `mmesh.ModelMesh` removed the declared endpoint, or let it lead elsewhere."""
         declared = [wanted.declaration.revision for wanted in reading.wanted]
         view = self._mesh.endpoint(name)
@@ -188,12 +188,12 @@ class IsvcReconciler:
             _LOG.warning("endpoint %s was changed through mmesh.ModelMesh: declaring its InferenceService again", name)
         return strayed
 
-    async def _gated(self, name: str, reading: Reading) -> Reading:
+    async def _gated(self, name: str, reading: ServiceReading) -> ServiceReading:
         """The same with models held back that lack evidence."""
         stable, canary = [await self._judged(name, wanted) for wanted in (reading.stable, reading.canary)]
         return replace(reading, stable=stable, canary=canary)
 
-    async def _judged(self, name: str, wanted: Wanted | None) -> Wanted | None:
+    async def _judged(self, name: str, wanted: WantedRevision | None) -> WantedRevision | None:
         if wanted is None or not wanted.requires or wanted.declaration.unplaceable is not None:
             return wanted
         if self._admitted(name, wanted.declaration.revision):
@@ -208,7 +208,7 @@ class IsvcReconciler:
         kept = rollout is not None and revision in rollout.retained
         return (serves or kept) and self._mesh.runtime_of(revision) is not None
 
-    async def _write_status(self, name: str, document: Document, declared: Declared) -> float | None:
+    async def _write_status(self, name: str, document: Document, declared: DeclaredStatus) -> float | None:
         """Write the status if it says something else than before; the seconds until its turn if that may wait."""
         view = None if declared.not_ours else self._mesh.endpoint(name)
         if view is not None:
@@ -247,11 +247,11 @@ class IsvcReconciler:
             del self._turns[name]
         return max(0.0, pause)
 
-    def _addresses(self) -> Addresses:
+    def _addresses(self) -> ServiceAddresses:
         config = self._store.config
         host = f"{config.inference_service_name}.{self._settings.namespace}"
         scheme = "https" if config.tls.secret_name else "http"
-        return Addresses(
+        return ServiceAddresses(
             grpc=f"grpc://{host}:{config.inference_service_port}", rest=f"{scheme}://{host}:{config.rest_proxy.port}"
         )
 
@@ -279,13 +279,13 @@ class IsvcReconciler:
             self._recorder.tell(document, "Normal", "ModelLoaded", f"{view.active} is loaded")
 
     def _tell_rollout(
-        self, document: Document, old: Document, new: Document, rollout: RolloutStatus, refused: str
+        self, document: Document, old: Document, new: Document, rollout: RolloutHistory, refused: str
     ) -> None:
         for found in happenings(old.get("rollout") or {}, new["rollout"], rollout, refused):
             self._recorder.tell(document, found.kind, found.reason, found.message)
 
 
-def _lacks_evidence(wanted: Wanted) -> bool:
+def _lacks_evidence(wanted: WantedRevision) -> bool:
     why = wanted.declaration.unplaceable
     return why is not None and why.reason is FailureReason.EVIDENCE_MISSING
 

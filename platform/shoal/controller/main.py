@@ -11,6 +11,7 @@ from kubernetes import client
 
 from shoal.controller.discovery import PodDiscovery
 from shoal.controller.evidence import EvidenceGate
+from shoal.controller.informers import Watcher, quiet_informers
 from shoal.controller.isvcs import IsvcReconciler
 from shoal.controller.kube import (
     CLUSTER_RUNTIME,
@@ -25,15 +26,14 @@ from shoal.controller.kube import (
     Resource,
     connect,
 )
+from shoal.controller.other_namespaces import Strangers
 from shoal.controller.queue import WorkQueue
 from shoal.controller.recorder import Recorder
 from shoal.controller.render import MANAGED_BY, SERVICE_LABEL
 from shoal.controller.runtimes import RuntimeReconciler
 from shoal.controller.settings import ControllerSettings
-from shoal.controller.standings import Standings
-from shoal.controller.store import Store
-from shoal.controller.strangers import Strangers
-from shoal.controller.watching import Watcher, quiet_informers
+from shoal.controller.standings import RuntimeStandings
+from shoal.controller.store import DeclarationStore
 from shoal.core.types import FailureReason, PodId, RuntimeName, Unplaceable
 from shoal.mesh.api import MeshApi, RuntimeChooser
 from shoal.mesh.faults import Fault
@@ -60,11 +60,11 @@ class Controller:
     ) -> None:
         self._mesh = mesh
         self._namespace = settings.namespace
-        self.store = Store()
+        self.store = DeclarationStore()
         self.recorder = Recorder(kube, clock)
         self.evidence = EvidenceGate(self.store, settings.claims, clock)
         mesh.set_samples(PackagedSamples(self.store.storage_entries, settings.claims))
-        self._standings = Standings(self.store, kube, self.recorder, clock)
+        self._standings = RuntimeStandings(self.store, kube, self.recorder, clock)
         self._isvcs = IsvcReconciler(
             settings, self.store, mesh, kube, self.recorder, clock, self.evidence, self._standings.causes
         )

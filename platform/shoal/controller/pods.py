@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shoal.controller.settings import HelperPorts
-from shoal.resources.endpoint import Endpoint, parse_endpoint
+from shoal.resources.endpoint import RuntimeAddress, parse_endpoint
 from shoal.resources.pod import Container
 from shoal.resources.servingruntime import ServingRuntime
 from shoal.resources.settings import ModelServingConfig
@@ -35,7 +35,7 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class PodPorts:
+class ReachablePorts:
     """Where the mesh and the gateway reach a pod of a runtime."""
 
     management: int
@@ -43,17 +43,17 @@ class PodPorts:
     http: int | None
 
 
-def ports_of(runtime: ServingRuntime, helpers: HelperPorts = _HELPERS) -> PodPorts:
+def ports_of(runtime: ServingRuntime, helpers: HelperPorts = _HELPERS) -> ReachablePorts:
     """The ports of a runtime's pods. Without `grpcDataEndpoint` upstream falls back to the management endpoint."""
     spec, adapter = runtime.spec, runtime.spec.built_in_adapter
-    own = parse_endpoint(spec.grpc_endpoint) if spec.grpc_endpoint else Endpoint(port=ADAPTER_PORT)
+    own = parse_endpoint(spec.grpc_endpoint) if spec.grpc_endpoint else RuntimeAddress(port=ADAPTER_PORT)
     if adapter is not None:
         management, fallback = own.port or ADAPTER_PORT, adapter.runtime_management_port
     else:
         management, fallback = (helpers.puller if _has_puller(runtime) else own.port), own.port
     grpc = parse_endpoint(spec.grpc_data_endpoint).port if spec.grpc_data_endpoint else fallback
     http = parse_endpoint(spec.http_data_endpoint).port if spec.http_data_endpoint else None
-    return PodPorts(management, grpc, http)
+    return ReachablePorts(management, grpc, http)
 
 
 def pod_spec(

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from shoal.controller.changed_by import started_by
 from shoal.controller.kube import Document
 from shoal.controller.plans import entry_plan, plan_of, required_evidence
-from shoal.controller.starter import started_by
-from shoal.controller.status import Declared
-from shoal.controller.store import Store
+from shoal.controller.status import DeclaredStatus
+from shoal.controller.store import DeclarationStore
 from shoal.core.rollout.plan import Plan
 from shoal.core.types import FailureReason, RevisionId, RuntimeName, Unplaceable
 from shoal.mesh.api import Declaration, ModelInfo
@@ -29,7 +29,7 @@ _ENTRY = "spec.canary/"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedRevision:
     """One revision an InferenceService declares."""
 
     declaration: Declaration
@@ -40,33 +40,33 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ServiceReading:
     """What an InferenceService declares."""
 
-    declared: Declared
-    stable: Wanted | None = None
+    declared: DeclaredStatus
+    stable: WantedRevision | None = None
     """The model of `spec.predictor`; None when there is nothing to declare."""
-    canary: Wanted | None = None
+    canary: WantedRevision | None = None
     """The model of the entry in `spec.canary`, if any."""
     runtimes: frozenset[str] = field(default=frozenset())
     """Those chosen for its models."""
 
     @property
-    def wanted(self) -> tuple[Wanted, ...]:
+    def wanted(self) -> tuple[WantedRevision, ...]:
         """All models."""
         return tuple(each for each in (self.stable, self.canary) if each is not None)
 
 
-def read(document: Document, store: Store) -> Reading:
+def read(document: Document, store: DeclarationStore) -> ServiceReading:
     """What a document declares, with the runtimes the store knows."""
     generation = int(document["metadata"].get("generation") or 0)
     try:
         service = inferenceservice.shape(document)
         if not service.is_ours:
-            return Reading(Declared(generation, not_ours=inferenceservice.why_not_ours(service)))
+            return ServiceReading(DeclaredStatus(generation, not_ours=inferenceservice.why_not_ours(service)))
         service, model = inferenceservice.parse(document)
     except InvalidManifest as error:
-        return Reading(Declared(generation, invalid="; ".join(str(problem) for problem in error.problems)))
+        return ServiceReading(DeclaredStatus(generation, invalid="; ".join(str(problem) for problem in error.problems)))
     spec = service.spec
     note = started_by(document["metadata"]).removeprefix(_ENTRY)
     stable = _wanted(service, model, store, plan_of(spec.rollout), note, document["spec"]["predictor"])
@@ -80,7 +80,7 @@ def read(document: Document, store: Store) -> Reading:
     found = [each for each in (stable, canary) if each is not None]
     runtimes = frozenset(each.chosen.runtime for each in found if each.chosen is not None)
     target = found[-1].declaration.revision
-    return Reading(Declared(generation, revision=target, chosen=stable.chosen), stable, canary, runtimes)
+    return ServiceReading(DeclaredStatus(generation, revision=target, chosen=stable.chosen), stable, canary, runtimes)
 
 
 def by_entry(by: str) -> bool:
@@ -88,7 +88,7 @@ def by_entry(by: str) -> bool:
     return by.startswith(_ENTRY)
 
 
-def refuse(wanted: Wanted, why: Unplaceable) -> Wanted:
+def refuse(wanted: WantedRevision, why: Unplaceable) -> WantedRevision:
     """The same, but no runtime may load it."""
     return replace(wanted, declaration=replace(wanted.declaration, runtime=None, unplaceable=why))
 
@@ -96,13 +96,13 @@ def refuse(wanted: Wanted, why: Unplaceable) -> Wanted:
 def _wanted(
     service: InferenceService,
     model: ModelSource,
-    store: Store,
+    store: DeclarationStore,
     plan: Plan | None,
     by: str,
     predictor: Mapping[str, Any],
     *,
     stepwise: bool = False,
-) -> Wanted:
+) -> WantedRevision:
     found = store.choose(requirements_of(model))
     chosen = found if isinstance(found, Chosen) else None
     least, most = service.copies
@@ -121,4 +121,4 @@ def _wanted(
     )
     runtime = store.runtimes.get(chosen.runtime) if chosen else None
     of_runtime = required_of_runtime(runtime.metadata.annotations) if runtime else ()
-    return Wanted(declaration, model, chosen, required_evidence(service.spec.rollout, of_runtime))
+    return WantedRevision(declaration, model, chosen, required_evidence(service.spec.rollout, of_runtime))

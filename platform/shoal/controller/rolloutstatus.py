@@ -9,7 +9,7 @@ from typing import Any, Literal
 from shoal.controller.times import timestamp
 from shoal.core.rollout.plan import WHOLE
 from shoal.core.rollout.record import Phase, Rollout
-from shoal.mesh.api import RolloutStatus
+from shoal.mesh.api import RolloutHistory
 
 PROGRESSING = "RolloutProgressing"
 """Condition, there as soon as there ever was a rollout: True while one is under way. So
@@ -30,7 +30,7 @@ class Happening:
     message: str
 
 
-def rollout_document(status: RolloutStatus, refused: str) -> dict[str, Any]:
+def rollout_document(status: RolloutHistory, refused: str) -> dict[str, Any]:
     """`status.rollout`."""
     rollout = status.current
     found = {
@@ -60,7 +60,7 @@ def message_of(rollout: Rollout) -> str:
 
 
 def happenings(
-    old: Mapping[str, Any], new: Mapping[str, Any], status: RolloutStatus, refused: str
+    old: Mapping[str, Any], new: Mapping[str, Any], status: RolloutHistory, refused: str
 ) -> Iterator[Happening]:
     """What is to be told of the way from one `status.rollout` to the next."""
     before, after = (old.get("id"), old.get("phase")), (new.get("id"), new.get("phase"))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from shoal.controller.kube import DEPLOYMENT, SERVICE, Document, KubeApi
 from shoal.controller.render import HASH_ANNOTATION, deployment, deployment_name, services
 from shoal.controller.settings import ControllerSettings
-from shoal.controller.store import Store
+from shoal.controller.store import DeclarationStore
 from shoal.resources.adapters import missing_adapter
 from shoal.resources.servingruntime import ServingRuntime
 from shoal.resources.settings import ModelServingConfig
@@ -22,7 +22,7 @@ class RuntimeReconciler:
     def __init__(
         self,
         settings: ControllerSettings,
-        store: Store,
+        store: DeclarationStore,
         kube: KubeApi,
         clock: Callable[[], float],
         in_use: Callable[[str], bool],

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from shoal.controller.conditions import Verdict, conditions
+from shoal.controller.conditions import ConditionVerdict, conditions
 from shoal.controller.troubles import PodsStanding
 from shoal.core.types import EndpointView, Failure, FailureReason, ModelView
 from shoal.core.views import NO_POD
@@ -54,7 +54,7 @@ def with_pods(pods: PodsStanding, wanted: int | None) -> RuntimeStanding:
 
 def status_of(standing: RuntimeStanding, generation: int, old: Mapping[str, Any], now: float) -> Document:
     """The whole status: ours computed anew, that of others as it was."""
-    verdict = Verdict(standing.ready, standing.reason, standing.message[:_MAX_MESSAGE])
+    verdict = ConditionVerdict(standing.ready, standing.reason, standing.message[:_MAX_MESSAGE])
     ours = {"conditions": conditions({READY: verdict}, (READY,), old, now), "observedGeneration": generation}
     return {**old, **ours}
 

@@ -13,7 +13,7 @@ from shoal.controller.render import SERVICE_LABEL, deployment_name
 from shoal.controller.runtimes import configured_replicas
 from shoal.controller.runtimestatus import READY, RuntimeStanding, status_of, unusable, with_pods
 from shoal.controller.status import merge_patch, status_patch
-from shoal.controller.store import Store
+from shoal.controller.store import DeclarationStore
 from shoal.controller.troubles import PodsStanding, Unusable, standing_of, uncreated_pods
 from shoal.resources.adapters import missing_adapter
 
@@ -27,10 +27,10 @@ class _Judged:
     standing: RuntimeStanding
 
 
-class Standings:
+class RuntimeStandings:
     """ServingRuntimes of the namespace and ClusterServingRuntimes, with the pods of each."""
 
-    def __init__(self, store: Store, kube: KubeApi, recorder: Recorder, clock: Callable[[], float]) -> None:
+    def __init__(self, store: DeclarationStore, kube: KubeApi, recorder: Recorder, clock: Callable[[], float]) -> None:
         self._store = store
         self._kube = kube
         self._recorder = recorder

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shoal.controller.conditions import Verdict, condition, conditions
+from shoal.controller.conditions import ConditionVerdict, condition, conditions
 from shoal.controller.rolloutstatus import PROGRESSING, REFUSED, ROLLED_BACK, message_of, rollout_document
 from shoal.controller.times import seconds_of, timestamp
 from shoal.core.rollout.record import Phase
 from shoal.core.types import CopyState, EndpointView, Failure, FailureReason, ModelState, RevisionId, Transition
-from shoal.mesh.api import RolloutStatus
+from shoal.mesh.api import RolloutHistory
 from shoal.resources.choose import Chosen
 
 INVALID_SPEC = "InvalidSpec"
@@ -31,7 +31,7 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Addresses:
+class ServiceAddresses:
     """Where requests go."""
 
     grpc: str
@@ -39,7 +39,7 @@ class Addresses:
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class DeclaredStatus:
     """What became of an InferenceService's spec."""
 
     generation: int
@@ -54,12 +54,12 @@ class Declared:
 
 
 def status_of(
-    declared: Declared,
+    declared: DeclaredStatus,
     view: EndpointView | None,
-    addresses: Addresses,
+    addresses: ServiceAddresses,
     old: Mapping[str, Any],
     now: float,
-    rollout: RolloutStatus | None = None,
+    rollout: RolloutHistory | None = None,
 ) -> Document:
     """The whole status: ours computed anew, that of others as it was."""
     if declared.not_ours:
@@ -82,9 +82,9 @@ def status_of(
     return status
 
 
-def foreign_status(declared: Declared, old: Mapping[str, Any], now: float) -> Document:
+def foreign_status(declared: DeclaredStatus, old: Mapping[str, Any], now: float) -> Document:
     """The status of an InferenceService that is left alone: one condition says why."""
-    verdict = Verdict(status=False, reason=NOT_SERVED, message=declared.not_ours)
+    verdict = ConditionVerdict(status=False, reason=NOT_SERVED, message=declared.not_ours)
     return _foreign(old) | {
         "conditions": conditions({"Ready": verdict}, _OURS, old, now),
         "observedGeneration": declared.generation,
@@ -128,31 +128,31 @@ def _foreign(old: Mapping[str, Any]) -> Document:
     return {key: value for key, value in old.items() if key not in _OWN_FIELDS}
 
 
-def _components(old: Mapping[str, Any], addresses: Addresses) -> Document:
+def _components(old: Mapping[str, Any], addresses: ServiceAddresses) -> Document:
     others = {key: value for key, value in (old.get("components") or {}).items() if key != "predictor"}
     mine = {"url": addresses.grpc, "grpcUrl": addresses.grpc, "restUrl": addresses.rest}
     return others | {"predictor": mine}
 
 
-def _serves(view: EndpointView | None, old: Mapping[str, Any]) -> Verdict:
+def _serves(view: EndpointView | None, old: Mapping[str, Any]) -> ConditionVerdict:
     """Whether a request would be answered by the active revision."""
     if view is None:
-        return Verdict(status=False, reason="Pending", message="The mesh does not know this model yet")
+        return ConditionVerdict(status=False, reason="Pending", message="The mesh does not know this model yet")
     state = view.active_model.state
     failure = _active_failure(view)
     if state is ModelState.STANDBY and failure is None and (known := _unproven(view, old)):
-        return Verdict(status=False, reason=known["reason"], message=known.get("message", ""))
+        return ConditionVerdict(status=False, reason=known["reason"], message=known.get("message", ""))
     # On standby a request loads it, unless there is no pod to load it on.
     if state is ModelState.LOADED or (state is ModelState.STANDBY and failure is None):
-        return Verdict(status=True)
+        return ConditionVerdict(status=True)
     if state is ModelState.LOADING and failure is None:
         before = condition(old, "PredictorReady").get("status") == "True"
         same = old.get("modelRevisionName") == view.active
         # It loaded before, was evicted, and is loaded again for a request: nothing is wrong.
-        return Verdict(status=before and same, reason="" if before and same else "Loading")
+        return ConditionVerdict(status=before and same, reason="" if before and same else "Loading")
     if failure is not None:
-        return Verdict(status=False, reason=failure.reason.value, message=failure.message[:_MAX_MESSAGE])
-    return Verdict(status=False, reason=state.value)
+        return ConditionVerdict(status=False, reason=failure.reason.value, message=failure.message[:_MAX_MESSAGE])
+    return ConditionVerdict(status=False, reason=state.value)
 
 
 def _unproven(view: EndpointView, old: Mapping[str, Any]) -> Document | None:
@@ -166,46 +166,46 @@ def _unproven(view: EndpointView, old: Mapping[str, Any]) -> Document | None:
 
 
 def _verdicts(
-    declared: Declared, view: EndpointView | None, serves: Verdict, rollout: RolloutStatus | None
-) -> dict[str, Verdict]:
+    declared: DeclaredStatus, view: EndpointView | None, serves: ConditionVerdict, rollout: RolloutHistory | None
+) -> dict[str, ConditionVerdict]:
     found = _standing(declared, view, serves, rollout)
     if rollout is not None:
         current = rollout.current
         reason, message = current.phase.value, message_of(current)
         if declared.refused:
             reason, message = REFUSED, declared.refused
-        found[PROGRESSING] = Verdict(current.live, reason, message[:_MAX_MESSAGE])
+        found[PROGRESSING] = ConditionVerdict(current.live, reason, message[:_MAX_MESSAGE])
     return found
 
 
 def _standing(
-    declared: Declared, view: EndpointView | None, serves: Verdict, rollout: RolloutStatus | None
-) -> dict[str, Verdict]:
+    declared: DeclaredStatus, view: EndpointView | None, serves: ConditionVerdict, rollout: RolloutHistory | None
+) -> dict[str, ConditionVerdict]:
     if declared.invalid:
         message = declared.invalid[:_MAX_MESSAGE]
-        wrong = Verdict(status=False, reason=INVALID_PREDICTOR_SPEC, message=message)
+        wrong = ConditionVerdict(status=False, reason=INVALID_PREDICTOR_SPEC, message=message)
         return {"PredictorReady": serves if view is not None else wrong, "Ready": wrong, "Loaded": wrong}
     current = view is not None and view.active == view.target == declared.revision
     loaded = current and view is not None and view.active_model.state is ModelState.LOADED
     if loaded:
-        return {"PredictorReady": serves, "Ready": serves, "Loaded": Verdict(status=True)}
+        return {"PredictorReady": serves, "Ready": serves, "Loaded": ConditionVerdict(status=True)}
     why = serves.reason or (view.active_model.state.value if current and view else Transition.IN_PROGRESS.value)
     message = serves.message
     if _held(declared, view, rollout):
         why, message = Transition.BLOCKED_BY_FAILED_LOAD.value, _why_held(view, rollout)[:_MAX_MESSAGE]
     elif view is not None and view.transition is Transition.BLOCKED_BY_FAILED_LOAD:
         why, message = view.transition.value, view.failure.message[:_MAX_MESSAGE] if view.failure else ""
-    return {"PredictorReady": serves, "Ready": serves, "Loaded": Verdict(False, why, message)}
+    return {"PredictorReady": serves, "Ready": serves, "Loaded": ConditionVerdict(False, why, message)}
 
 
-def _held(declared: Declared, view: EndpointView | None, rollout: RolloutStatus | None) -> bool:
+def _held(declared: DeclaredStatus, view: EndpointView | None, rollout: RolloutHistory | None) -> bool:
     """Whether the declared revision was rolled back and another one serves on."""
     if rollout is None or view is None or view.active == declared.revision:
         return False
     return rollout.current.phase is Phase.ROLLED_BACK and rollout.current.target == declared.revision
 
 
-def _why_held(view: EndpointView | None, rollout: RolloutStatus | None) -> str:
+def _why_held(view: EndpointView | None, rollout: RolloutHistory | None) -> str:
     """Why the target is not tried any more. What its package still lacks is told as it is now, not as it was then."""
     failure = view.failure if view is not None else None
     if failure is not None and failure.reason is FailureReason.EVIDENCE_MISSING:
@@ -214,7 +214,11 @@ def _why_held(view: EndpointView | None, rollout: RolloutStatus | None) -> str:
 
 
 def _model_status(
-    declared: Declared, view: EndpointView | None, old: Mapping[str, Any], now: float, rollout: RolloutStatus | None
+    declared: DeclaredStatus,
+    view: EndpointView | None,
+    old: Mapping[str, Any],
+    now: float,
+    rollout: RolloutHistory | None,
 ) -> Document:
     active, target, copies = ModelState.PENDING.value, "", (0, 0)
     transition = Transition.UP_TO_DATE.value
@@ -250,7 +254,9 @@ def _active_failure(view: EndpointView) -> Failure | None:
     return failures[0] if failures else None
 
 
-def _failure_info(declared: Declared, view: EndpointView | None, rollout: RolloutStatus | None) -> Document | None:
+def _failure_info(
+    declared: DeclaredStatus, view: EndpointView | None, rollout: RolloutHistory | None
+) -> Document | None:
     if declared.invalid:
         return {
             "reason": INVALID_PREDICTOR_SPEC,
@@ -272,7 +278,7 @@ def _failure_info(declared: Declared, view: EndpointView | None, rollout: Rollou
     return info if failure.pod is None else {"location": str(failure.pod), **info}
 
 
-def _rollback_info(view: EndpointView | None, rollout: RolloutStatus) -> Document:
+def _rollback_info(view: EndpointView | None, rollout: RolloutHistory) -> Document:
     """Why a rollout was rolled back; where its target did not load, with the reason for that."""
     current = rollout.current
     failure = view.failure if view is not None else None

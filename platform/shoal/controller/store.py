@@ -18,7 +18,7 @@ from shoal.resources.storage import Storage, claims_in, entries_of
 _LOG = logging.getLogger(__name__)
 
 
-class Store:
+class DeclarationStore:
     """Documents by kind and name, and what follows from them: runtimes, settings, claims."""
 
     def __init__(self) -> None:

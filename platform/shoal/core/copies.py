@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from shoal.core.types import CopyState, CopyView, ModelSpec, PodId, RevisionId
+from shoal.core.types import CopyState, CopyView, PodId, RevisionId, RevisionSpec
 
 REQUIRED_PATIENCE = 1.0
 """Seconds by which requests that come later go before a load that is required although nobody waits for it."""
@@ -31,7 +31,7 @@ class Urgency(IntEnum):
 class Model:
     """One declared revision. Kept small: most of a million are idle, and what only busy ones need is elsewhere."""
 
-    spec: ModelSpec
+    spec: RevisionSpec
     last_used: float
     learned_bytes: int = 0
     """What a copy really took, once one was loaded. 0: not known yet."""

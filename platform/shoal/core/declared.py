@@ -12,7 +12,7 @@ from shoal.core.loading import forget_failures, place
 from shoal.core.membership import remember_wish
 from shoal.core.serving import drop_surplus, remove_copies
 from shoal.core.state import State
-from shoal.core.types import CopyState, ModelSpec, RevisionId
+from shoal.core.types import CopyState, RevisionId, RevisionSpec
 
 
 def declare(state: State, event: ModelDeclared) -> None:
@@ -35,7 +35,7 @@ def declare(state: State, event: ModelDeclared) -> None:
         _wish(state, model, "declared")
 
 
-def _change(state: State, model: Model, spec: ModelSpec) -> None:
+def _change(state: State, model: Model, spec: RevisionSpec) -> None:
     before = model.spec
     if before == spec:
         return

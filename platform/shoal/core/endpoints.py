@@ -13,7 +13,7 @@ from shoal.core.evicting import cancel
 from shoal.core.lifecycle import EndpointInput, EndpointState
 from shoal.core.loading import forget_failures, place
 from shoal.core.rollout.lifecycle import RolloutInput
-from shoal.core.rollout.record import Entry, Phase, Rollout
+from shoal.core.rollout.record import Phase, Rollout, TimelineEvent
 from shoal.core.rollout.run import Run
 from shoal.core.state import Endpoint, State
 from shoal.core.timers import Due, Reminder
@@ -101,7 +101,7 @@ def _begin_run(state: State, endpoint: Endpoint, event: EndpointDeclared) -> Non
     _end_run(state, endpoint, RolloutInput.FAIL if back else RolloutInput.SUPERSEDE, why)
     if event.plan is None or back:
         return
-    entry = Entry(state.now, f"started by {event.by}" if event.by else "started")
+    entry = TimelineEvent(state.now, f"started by {event.by}" if event.by else "started")
     record = Rollout(
         event.rollout, endpoint.name, endpoint.active, event.target, event.plan, state.now, event.by,
         step_since=state.now, timeline=(entry,),

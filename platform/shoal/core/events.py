@@ -13,10 +13,10 @@ from shoal.core.suspicion import Cause, Suspect, Suspicion
 from shoal.core.types import (
     EndpointName,
     LoadedCopy,
-    ModelSpec,
     PodId,
     PodSpec,
     RevisionId,
+    RevisionSpec,
     RouteKey,
     RuntimeName,
     Ticket,
@@ -105,7 +105,7 @@ class Released:
 class ModelDeclared:
     """A revision exists, or its spec changed. `last_used` places a new one in the order of eviction."""
 
-    model: ModelSpec
+    model: RevisionSpec
     last_used: float = 0.0
     load: bool = False
     """Load it now if that evicts nothing used more recently; otherwise on request."""

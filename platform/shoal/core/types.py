@@ -77,7 +77,7 @@ class Unplaceable:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelSpec:
+class RevisionSpec:
     """What the core needs to know of a revision. Type, path and key stay with the mesh."""
 
     id: RevisionId

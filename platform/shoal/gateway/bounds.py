@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from shoal.gateway.api import Counted, Quantity
+from shoal.gateway.protocols import Counted, Quantity
 
 LEAST: Final = 16
 """In flight to a pod at all times, so that it always has something to do."""
@@ -40,7 +40,7 @@ _UNARY: Final = "ModelInfer"
 
 
 @dataclass(slots=True)
-class Window:
+class BoundWindow:
     """What became of a pod's requests that ended in so many seconds."""
 
     seconds: float
@@ -101,7 +101,7 @@ class PodBound:
     """Windows in a row with fewer answers, after that."""
     _unreached: int = 0
 
-    def after(self, window: Window) -> None:
+    def after(self, window: BoundWindow) -> None:
         """Decide anew after a window."""
         self._rates.append(window.rate)
         if window.is_late:
@@ -138,19 +138,19 @@ class PodBound:
         self.limit, self._fewer, self._unreached = None, 0, 0
 
 
-class Bounds:
+class RequestBounds:
     """The bounds of all pods, from what gateways report."""
 
     def __init__(self) -> None:
         self._since: float | None = None
-        self._windows: dict[str, Window] = {}
+        self._windows: dict[str, BoundWindow] = {}
         self._pods: dict[str, PodBound] = {}
 
     def counted(self, report: Iterable[Counted]) -> None:
         """A gateway measured this."""
         for one in report:
             if one.pod and one.quantity is Quantity.REQUEST_TIME:
-                self._windows.setdefault(one.pod, Window(0.0)).add(one)
+                self._windows.setdefault(one.pod, BoundWindow(0.0)).add(one)
 
     def decide(self, now: float, seconds: float) -> Mapping[str, int] | None:
         """The pods that have a bound, with theirs; None: the window, of so many seconds, is not over."""
@@ -159,7 +159,7 @@ class Bounds:
         if now - self._since < seconds:
             return None
         for pod in self._pods.keys() | self._windows.keys():
-            window = self._windows.get(pod, Window(0.0))
+            window = self._windows.get(pod, BoundWindow(0.0))
             window.seconds = now - self._since
             bound = self._pods.setdefault(pod, PodBound())
             bound.after(window)

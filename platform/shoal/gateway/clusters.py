@@ -14,9 +14,9 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
-from shoal.gateway.api import Upstream
 from shoal.gateway.counting import host_name
 from shoal.gateway.names import HTTP_OPTIONS, METADATA, REVISION, SHIELDED, WATCHED, is_sticky_cluster
+from shoal.gateway.protocols import Upstream
 from shoal.gateway.rollouts import is_sticky, protocol_options, retry_list
 from shoal.gateway.settings import Address, GatewaySettings
 from shoal_protos.xds import cluster_pb2, core_pb2, endpoint_pb2, http_options_pb2

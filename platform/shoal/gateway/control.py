@@ -12,15 +12,15 @@ from google.protobuf.empty_pb2 import Empty
 
 from shoal.core.types import PodId, RevisionId, RouteKey
 from shoal.gateway import names
-from shoal.gateway.api import GatewayCallbacks, Upstream
-from shoal.gateway.bounds import Bounds
+from shoal.gateway.bounds import RequestBounds
 from shoal.gateway.counting import FLUSH_SECONDS, counted
 from shoal.gateway.follower import Follower
+from shoal.gateway.protocols import GatewayCallbacks, Upstream
 from shoal.gateway.settings import MIB, GatewaySettings
-from shoal.gateway.table import Refs, ResourceKind, RouteTable
+from shoal.gateway.table import GatewayTable, Refs, ResourceKind
 from shoal.gateway.underway import PERIOD_SECONDS, Underway, long_requests, used
 from shoal.gateway.usage import Usage, read_counts, read_load
-from shoal.gateway.watching import attempts
+from shoal.gateway.watched_requests import attempts
 from shoal.listening import require_bindable
 from shoal_protos.usage import usage_pb2, usage_pb2_grpc
 from shoal_protos.xds import (
@@ -57,12 +57,12 @@ class GatewayControl(
     def __init__(self, settings: GatewaySettings, callbacks: GatewayCallbacks) -> None:
         self._settings = settings
         self._callbacks = callbacks
-        self._table = RouteTable(settings)
+        self._table = GatewayTable(settings)
         self._version = 0
         self._reported = -1
         self._streams: dict[Follower, asyncio.Event] = {}
         self._underway = Underway()
-        self._bounds = Bounds()
+        self._bounds = RequestBounds()
         self._server: grpc.aio.Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
         self.refusals = 0

@@ -14,7 +14,7 @@ from typing import Any, Final
 import grpc
 
 from shoal.gateway import names
-from shoal.gateway.api import Counted, Quantity
+from shoal.gateway.protocols import Counted, Quantity
 from shoal.gateway.settings import GatewaySettings
 from shoal_protos.xds import metrics_service_pb2
 

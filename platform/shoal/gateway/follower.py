@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from shoal.gateway.scopes import salted
-from shoal.gateway.table import Ref, ResourceKind, RouteTable
+from shoal.gateway.table import GatewayTable, Ref, ResourceKind
 from shoal_protos.xds import discovery_pb2
 
 BATCH = 500
@@ -42,7 +42,7 @@ class Follower:
             is left with clusters it cannot use, and has the activator take all requests.
     """
 
-    def __init__(self, table: RouteTable, version: int, *, scoped: bool) -> None:
+    def __init__(self, table: GatewayTable, version: int, *, scoped: bool) -> None:
         self._table = table
         self._version = version
         self._scoped = scoped

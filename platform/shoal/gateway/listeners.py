@@ -15,7 +15,7 @@ from shoal.gateway.replies import grpc_replies, rest_replies
 from shoal.gateway.routes import TRANSCODER, TRANSCODER_TYPE
 from shoal.gateway.settings import Address, GatewaySettings
 from shoal.gateway.underway import at_the_end, log_options, long_log
-from shoal.gateway.watching import watched_log
+from shoal.gateway.watched_requests import watched_log
 from shoal_protos.inference import DESCRIPTOR_SET, SERVICE
 
 _TYPE = "type.googleapis.com/envoy.extensions"

@@ -15,10 +15,10 @@ from typing import Final
 from google.protobuf import json_format
 
 from shoal.gateway import names
-from shoal.gateway.api import Upstream
 from shoal.gateway.clusters import common_fields, serialized, set_address
 from shoal.gateway.counting import host_name
 from shoal.gateway.filters import copy_filters
+from shoal.gateway.protocols import Upstream
 from shoal.gateway.retries import retry_elsewhere
 from shoal.gateway.settings import Address, GatewaySettings
 from shoal_protos.xds import cluster_pb2, typed_struct_pb2

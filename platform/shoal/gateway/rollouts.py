@@ -11,8 +11,8 @@ from typing import Any
 from google.protobuf import json_format
 
 from shoal.gateway import names
-from shoal.gateway.api import Upstream
 from shoal.gateway.filters import rollout_filters
+from shoal.gateway.protocols import Upstream
 from shoal.gateway.retries import retry_elsewhere
 from shoal.gateway.settings import GatewaySettings
 from shoal_protos.xds import composite_pb2, typed_struct_pb2

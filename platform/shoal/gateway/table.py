@@ -11,11 +11,11 @@ from hashlib import blake2b
 from typing import Final
 
 from shoal.core.types import RevisionId, RouteKey
-from shoal.gateway.api import Upstream
 from shoal.gateway.clusters import CLUSTER_TYPE, ClusterBuilder
 from shoal.gateway.limits import LAYER, RUNTIME_TYPE, limits
 from shoal.gateway.names import LARGE, STICKY, RouteKind, carries_http, grpc_route, http_route, large_cluster
 from shoal.gateway.pods import PodClusters, Server, servers
+from shoal.gateway.protocols import Upstream
 from shoal.gateway.rollouts import is_sticky, shared_revision
 from shoal.gateway.routes import fixed_routes
 from shoal.gateway.scopes import SCOPE_TYPE, ScopeBuilder, fixed_scope, scope_name
@@ -37,7 +37,7 @@ Refs = dict[Ref, None]
 
 
 @dataclass(frozen=True)
-class Resource:
+class XdsResource:
     """One that gateways shall have."""
 
     content: bytes
@@ -50,7 +50,7 @@ class Resource:
         return blake2b(self.content, digest_size=12).hexdigest()
 
 
-class RouteTable:
+class GatewayTable:
     """Copies of every key; gRPC routes of all endpoints, other routes only of keys that were asked for.
 
     A route is a scope, which leads to clusters of pods or, in a rollout, to its own. Clusters that no scope leads to
@@ -59,7 +59,7 @@ class RouteTable:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._protocols: Final = {http: _Protocol(settings, http=http) for http in (False, True)}
-        self._resources: dict[ResourceKind, dict[str, Resource]] = {kind: {} for kind in ResourceKind}
+        self._resources: dict[ResourceKind, dict[str, XdsResource]] = {kind: {} for kind in ResourceKind}
         self._users: dict[str, set[str]] = {}
         """Scopes that lead to a cluster, of the clusters that have any."""
         self._pods: dict[str, tuple[_Protocol, tuple[Server, ...]]] = {}
@@ -80,7 +80,7 @@ class RouteTable:
         self._bounds: Mapping[str, int] = {}
         self._limit()
         for route, routes in fixed_routes(settings).items():
-            self._put(ResourceKind.SCOPE, scope_name(route), Resource(fixed_scope(route, routes)))
+            self._put(ResourceKind.SCOPE, scope_name(route), XdsResource(fixed_scope(route, routes)))
 
     def names(self, kind: ResourceKind) -> Iterator[str]:
         """The names of all resources of a kind."""
@@ -95,7 +95,7 @@ class RouteTable:
         """The revision that all requests on this route go to; None if it leads nowhere or divides them."""
         return RevisionId(shared_revision(self._routed.get(route, ()))) or None
 
-    def get(self, kind: ResourceKind, name: str) -> Resource | None:
+    def get(self, kind: ResourceKind, name: str) -> XdsResource | None:
         """The resource of this name; None when gateways shall not have it."""
         return self._resources[kind].get(name)
 
@@ -195,7 +195,7 @@ class RouteTable:
         for name in needed:
             self._withdrawn.pop(name, None)
             self._users.setdefault(name, set()).add(scope)
-        changed |= self._put(ResourceKind.SCOPE, scope, Resource(content, needed))
+        changed |= self._put(ResourceKind.SCOPE, scope, XdsResource(content, needed))
         return changed | self._leave(scope, [name for name in (before.needs if before else ()) if name not in needed])
 
     def _built(self, route: str, upstreams: tuple[Upstream, ...], changed: Refs) -> tuple[tuple[str, ...], bytes]:
@@ -207,7 +207,7 @@ class RouteTable:
             if any(upstream.revision for upstream in upstreams):
                 self._divided[route] = own[0]
             for name in own:
-                changed |= self._put(ResourceKind.CLUSTER, name, Resource(protocol.clusters.build(name, upstreams)))
+                changed |= self._put(ResourceKind.CLUSTER, name, XdsResource(protocol.clusters.build(name, upstreams)))
             return own, protocol.scopes.by_attempt(route, route)
         self._divided.pop(route, None)
         chosen = protocol.pods.choose(servers((u for u in upstreams if u.weight), http=protocol.http))
@@ -223,21 +223,21 @@ class RouteTable:
                 clusters[name] = copies
                 if not protocol.http:
                     clusters[large_cluster(name)] = copies
-        return self._put(ResourceKind.RUNTIME, LAYER, Resource(limits(self._bounds, clusters)))
+        return self._put(ResourceKind.RUNTIME, LAYER, XdsResource(limits(self._bounds, clusters)))
 
     def _add_pods(self, protocol: _Protocol, name: str, copies: tuple[Server, ...]) -> Refs:
         """A cluster of pods, and beside it that for large messages, which on HTTP/1.1 hold up no others."""
         self._pods[name] = (protocol, copies)
         protocol.pods.appeared(name, copies)
-        changed = self._put(ResourceKind.CLUSTER, name, Resource(protocol.pods.built(name, copies)))
+        changed = self._put(ResourceKind.CLUSTER, name, XdsResource(protocol.pods.built(name, copies)))
         if not protocol.http:
             large, scope = large_cluster(name), scope_name(LARGE + name)
-            changed |= self._put(ResourceKind.CLUSTER, large, Resource(protocol.pods.built(large, copies)))
-            changed |= self._put(ResourceKind.SCOPE, scope, Resource(protocol.scopes.large(name), (large,)))
+            changed |= self._put(ResourceKind.CLUSTER, large, XdsResource(protocol.pods.built(large, copies)))
+            changed |= self._put(ResourceKind.SCOPE, scope, XdsResource(protocol.scopes.large(name), (large,)))
             self._users[large] = {scope}
         return changed | self._limit() if self._bounds else changed
 
-    def _put(self, kind: ResourceKind, name: str, resource: Resource) -> Refs:
+    def _put(self, kind: ResourceKind, name: str, resource: XdsResource) -> Refs:
         if kind is ResourceKind.CLUSTER:
             self._withdrawn.pop(name, None)
         old = self._resources[kind].get(name)

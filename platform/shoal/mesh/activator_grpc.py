@@ -19,7 +19,7 @@ from shoal.mesh.forwarding import CopyGoneError, Forwarder, PodUnreachableError
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.naming import ID_PATHS, forwarded_headers, key_from_headers, key_from_message, steered
 from shoal.mesh.pods import PodLink
-from shoal.mesh.rollout.attempts import first_attempt, is_of_request
+from shoal.mesh.rollout.forwarded import first_attempt, is_of_request
 from shoal.mesh.rollout.shadow import Exchange, Shadower
 from shoal.mesh.wire import write_string
 from shoal.oip.answers import outputs_of_message

@@ -26,7 +26,7 @@ from shoal.mesh.forwarding import CopyGoneError, Forwarder, PodUnreachableError
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.naming import key_from_headers, steered
 from shoal.mesh.pods import PodLink
-from shoal.mesh.rollout.attempts import first_attempt, is_of_request
+from shoal.mesh.rollout.forwarded import first_attempt, is_of_request
 from shoal.mesh.rollout.shadow import Exchange, Shadower
 from shoal.mesh.server_api import ServerApi, vars_of
 from shoal.oip.answers import UnreadableAnswerError, outputs_of_json

@@ -18,7 +18,7 @@ from shoal.mesh.metrics import Metrics
 from shoal.mesh.models import Models
 from shoal.mesh.rollout.http import RolloutRoutes
 from shoal.mesh.rollout.steering import Steering
-from shoal.mesh.usage import UsageMeter
+from shoal.mesh.usage import UsageCollector
 
 HOTTEST: Final = 20
 MAX_LISTED: Final = 10_000
@@ -39,7 +39,7 @@ class Admin:
         core: Core,
         models: Models,
         metrics: Metrics,
-        usage: UsageMeter,
+        usage: UsageCollector,
         steering: Steering,
         ready: Callable[[], str],
         now: Callable[[], float],

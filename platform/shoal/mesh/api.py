@@ -49,7 +49,7 @@ class Declaration:
 
 
 @dataclass(frozen=True, slots=True)
-class PastRollout:
+class EndedRollout:
     """An ended rollout, and what is needed to go back to where it started or ended."""
 
     rollout: Rollout
@@ -58,7 +58,7 @@ class PastRollout:
 
 
 @dataclass(frozen=True, slots=True)
-class RolloutStatus:
+class RolloutHistory:
     """How the newest rollout of an endpoint stands, and those before."""
 
     current: Rollout
@@ -68,7 +68,7 @@ class RolloutStatus:
     """What was seen since it began, or since the mesh started."""
     retained: tuple[RevisionId, ...]
     """Revisions before the active one that can serve again at once, newest first."""
-    past: tuple[PastRollout, ...]
+    past: tuple[EndedRollout, ...]
     """Newest first; at most 20."""
     predictors: Mapping[RevisionId, str] = field(default_factory=dict)
     """`spec.predictor` as JSON of the active revision, the declared one and those retained, where known."""
@@ -115,7 +115,7 @@ class MeshApi(Protocol):
                 superseded. Nothing changes.
         """
 
-    def rollout(self, name: str) -> RolloutStatus | None:
+    def rollout(self, name: str) -> RolloutHistory | None:
         """The newest rollout of an endpoint; None if there never was one."""
 
     async def steer(self, name: str, verb: Verb, *, rollout: str = "", by: str = "", reason: str = "") -> Rollout:

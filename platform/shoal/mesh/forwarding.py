@@ -19,9 +19,9 @@ import grpc
 from shoal.core.actions import Forward, Reject, RejectCode
 from shoal.core.events import CopyMissing, RevisionUsage
 from shoal.core.types import PodId, RevisionId, RouteKey
+from shoal.mesh.closed_connections import PodLeftError, pod_may_leave
 from shoal.mesh.engine import Engine
 from shoal.mesh.errors import RequestError
-from shoal.mesh.leaving import PodLeftError, pod_may_leave
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.pods import PodLink
 

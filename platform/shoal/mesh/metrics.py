@@ -18,8 +18,8 @@ import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from shoal.core.types import PodView, RouteKey
-from shoal.gateway.api import Counted, Quantity
 from shoal.gateway.counting import MESSAGE_BYTES, TIME_MS
+from shoal.gateway.protocols import Counted, Quantity
 from shoal.mesh.api import PodEndpoint
 from shoal.mesh.series import POD, Distribution, Labels, Tally
 

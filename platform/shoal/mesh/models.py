@@ -27,21 +27,21 @@ from shoal.core.types import (
     EndpointName,
     EndpointView,
     FailureReason,
-    ModelSpec,
     ModelState,
     ModelView,
     RevisionId,
+    RevisionSpec,
     RuntimeName,
     Transition,
     Unplaceable,
 )
 from shoal.mesh.api import Declaration, ModelInfo, NameTakenError, RolloutRefusedError, RuntimeChooser
-from shoal.mesh.bulletin import Bulletin
 from shoal.mesh.catalog import Aftermath, Catalog
+from shoal.mesh.change_feed import ChangeFeed
 from shoal.mesh.engine import Engine
 from shoal.mesh.errors import RequestError
 from shoal.mesh.records import ModelRecord
-from shoal.mesh.rollout import declaring
+from shoal.mesh.rollout import declarations
 from shoal.mesh.turns import Turns
 from shoal.registry.protocol import RegistryError
 
@@ -61,13 +61,13 @@ class Models:
     Args:
         engine: runs the core.
         catalog: durable records.
-        bulletin: announces changes of endpoints and revisions by name.
+        feed: announces changes of endpoints and revisions by name.
     """
 
-    def __init__(self, engine: Engine, catalog: Catalog, bulletin: Bulletin) -> None:
+    def __init__(self, engine: Engine, catalog: Catalog, feed: ChangeFeed) -> None:
         self._engine = engine
         self._catalog = catalog
-        self._bulletin = bulletin
+        self._feed = feed
         self._turns = Turns()
         # By endpoint and rollout, only the newest of each.
         self._unsaved: defaultdict[EndpointName, dict[str, Persist | PersistRollout]] = defaultdict(dict)
@@ -123,7 +123,7 @@ class Models:
             view = self.model(revision)
             return view is None or view.state in _SETTLED
 
-        await self._bulletin.until(revision, over, timeout)
+        await self._feed.until(revision, over, timeout)
 
     async def transition_over(self, name: str, timeout: float) -> None:
         """Wait until an endpoint's change of revision is over, or blocked. Raises TimeoutError."""
@@ -132,7 +132,7 @@ class Models:
             view = self.alias(name)
             return view is None or view.transition is not Transition.IN_PROGRESS
 
-        await self._bulletin.until(name, over, timeout)
+        await self._feed.until(name, over, timeout)
 
     # --- models clients register -------------------------------------------------------------------------------------
 
@@ -261,9 +261,9 @@ class Models:
             moves = (
                 existing is None
                 or existing.target != declaration.revision
-                or declaring.begins_again(existing, rollouts, before, declaration)
+                or declarations.begins_again(existing, rollouts, before, declaration)
             )
-            if moves and (why := declaring.refused(rollouts, declaration)):
+            if moves and (why := declarations.refused(rollouts, declaration)):
                 raise RolloutRefusedError(why)
             record = ModelRecord(
                 declaration.revision,
@@ -280,7 +280,7 @@ class Models:
                 await self._put(record, self.now() - NEW_MODEL_AGE, load=before is None)
             if moves:
                 self._catalog.claim(name, declaration.owner)
-                await self._engine.apply(declaring.declared(existing, rollouts, declaration))
+                await self._engine.apply(declarations.declared(existing, rollouts, declaration))
 
     async def undeclare(self, name: str, owner: str = "isvc") -> None:
         """See `MeshApi.undeclare`."""
@@ -375,12 +375,12 @@ class Models:
         for revision, suspicion in list(self._catalog.suspicions.items()):
             self._engine.submit(SuspicionRestored(revision, suspicion))
         for endpoint in list(endpoints):
-            await self._engine.apply(declaring.restored(endpoint, self._catalog.rollouts.get(endpoint.name)))
+            await self._engine.apply(declarations.restored(endpoint, self._catalog.rollouts.get(endpoint.name)))
         tell(f"{len(models)} models and {len(endpoints)} endpoints")
 
 
-def _spec(record: ModelRecord) -> ModelSpec:
-    return ModelSpec(
+def _spec(record: ModelRecord) -> RevisionSpec:
+    return RevisionSpec(
         record.id,
         record.runtime,
         record.unplaceable,

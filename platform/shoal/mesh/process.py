@@ -18,32 +18,32 @@ from shoal.core.rollout.record import Rollout, Verb
 from shoal.core.settings import CoreSettings
 from shoal.core.suspicion import Cause
 from shoal.core.types import CopyState, EndpointView, PodId, RevisionId, RuntimeName
-from shoal.gateway.api import GatewayCallbacks, Gateways, Upstream
 from shoal.gateway.control import GatewayControl
+from shoal.gateway.protocols import GatewayCallbacks, Gateways, Upstream
 from shoal.gateway.settings import Address, GatewaySettings
 from shoal.listening import by, port_owner, require_bindable
 from shoal.mesh import activator_grpc, reflection
 from shoal.mesh.activator_grpc import Activator
 from shoal.mesh.activator_http import RestActivator
 from shoal.mesh.admin import Admin
-from shoal.mesh.api import Declaration, PodEndpoint, RolloutStatus, RuntimeChooser, SampleReader
-from shoal.mesh.bulletin import Bulletin
+from shoal.mesh.api import Declaration, PodEndpoint, RolloutHistory, RuntimeChooser, SampleReader
 from shoal.mesh.catalog import Catalog
+from shoal.mesh.change_feed import ChangeFeed
 from shoal.mesh.engine import Engine
+from shoal.mesh.executor import ActionExecutor
 from shoal.mesh.faults import Fault
 from shoal.mesh.forwarding import Forwarder, InFlight
-from shoal.mesh.hands import Hands
 from shoal.mesh.health import Health
 from shoal.mesh.http_server import serving
 from shoal.mesh.management import Management
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.models import Models
 from shoal.mesh.pods import PodLink
-from shoal.mesh.rollout.parts import RolloutParts
+from shoal.mesh.rollout.assembly import RolloutParts
 from shoal.mesh.rollout.steering import Steering
 from shoal.mesh.server_api import ServerApi
 from shoal.mesh.settings import MeshSettings
-from shoal.mesh.usage import UsageMeter
+from shoal.mesh.usage import UsageCollector
 from shoal.registry.election import Election
 from shoal.registry.open import open_registry
 from shoal.registry.protocol import FencedError, RegistryError
@@ -75,14 +75,14 @@ class MeshProcess:
     ) -> None:
         self._settings = settings
         self._metrics = Metrics(per_model=settings.per_model_metrics)
-        self._bulletin = Bulletin()
+        self._feed = ChangeFeed()
         self._in_flight = InFlight()
         self._links: dict[PodId, PodLink] = {}
         self._pod_listeners: list[Callable[[PodId, str], None]] = []
         self._link_tasks: dict[PodId, asyncio.Task[None]] = {}
         self._engine = Engine(Core(core or CoreSettings()), check_invariants=check_invariants)
         self._engine.faults.listen(lambda _: self._metrics.fault())
-        self._usage = UsageMeter(self._engine.submit, self._in_flight, self._metrics, self._engine.now)
+        self._usage = UsageCollector(self._engine.submit, self._in_flight, self._metrics, self._engine.now)
         self._synced = asyncio.Event()
         self._serving = False
         self._health = Health()
@@ -119,7 +119,7 @@ class MeshProcess:
         stack.push_async_callback(election.resign)
         log.info("elected for term %d", term)
         self._catalog = Catalog(registry, term)
-        self._models = Models(self._engine, self._catalog, self._bulletin)
+        self._models = Models(self._engine, self._catalog, self._feed)
         self._steering = Steering(self._engine, self._catalog)
         self._rollouts = RolloutParts(
             self._engine, self._links, self._in_flight, self._metrics.registry, self._models.info
@@ -133,16 +133,16 @@ class MeshProcess:
                 self._metrics.counted,
             ),
         )
-        hands = Hands(
-            self._engine, self._models, self._gateways, self._links, self._in_flight, self._metrics, self._bulletin,
+        executor = ActionExecutor(
+            self._engine, self._models, self._gateways, self._links, self._in_flight, self._metrics, self._feed,
             activator=Upstream("", settings.host, settings.activator_grpc_port, settings.activator_http_port),
             warmer=self._rollouts.warmer,
             asker=self._rollouts.asker,
             drain_quiet=settings.drain_quiet,
         )  # fmt: skip
-        stack.push_async_callback(hands.close)
+        stack.push_async_callback(executor.close)
         stack.push_async_callback(self._rollouts.close)
-        self._background(self._engine.run(hands))
+        self._background(self._engine.run(executor))
         self._background(self._yield_to_successor(election, term))
         await self._models.restore(lambda what: log.info("restored %s", what))
         stack.push_async_callback(self._let_go)
@@ -308,7 +308,7 @@ class MeshProcess:
         """See `MeshApi`."""
         await self._models.undeclare(name, owner)
 
-    def rollout(self, name: str) -> RolloutStatus | None:
+    def rollout(self, name: str) -> RolloutHistory | None:
         """See `MeshApi`."""
         return self._steering.status(name)
 
@@ -330,7 +330,7 @@ class MeshProcess:
 
     def changes(self) -> AsyncIterator[frozenset[str]]:
         """See `MeshApi`."""
-        return self._bulletin.follow()
+        return self._feed.follow()
 
     def set_runtimes(self, choose: RuntimeChooser) -> None:
         """See `MeshApi`."""

@@ -44,7 +44,7 @@ class _Rate:
         return self.value * math.exp(-idle / RATE_WINDOW)
 
 
-class UsageMeter:
+class UsageCollector:
     """Collects use.
 
     Args:

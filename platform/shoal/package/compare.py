@@ -42,7 +42,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class GoldenComparison:
     """How an answer compares with what was expected."""
 
     compared: int
@@ -70,7 +70,7 @@ def compare(
     expected: Mapping[str, Any],
     actual: Mapping[str, Any],
     tolerances: Mapping[str, Tolerance] = TOLERANCES,
-) -> Comparison:
+) -> GoldenComparison:
     """Compare the `outputs` of two bodies. Outputs that only `actual` has are no difference.
 
     The expected output's datatype decides how close is close enough; another float precision in the answer is fine,
@@ -80,7 +80,7 @@ def compare(
     answered = _outputs(actual)
     for name, tensor in _outputs(expected).items():
         _compare_tensor(name, tensor, answered.get(name), tolerances, tally)
-    return Comparison(tally.compared, tally.differing, tally.greatest, tuple(tally.differences))
+    return GoldenComparison(tally.compared, tally.differing, tally.greatest, tuple(tally.differences))
 
 
 class _Tally:

@@ -26,7 +26,7 @@ class UnreadableFile(Exception):
     """It cannot be taken apart, so what is in it cannot be judged."""
 
 
-class Budget:
+class UnpackBudget:
     """Bytes that may still be unpacked, of all files of a package: archives of little size may hold very much."""
 
     def __init__(self, left: int = MAX_UNPACKED_BYTES) -> None:
@@ -85,7 +85,7 @@ def compression(head: bytes) -> str | None:
 
 
 @contextmanager
-def unpacked(file: BinaryIO, kind: str, budget: Budget) -> Iterator[BinaryIO]:
+def unpacked(file: BinaryIO, kind: str, budget: UnpackBudget) -> Iterator[BinaryIO]:
     """The content of a compressed file, on disk if it is large.
 
     Raises:
@@ -103,7 +103,7 @@ def unpacked(file: BinaryIO, kind: str, budget: Budget) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def members(file: BinaryIO, budget: Budget) -> Iterator[Iterator[tuple[str, BinaryIO]]]:
+def members(file: BinaryIO, budget: UnpackBudget) -> Iterator[Iterator[tuple[str, BinaryIO]]]:
     """The files in a ZIP archive.
 
     Raises:
@@ -146,7 +146,7 @@ def _kinds(description: object) -> str:
     return "O"
 
 
-def _members(archive: zipfile.ZipFile, budget: Budget) -> Iterator[tuple[str, BinaryIO]]:
+def _members(archive: zipfile.ZipFile, budget: UnpackBudget) -> Iterator[tuple[str, BinaryIO]]:
     for info in archive.infolist():
         if info.is_dir():
             continue

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from shoal.package import dsse
 from shoal.package.errors import InvalidPackage, PackageNotFound
 from shoal.package.keys import SigningKey, TrustedKeys
-from shoal.package.manifest import Metric, Moment, Part, Sha256, Text, canonical, problems
+from shoal.package.manifest import FilePart, Metric, Moment, Sha256, Text, canonical, problems
 from shoal.package.names import (
     EVIDENCE,
     MANIFEST,
@@ -28,7 +28,7 @@ from shoal.package.names import (
     folder_of,
     model_name,
 )
-from shoal.package.stores.protocol import Store
+from shoal.package.stores.protocol import PackageStore
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://shoal.dev/evidence/v1"
@@ -56,7 +56,7 @@ def _name(name: str) -> str:
         raise ValueError(str(error)) from None
 
 
-class Statement(Part):
+class Statement(FilePart):
     """The result of one check."""
 
     name: Annotated[str, AfterValidator(_name)]
@@ -121,7 +121,7 @@ def read_evidence(data: bytes, where: str, trusted: TrustedKeys) -> Evidence:
     return Evidence(_statement(envelope, where), envelope, envelope.signer(trusted))
 
 
-def add_evidence(store: Store, model: str, digest: str, envelope: dsse.Envelope) -> None:
+def add_evidence(store: PackageStore, model: str, digest: str, envelope: dsse.Envelope) -> None:
     """Keep evidence beside a published package, in place of older of the same name.
 
     Args:
@@ -145,7 +145,7 @@ def add_evidence(store: Store, model: str, digest: str, envelope: dsse.Envelope)
     put_evidence(store, folder, envelope)
 
 
-def put_evidence(store: Store, folder: str, envelope: dsse.Envelope) -> bool:
+def put_evidence(store: PackageStore, folder: str, envelope: dsse.Envelope) -> bool:
     """Write evidence into a package's folder unless newer of that name is there; whether it was written."""
     statement = _statement(envelope, "the evidence")
     prefix = f"{folder}/" if folder else ""

@@ -25,7 +25,7 @@ from shoal.package.names import (
 )
 from shoal.package.package import Package, open_package
 from shoal.package.stores.local import LocalStore
-from shoal.package.stores.protocol import Entry, Store
+from shoal.package.stores.protocol import PackageStore, StoreEntry
 from shoal.package.verify import payload_problems, signature_of
 from shoal.resources.source import ModelSource
 from shoal.resources.storage import PVCStorage, S3Storage, Storage
@@ -37,7 +37,7 @@ class Gate:
     """Judges packages; thread-safe. Calls read files or the network, so call it off the event loop."""
 
     def __init__(self) -> None:
-        self._sound: OrderedDict[tuple[str, str], tuple[Entry, ...]] = OrderedDict()
+        self._sound: OrderedDict[tuple[str, str], tuple[StoreEntry, ...]] = OrderedDict()
         self._lock = threading.Lock()
 
     def missing(
@@ -88,7 +88,7 @@ class Gate:
                 yield f"{name} ({why}; add it by: shoal package attest {where} {name})"
         yield from self._changed(package, listed, where)
 
-    def _changed(self, package: Package, listed: dict[str, Entry], where: str) -> Iterator[str]:
+    def _changed(self, package: Package, listed: dict[str, StoreEntry], where: str) -> Iterator[str]:
         yield from _unknown_files(package, listed)
         files = tuple(listed[path] for path in map(package.path, package.payload()) if path in listed)
         known = (where, package.digest)
@@ -105,7 +105,7 @@ class Gate:
                     self._sound.popitem(last=False)
 
 
-def store_of(source: ModelSource, entries: Mapping[str, Storage], claims: Path | None) -> Store:
+def store_of(source: ModelSource, entries: Mapping[str, Storage], claims: Path | None) -> PackageStore:
     """The store a model is in, by the adapter's rules for finding it.
 
     Raises:
@@ -123,7 +123,7 @@ def store_of(source: ModelSource, entries: Mapping[str, Storage], claims: Path |
     raise InvalidPackage(f"packages are read from S3 and from claims; storage {key!r} is neither, or has no entry")
 
 
-def package_at(store: Store, path: str) -> tuple[Package, str]:
+def package_at(store: PackageStore, path: str) -> tuple[Package, str]:
     """The package whose payload is at a path, and the model it is published for.
 
     Raises:
@@ -142,7 +142,7 @@ def package_at(store: Store, path: str) -> tuple[Package, str]:
     return package, model_name(parts[-3])
 
 
-def _claim(name: str | None, claims: Path | None) -> Store:
+def _claim(name: str | None, claims: Path | None) -> PackageStore:
     if claims is None:
         raise InvalidPackage("packages on claims cannot be read by the mesh here; publish to S3")
     if not name or "/" in name or name.startswith("."):
@@ -150,7 +150,7 @@ def _claim(name: str | None, claims: Path | None) -> Store:
     return LocalStore(claims / name, claim=name)
 
 
-def _bucket(source: ModelSource, entry: S3Storage, key: str) -> Store:
+def _bucket(source: ModelSource, entry: S3Storage, key: str) -> PackageStore:
     given = source.parameters
     endpoint, bucket = entry.endpoint_url, given.get("bucket") or entry.bucket or entry.default_bucket
     if given.get("endpoint_url") not in (None, endpoint):
@@ -184,7 +184,7 @@ def _unproven(evidence: Evidence | None, package: Package, model: str) -> str | 
     return None if statement.passed else f"did not pass: {statement.summary or 'no reason given'}"
 
 
-def _unknown_files(package: Package, listed: Mapping[str, Entry]) -> Iterator[str]:
+def _unknown_files(package: Package, listed: Mapping[str, StoreEntry]) -> Iterator[str]:
     """Only within the payload: that is what a model server reads."""
     known, payload = {package.path(name) for name in package.payload()}, package.path(f"{PAYLOAD}/")
     return (f"{path} is not of this package" for path in listed if path.startswith(payload) and path not in known)

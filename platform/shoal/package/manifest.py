@@ -50,21 +50,21 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(max_length=4096)]
 
 
-class Part(Shape):
+class FilePart(Shape):
     """A part of a file of a package."""
 
     # Numbers may be written without a fraction; everything else is as strict as in manifests of resources.
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True, frozen=True, populate_by_name=True)
 
 
-class FileRef(Part):
+class FileRef(FilePart):
     """A file by its content."""
 
     sha256: Sha256
     size: int = Field(ge=0)
 
 
-class TensorSpec(Part):
+class TensorSpec(FilePart):
     """One input or output of a model."""
 
     name: str = Field(min_length=1, max_length=512)
@@ -72,14 +72,14 @@ class TensorSpec(Part):
     shape: list[int] = Field(max_length=32, description="-1 where any size will do.")
 
 
-class Signature(Part):
+class Signature(FilePart):
     """What goes into a model and what comes out."""
 
     inputs: list[TensorSpec] = Field(max_length=4096)
     outputs: list[TensorSpec] = Field(default_factory=list, max_length=4096)
 
 
-class Content(Part):
+class Content(FilePart):
     """What the digest is made of."""
 
     format: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="As `modelFormat.name`.")
@@ -105,7 +105,7 @@ class Content(Part):
         return sum(file.size for file in self.files.values())
 
 
-class Lineage(Part):
+class Lineage(FilePart):
     """Where a model comes from."""
 
     dagster_run: Text | None = Field(default=None, description="Id or address of the run that made it.")
@@ -115,7 +115,7 @@ class Lineage(Part):
     parent: Text | None = Field(default=None, description="Digest of the package it follows.")
 
 
-class About(Part):
+class About(FilePart):
     """What is known of a package and does not change its digest."""
 
     created: Moment
@@ -129,14 +129,14 @@ class About(Part):
     description: Text | None = None
 
 
-class Seal(Part):
+class Seal(FilePart):
     """A signature over content and about, made when the package was published."""
 
     keyid: Sha256
     sig: str = Field(min_length=1, max_length=1024)
 
 
-class Manifest(Part):
+class Manifest(FilePart):
     """`shoal-package.json`."""
 
     kind: Literal["shoal.dev/package/v1"] = KIND

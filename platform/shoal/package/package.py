@@ -27,7 +27,7 @@ from shoal.package.names import (
 )
 from shoal.package.samples import Samples, parse_samples
 from shoal.package.stores.local import LocalStore
-from shoal.package.stores.protocol import Store
+from shoal.package.stores.protocol import PackageStore
 
 _MOST_NAMED = 5
 
@@ -36,7 +36,7 @@ _MOST_NAMED = 5
 class Package:
     """A package whose manifest was read. Its files are read when they are asked for."""
 
-    store: Store
+    store: PackageStore
     folder: str
     """Within the store; empty: the store's root is the package."""
     manifest: Manifest
@@ -111,7 +111,7 @@ class Package:
         put_evidence(self.store, self.folder, envelope)
 
 
-def open_package(store: Store, folder: str) -> Package:
+def open_package(store: PackageStore, folder: str) -> Package:
     """The package in a folder of a store.
 
     Raises:
@@ -140,7 +140,7 @@ def open_directory(directory: Path) -> Package:
         ) from None
 
 
-def published(store: Store, model: str, digest: str) -> Package:
+def published(store: PackageStore, model: str, digest: str) -> Package:
     """The published package of a model with this digest, whole or its first 12 characters. Raises as `open_package`."""
     found = open_package(store, folder_of(model_name(model), digest))
     if not found.digest.startswith(digest):
@@ -148,7 +148,7 @@ def published(store: Store, model: str, digest: str) -> Package:
     return found
 
 
-def newest_digests(store: Store, model: str) -> list[str]:
+def newest_digests(store: PackageStore, model: str) -> list[str]:
     """Of the last few packages of a model, oldest first and as folders are named: what to say where one is not found.
 
     Raises:
@@ -157,7 +157,7 @@ def newest_digests(store: Store, model: str) -> list[str]:
     return [package.digest[:DIGEST_CHARACTERS] for package in find(store, model)[-_MOST_NAMED:]]
 
 
-def find(store: Store, model: str) -> list[Package]:
+def find(store: PackageStore, model: str) -> list[Package]:
     """All published packages of a model, oldest first; folders without a manifest are not published (yet).
 
     Raises:

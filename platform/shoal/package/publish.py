@@ -32,7 +32,7 @@ from shoal.package.names import (
 )
 from shoal.package.package import Package, open_directory, published
 from shoal.package.signing import covers, seal, sign_payload
-from shoal.package.stores.protocol import Address, Store
+from shoal.package.stores.protocol import PackageStore, StoreAddress
 from shoal.package.verify import hash_of
 
 _UPLOADS: Final = 4
@@ -47,7 +47,7 @@ class Published:
     digest: str
     format: str
     version: str | None
-    address: Address
+    address: StoreAddress
     """Of the payload: what an InferenceService names."""
     created: bool
     """False: the same content was published before, and its `about` stays."""
@@ -63,7 +63,7 @@ class Published:
         return folder_of(self.model, self.digest)
 
 
-def publish(directory: Path, store: Store, model: str, *, key: SigningKey | None = None) -> Published:
+def publish(directory: Path, store: PackageStore, model: str, *, key: SigningKey | None = None) -> Published:
     """Publish the package in a directory as one of a model's, with its evidence; signed if there is a key.
 
     Idempotent: the same content has the same digest and place. What was published before keeps its manifest; evidence
@@ -127,13 +127,13 @@ def published_as(package: Package, model: str) -> Published:
     return _result(package.store, package, model, created=False)
 
 
-def _result(store: Store, package: Package, model: str, *, created: bool) -> Published:
+def _result(store: PackageStore, package: Package, model: str, *, created: bool) -> Published:
     address = store.address(f"{folder_of(model, package.digest)}/{PAYLOAD}")
     content = package.content
     return Published(model, package.digest, content.format, content.version, address, created)
 
 
-def _present(store: Store, model: str, package: Package) -> Package | None:
+def _present(store: PackageStore, model: str, package: Package) -> Package | None:
     try:
         return published(store, model, package.digest)
     except PackageNotFound:
@@ -157,7 +157,7 @@ def _evidence(package: Package, model: str) -> Mapping[str, bytes]:
     return found
 
 
-def _upload(package: Package, directory: Path, store: Store, folder: str) -> None:
+def _upload(package: Package, directory: Path, store: PackageStore, folder: str) -> None:
     payload = package.payload()
     _remove_strays(store, folder, payload)
     with ThreadPoolExecutor(_UPLOADS, "shoal-publish") as threads:
@@ -173,7 +173,7 @@ def _upload(package: Package, directory: Path, store: Store, folder: str) -> Non
             raise
 
 
-def _remove_strays(store: Store, folder: str, payload: Mapping[str, FileRef]) -> None:
+def _remove_strays(store: PackageStore, folder: str, payload: Mapping[str, FileRef]) -> None:
     """Files that are not of the package: a model server would find them in the payload's folder."""
     for entry in store.files(folder, 2 * MAX_FILES + MAX_EVIDENCE):
         path = entry.path.removeprefix(f"{folder}/")
@@ -182,7 +182,7 @@ def _remove_strays(store: Store, folder: str, payload: Mapping[str, FileRef]) ->
 
 
 def _add(
-    store: Store,
+    store: PackageStore,
     folder: str,
     evidence: Mapping[str, bytes],
     signature: bytes | None,

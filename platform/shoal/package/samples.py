@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from shoal.oip.datatypes import DATATYPES, DatatypeName, of_array
 from shoal.oip.tensors import flat
 from shoal.package.errors import ExtraMissing, InvalidPackage
-from shoal.package.manifest import Part, canonical, problems
+from shoal.package.manifest import FilePart, canonical, problems
 from shoal.package.names import MAX_SAMPLES_BYTES
 from shoal.package.stores.local import open_plain
 
@@ -24,7 +24,7 @@ MAX_SAMPLES: Final = 1000
 _FORM = '{"samples": [{"request": {"inputs": [...]}, "response": {"outputs": [...]}}]}'
 
 
-class Tensor(Part):
+class Tensor(FilePart):
     """A named array."""
 
     name: str = Field(min_length=1, max_length=512)
@@ -53,7 +53,7 @@ class Tensor(Part):
         return self
 
 
-class Request(Part):
+class Request(FilePart):
     """Body of an inference request."""
 
     inputs: list[Tensor] = Field(min_length=1, max_length=1000)
@@ -61,13 +61,13 @@ class Request(Part):
     parameters: dict[str, Any] | None = None
 
 
-class Response(Part):
+class Response(FilePart):
     """What matters of the body of an answer."""
 
     outputs: list[Tensor] = Field(min_length=1, max_length=1000)
 
 
-class Sample(Part):
+class Sample(FilePart):
     """One request, and its answer if it is known."""
 
     request: Request
@@ -82,7 +82,7 @@ class Sample(Part):
         return None if self.response is None else self.response.model_dump(mode="json", exclude_none=True)
 
 
-class Samples(Part):
+class Samples(FilePart):
     """`samples.json`."""
 
     samples: list[Sample] = Field(min_length=1, max_length=MAX_SAMPLES)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Final, cast
 
 from shoal.package.containers import (
-    Budget,
+    UnpackBudget,
     UnreadableFile,
     compression,
     ends_as_archive,
@@ -59,7 +59,7 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Report:
+class ScanReport:
     """What a scan found."""
 
     findings: list[Finding] = field(default_factory=list)
@@ -102,7 +102,7 @@ class Report:
         )
 
 
-def scan(package: Package, policy: Policy | None = None, *, allow_code: bool = False) -> Report:
+def scan(package: Package, policy: Policy | None = None, *, allow_code: bool = False) -> ScanReport:
     """Scan the payload of a package. What is read is not what may be there later: verify it too.
 
     Args:
@@ -120,10 +120,10 @@ class _Scanner:
         self._policy = policy
         self._format = model_format
         self._allow_code = allow_code
-        self._budget = Budget()
-        self._report = Report(allowed=policy.extra)
+        self._budget = UnpackBudget()
+        self._report = ScanReport(allowed=policy.extra)
 
-    def run(self, package: Package) -> Report:
+    def run(self, package: Package) -> ScanReport:
         _require_picklescan()
         for name in package.content.files:
             self._report.files += 1
@@ -259,7 +259,7 @@ def _require_picklescan() -> None:
 
 def _holds_pickle(file: BinaryIO, kind: str) -> bool:
     """Whether a compressed file of an unknown name begins as a pickle; what cannot be told is not held against it."""
-    budget = Budget()
+    budget = UnpackBudget()
     try:
         with unpacked(file, kind, budget) as content:
             return is_pickle(content.read(2))

@@ -15,7 +15,7 @@ from shoal.package.keys import TrustedKeys
 from shoal.package.names import EVIDENCE, MANIFEST, MAX_EVIDENCE, MAX_FILES, MAX_SIGNATURE_BYTES, SIGNATURE
 from shoal.package.package import Package
 from shoal.package.signing import covers, sealed_by
-from shoal.package.stores.protocol import Entry, Store
+from shoal.package.stores.protocol import PackageStore, StoreEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def verify(package: Package, trusted: TrustedKeys) -> Verification:
     return Verification(package.digest, tuple(problems), tuple(notes), signer, sealer, evidence)
 
 
-def payload_problems(package: Package, entries: dict[str, Entry]) -> Iterator[str]:
+def payload_problems(package: Package, entries: dict[str, StoreEntry]) -> Iterator[str]:
     """What is wrong with the files the digest covers, read to their ends."""
     for name, expected in package.payload().items():
         path = package.path(name)
@@ -91,7 +91,7 @@ def signature_of(package: Package, trusted: TrustedKeys) -> tuple[str | None, st
         return None, str(error)
 
 
-def hash_of(store: Store, path: str) -> str:
+def hash_of(store: PackageStore, path: str) -> str:
     """SHA-256 of a file in a store."""
     digest = hashlib.sha256()
     with store.chunks(path) as chunks:
@@ -100,7 +100,7 @@ def hash_of(store: Store, path: str) -> str:
     return digest.hexdigest()
 
 
-def _strays(package: Package, entries: dict[str, Entry]) -> Iterator[str]:
+def _strays(package: Package, entries: dict[str, StoreEntry]) -> Iterator[str]:
     known = {package.path(name) for name in (*package.payload(), MANIFEST, SIGNATURE)}
     for path in entries:
         if path not in known and not path.startswith(package.path(f"{EVIDENCE}/")):
@@ -108,7 +108,7 @@ def _strays(package: Package, entries: dict[str, Entry]) -> Iterator[str]:
 
 
 def _signer(
-    package: Package, entries: dict[str, Entry], trusted: TrustedKeys, problems: list[str], notes: list[str]
+    package: Package, entries: dict[str, StoreEntry], trusted: TrustedKeys, problems: list[str], notes: list[str]
 ) -> str | None:
     if package.path(SIGNATURE) not in entries:
         if package.manifest.seal is None:

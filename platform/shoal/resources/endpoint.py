@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class RuntimeAddress:
     """A port, or a unix socket when `port` is 0."""
 
     port: int = 0
@@ -19,7 +19,7 @@ class Endpoint:
         return posixpath.dirname(self.socket)
 
 
-def parse_endpoint(text: str) -> Endpoint:
+def parse_endpoint(text: str) -> RuntimeAddress:
     """Read an endpoint.
 
     Raises:
@@ -27,9 +27,9 @@ def parse_endpoint(text: str) -> Endpoint:
     """
     scheme, colon, rest = text.partition(":")
     if colon and scheme == "port" and rest.isascii() and rest.isdigit() and 0 < int(rest) < 65536:
-        return Endpoint(port=int(rest))
+        return RuntimeAddress(port=int(rest))
     if colon and scheme == "unix":
         path = rest.removeprefix("//")
         if path.startswith("/") and posixpath.basename(path):
-            return Endpoint(socket=path)
+            return RuntimeAddress(socket=path)
     raise ValueError(f"{text!r} is neither port:NUMBER nor unix:/absolute/path")

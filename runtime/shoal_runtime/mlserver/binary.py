@@ -32,7 +32,7 @@ _FIELD: Final = re.compile(r"\w+: ")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedOutputs:
     """Which outputs the client wants as bytes."""
 
     default: bool = False
@@ -50,7 +50,7 @@ class _Raw:
     content: memoryview
 
 
-def read_request(body: bytes, header_length: str | None) -> tuple[InferenceRequest, Wanted]:
+def read_request(body: bytes, header_length: str | None) -> tuple[InferenceRequest, WantedOutputs]:
     """The request in a body, its tensors as lists as if they had come as JSON.
 
     Raises:
@@ -77,7 +77,7 @@ def read_request(body: bytes, header_length: str | None) -> tuple[InferenceReque
     return request, wanted
 
 
-def write_response(response: InferenceResponse, wanted: Wanted) -> tuple[dict[str, Any], list[bytes]]:
+def write_response(response: InferenceResponse, wanted: WantedOutputs) -> tuple[dict[str, Any], list[bytes]]:
     """The answer's JSON document, and the bytes that follow it (none: it is all JSON).
 
     Raises:
@@ -158,14 +158,14 @@ def _cut(document: dict[str, Any], tail: memoryview) -> None:
         raise RequestFaultError(f"binary_data_size: the inputs take {used} of the {len(tail)} bytes behind the JSON")
 
 
-def _wanted(document: dict[str, Any]) -> Wanted:
+def _wanted(document: dict[str, Any]) -> WantedOutputs:
     default = _flag(_take(document, "binary_data_output"), "parameters.binary_data_output")
     named = {}
     for index, output in enumerate(_objects(document, "outputs")):
         flag = _flag(_take(output, "binary_data"), f"outputs[{index}].parameters.binary_data")
         if flag is not None and isinstance(name := output.get("name"), str):
             named[name] = flag
-    return Wanted(bool(default), named)
+    return WantedOutputs(bool(default), named)
 
 
 def _objects(document: dict[str, Any], name: str) -> list[dict[str, Any]]:

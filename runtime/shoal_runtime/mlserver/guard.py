@@ -20,7 +20,7 @@ from shoal_runtime.mlserver.answers import asks_content_type, with_numbers, with
 from shoal_runtime.mlserver.loading import check_loaded, explained
 from shoal_runtime.mlserver.refusals import check_fit, outputs_asked, refusal
 from shoal_runtime.mlserver.workers import Workers, may_leave_loop
-from shoal_runtime.underway import Doing, UnderWay
+from shoal_runtime.underway import Activity, UnderWay
 
 _KEPT = frozenset({"_settings", "_inputs_index", "_outputs_index", "ready"})
 """Attributes MLServer still looks at after an unload."""
@@ -58,7 +58,7 @@ class Guard:
 
     def _wrap_load(self, model: MLModel) -> None:
         load = model.load
-        around = functools.partial(self._notes.noted, self._name, Doing.LOADING)
+        around = functools.partial(self._notes.noted, self._name, Activity.LOADING)
 
         async def noted() -> Any:
             if may_leave_loop(model):
@@ -130,7 +130,7 @@ class Guard:
         async def drained() -> Any:
             idle = await self._drained()
             try:
-                with self._notes.noted(self._name, Doing.UNLOADING):
+                with self._notes.noted(self._name, Activity.UNLOADING):
                     return await unload()
             finally:
                 if idle:
@@ -149,7 +149,7 @@ class Guard:
     def _enter(self) -> int:
         self._running += 1
         self._idle.clear()
-        return self._notes.begin(self._name, Doing.ANSWERING)
+        return self._notes.begin(self._name, Activity.ANSWERING)
 
     def _leave(self, noted: int) -> None:
         self._notes.end(noted)

@@ -18,7 +18,7 @@ from mlserver.settings import ModelSettings
 from shoal_runtime.mlserver.guard import Guard, drain_seconds
 from shoal_runtime.mlserver.memory import Tidier
 from shoal_runtime.mlserver.workers import Workers
-from shoal_runtime.underway import Doing, UnderWay
+from shoal_runtime.underway import Activity, UnderWay
 
 
 class SharedRegistry(MultiModelRegistry):  # type: ignore[misc]
@@ -79,11 +79,11 @@ class SharedRegistry(MultiModelRegistry):  # type: ignore[misc]
         return model
 
     def _imported(self, model_settings: ModelSettings) -> Any:
-        with self._notes.noted(model_settings.name, Doing.LOADING):
+        with self._notes.noted(model_settings.name, Activity.LOADING):
             return model_settings.implementation
 
     def _made(self, model_settings: ModelSettings) -> MLModel:
-        with self._notes.noted(model_settings.name, Doing.LOADING):
+        with self._notes.noted(model_settings.name, Activity.LOADING):
             return model_initialiser(model_settings)
 
     @asynccontextmanager

@@ -8,7 +8,7 @@ from shoal.core.rollout.measure import latency_bucket, score_bucket
 from shoal.core.rollout.plan import Plan
 from shoal.core.rollout.record import Phase, Rollout
 from shoal.core.types import RouteKey
-from shoal.gateway.api import RequestSeen
+from shoal.gateway.protocols import RequestSeen
 from shoal.mesh.rollout.observer import ENOUGH, Observer
 
 KEY = RouteKey("digits")

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shoal.core.rollout.plan import Analyse, Check, Metric, Pause, Plan, SetShadow, SetWeight
-from shoal.core.rollout.record import MAX_TIMELINE, CheckResult, Entry, Phase, Rollout, Verdict
+from shoal.core.rollout.record import MAX_TIMELINE, CheckResult, Phase, Rollout, TimelineEvent, Verdict
 from shoal.mesh.rollout.codec import from_document, plan_document, to_document
 from shoal.mesh.rollout.records import (
     MAX_PAST,
@@ -106,7 +106,7 @@ def test_the_largest_rollouts_fit_into_their_records():
         plan=Plan(checks=checks),
         reason=long,
         by=long,
-        timeline=tuple(Entry(1.0, long) for _ in range(MAX_TIMELINE)),
+        timeline=tuple(TimelineEvent(1.0, long) for _ in range(MAX_TIMELINE)),
         checks=tuple(CheckResult(check.name, Verdict.FAIL, message=long) for check in checks),
     )
     assert plan_bytes(largest.plan) < MAX_PLAN_BYTES

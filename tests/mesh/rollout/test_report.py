@@ -11,7 +11,7 @@ from shoal.core.rollout.measure import Observation, Window, latency_bucket
 from shoal.core.rollout.plan import Analyse, Check, Metric, Pause, Plan, SetShadow, SetWeight, Strategy
 from shoal.core.rollout.record import CheckResult, Phase, Rollout, Verdict
 from shoal.core.rollout.view import RolloutView
-from shoal.mesh.api import PastRollout, RolloutStatus
+from shoal.mesh.api import EndedRollout, RolloutHistory
 from shoal.mesh.rollout.metrics import FIGURES_FOR, MAX_SHOWN, RolloutCollector
 from shoal.mesh.rollout.report import limit_words, report, step_words
 
@@ -56,7 +56,7 @@ def rollout(phase=Phase.PROGRESSING, **more):
 
 
 def status(current, past=(), predictors=None):
-    return RolloutStatus(current, "", Window(), Window(), ("a-v0",), past, predictors or {})
+    return RolloutHistory(current, "", Window(), Window(), ("a-v0",), past, predictors or {})
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_the_deadline_is_only_told_while_it_counts(phase, deadline):
 
 def test_a_report_is_json_whatever_was_measured_and_the_client_reads_it():
     failed = CheckResult("errors", Verdict.FAIL, math.inf, math.nan, 200, "far too many", 1050.0)
-    past = PastRollout(rollout(Phase.ROLLED_BACK, ended=900.0), '{"model": {}}')
-    odd = PastRollout(rollout(Phase.SUPERSEDED), "{no JSON")
+    past = EndedRollout(rollout(Phase.ROLLED_BACK, ended=900.0), '{"model": {}}')
+    odd = EndedRollout(rollout(Phase.SUPERSEDED), "{no JSON")
     said = report(status(rollout(checks=(failed,)), (past, odd), {"a-v1": '{"minReplicas": 1}'}), 1100.0)
     read = RolloutReport.model_validate(json.loads(json.dumps(said, allow_nan=False)))
     assert (read.id, read.live, read.weight, read.deadline) == ("a-2", True, 0.0, 1600.0)

@@ -16,7 +16,7 @@ from shoal.core.types import RouteKey
 from shoal.mesh.activator_grpc import translated
 from shoal.mesh.errors import RequestError
 from shoal.mesh.forwarding import CopyGoneError, InFlight, PodUnreachableError
-from shoal.mesh.rollout.attempts import first_attempt
+from shoal.mesh.rollout.forwarded import first_attempt
 from shoal.mesh.rollout.observer import Observer
 from shoal.mesh.rollout.shadow import MAX_BODY, Exchange, Shadower
 from shoal.oip.answers import outputs_of_message

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from shoal.cluster.api import CLAIMS, Object
-from shoal.cluster.errors import ApiError
+from shoal.cluster.errors import ApiRequestError
+from shoal.cluster.kube_client import CLAIMS, Object
 from shoal.cluster.kubelet.host import Host
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ async def bind_claims(host: Host) -> None:
                 await _bind(host, claim)
         except OSError as error:
             log.warning("claim %s: %s", claim["metadata"]["name"], error)
-        except ApiError as error:
+        except ApiRequestError as error:
             if error.code not in (404, 409):
                 raise
 

@@ -7,8 +7,8 @@ import random
 import time
 from typing import Any
 
-from shoal.cluster.api import DEPLOYMENTS, PODS, Object
-from shoal.cluster.errors import ApiError
+from shoal.cluster.errors import ApiRequestError
+from shoal.cluster.kube_client import DEPLOYMENTS, PODS, Object
 from shoal.cluster.kubelet.host import Host
 from shoal.cluster.kubelet.plan import HASH_LABEL, PodFact, deployment_status, plan, rollout_of, template_hash
 from shoal.cluster.kubelet.podstatus import keep_times, seconds_of, timestamp
@@ -110,7 +110,7 @@ class DeploymentController:
             updated = await self._host.client.merge(
                 DEPLOYMENTS, self._host.namespace, name, {"status": status}, "status"
             )
-        except ApiError as error:
+        except ApiRequestError as error:
             if error.code == 404:
                 return
             raise

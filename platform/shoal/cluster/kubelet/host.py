@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pydantic
 
-from shoal.cluster.api import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, EVENTS, PODS, SECRETS, KubeClient, Object
 from shoal.cluster.backoff import BackoffPolicy
-from shoal.cluster.errors import ApiError, ApiUnreachableError
+from shoal.cluster.errors import ApiRequestError, ApiUnreachableError
+from shoal.cluster.kube_client import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, EVENTS, PODS, SECRETS, KubeClient, Object
 from shoal.cluster.kubelet.containers import Image, Mount
 from shoal.cluster.kubelet.mirror import Mirror
 from shoal.cluster.kubelet.podstatus import timestamp
@@ -113,7 +113,7 @@ class Host:
     async def _create_or_count(self, name: str, body: Object) -> None:
         try:
             await self.client.create(EVENTS, self.namespace, body)
-        except ApiError as error:
+        except ApiRequestError as error:
             if error.code != 409:
                 raise
             before = await self.client.get(EVENTS, self.namespace, name)
@@ -148,5 +148,5 @@ class Host:
         }
         try:
             await self._create_or_count(name, body)
-        except (ApiError, ApiUnreachableError) as error:
+        except (ApiRequestError, ApiUnreachableError) as error:
             log.debug("event %s %s: %s", reason, metadata["name"], error)

@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import logging
 
-from shoal.cluster.api import KubeClient, Object
 from shoal.cluster.backoff import BackoffPolicy
-from shoal.cluster.errors import ApiError, ApiUnreachableError
+from shoal.cluster.errors import ApiRequestError, ApiUnreachableError
+from shoal.cluster.kube_client import KubeClient, Object
 from shoal.cluster.kubelet.claims import bind_claims
 from shoal.cluster.kubelet.deployments import DeploymentController
 from shoal.cluster.kubelet.host import Host
@@ -74,7 +74,7 @@ class Kubelet:
                 self._sync_workers()
                 await self._deployments.reconcile()
                 self._sync_workers()
-            except (ApiError, ApiUnreachableError) as error:
+            except (ApiRequestError, ApiUnreachableError) as error:
                 log.warning("reconciling: %s", error)
                 await asyncio.sleep(_RETRY_SECONDS)
                 self._wanted.set()

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 
-from shoal.cluster.api import KubeClient, Object, Resource
-from shoal.cluster.errors import ApiError, ApiUnreachableError
+from shoal.cluster.errors import ApiRequestError, ApiUnreachableError
+from shoal.cluster.kube_client import ApiResource, KubeClient, Object
 
 log = logging.getLogger(__name__)
 _RETRY_SECONDS = 0.5
@@ -16,7 +16,7 @@ _RETRY_SECONDS = 0.5
 class Mirror:
     """Objects by name. `changed` is called after every change."""
 
-    def __init__(self, client: KubeClient, resource: Resource, namespace: str, changed: Callable[[], None]) -> None:
+    def __init__(self, client: KubeClient, resource: ApiResource, namespace: str, changed: Callable[[], None]) -> None:
         self.resource = resource
         self.synced = asyncio.Event()
         self._client = client
@@ -46,7 +46,7 @@ class Mirror:
         while True:
             try:
                 await self._follow(await self._list())
-            except ApiError as error:
+            except ApiRequestError as error:
                 if error.code != 410:
                     log.warning("watching %s: %s", self.resource.plural, error)
                     await asyncio.sleep(_RETRY_SECONDS)

@@ -29,7 +29,7 @@ class PodFact:
 
 
 @dataclass(frozen=True, slots=True)
-class Rollout:
+class DeploymentRollout:
     """A Deployment's wishes. `surge` and `unavailable` are counts of pods."""
 
     replicas: int
@@ -40,7 +40,7 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PodPlan:
     """Pods to create from the present template, and names of pods to delete."""
 
     create: int = 0
@@ -52,7 +52,7 @@ def template_hash(template: Any) -> str:
     return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def rollout_of(spec: dict[str, Any]) -> Rollout:
+def rollout_of(spec: dict[str, Any]) -> DeploymentRollout:
     """Read a Deployment's spec. Percentages of replicas: surge is rounded up, unavailable down, and not both are 0."""
     replicas = int(spec.get("replicas", 1))
     strategy = spec.get("strategy") or {}
@@ -61,7 +61,9 @@ def rollout_of(spec: dict[str, Any]) -> Rollout:
     unavailable = _count(rolling.get("maxUnavailable", "25%"), replicas, up=False)
     if surge == 0 and unavailable == 0:
         unavailable = 1
-    return Rollout(replicas, surge, unavailable, strategy.get("type") == "Recreate", bool(spec.get("paused", False)))
+    return DeploymentRollout(
+        replicas, surge, unavailable, strategy.get("type") == "Recreate", bool(spec.get("paused", False))
+    )
 
 
 def _count(value: int | str, replicas: int, *, up: bool) -> int:
@@ -71,33 +73,35 @@ def _count(value: int | str, replicas: int, *, up: bool) -> int:
     return int(value)
 
 
-def plan(rollout: Rollout, pods: Iterable[PodFact]) -> Plan:
+def plan(rollout: DeploymentRollout, pods: Iterable[PodFact]) -> PodPlan:
     """The next step. Pods that are stopping are out of the count, save that `Recreate` waits for them."""
     everything = list(pods)
     living = [pod for pod in everything if not pod.stopping]
     current = [pod for pod in living if pod.current]
     old = [pod for pod in living if not pod.current]
     if len(current) > rollout.replicas:
-        return Plan(delete=_names(_least_useful(current)[: len(current) - rollout.replicas]))
+        return PodPlan(delete=_names(_least_useful(current)[: len(current) - rollout.replicas]))
     if rollout.paused and old:
-        return Plan()
+        return PodPlan()
     if rollout.recreate:
         return _recreate(rollout, everything, current, old)
     missing = rollout.replicas - len(current)
     room = rollout.replicas + rollout.surge - len(living)
-    return Plan(max(0, min(missing, room if old else missing)), _old_to_delete(rollout, living, current, old))
+    return PodPlan(max(0, min(missing, room if old else missing)), _old_to_delete(rollout, living, current, old))
 
 
-def _recreate(rollout: Rollout, everything: list[PodFact], current: list[PodFact], old: list[PodFact]) -> Plan:
+def _recreate(
+    rollout: DeploymentRollout, everything: list[PodFact], current: list[PodFact], old: list[PodFact]
+) -> PodPlan:
     if old:
-        return Plan(delete=_names(old))
+        return PodPlan(delete=_names(old))
     if any(not pod.current for pod in everything):
-        return Plan()
-    return Plan(create=rollout.replicas - len(current))
+        return PodPlan()
+    return PodPlan(create=rollout.replicas - len(current))
 
 
 def _old_to_delete(
-    rollout: Rollout, living: list[PodFact], current: list[PodFact], old: list[PodFact]
+    rollout: DeploymentRollout, living: list[PodFact], current: list[PodFact], old: list[PodFact]
 ) -> tuple[str, ...]:
     if not old:
         return ()
@@ -119,7 +123,7 @@ def _names(pods: Iterable[PodFact]) -> tuple[str, ...]:
     return tuple(pod.name for pod in pods)
 
 
-def deployment_status(rollout: Rollout, pods: Iterable[PodFact], generation: int, now: str) -> dict[str, Any]:
+def deployment_status(rollout: DeploymentRollout, pods: Iterable[PodFact], generation: int, now: str) -> dict[str, Any]:
     """The status of the Deployment; `now` stamps conditions that change (the caller keeps older stamps)."""
     living = [pod for pod in pods if not pod.stopping]
     ready = sum(pod.ready for pod in living)

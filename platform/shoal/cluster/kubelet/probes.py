@@ -16,7 +16,7 @@ from shoal.cluster.kubelet.containers import LocalCommand
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ProbeTarget:
     """The container to ask: its pod's address, its spec and how it was started."""
 
     ip: str
@@ -37,7 +37,7 @@ class Target:
         return int(value)
 
 
-async def ask(action: Mapping[str, Any], target: Target, timeout: float) -> str | None:
+async def ask(action: Mapping[str, Any], target: ProbeTarget, timeout: float) -> str | None:
     """Run one probe or hook: None if it went well, else what was wrong."""
     try:
         async with asyncio.timeout(timeout):
@@ -55,7 +55,7 @@ async def ask(action: Mapping[str, Any], target: Target, timeout: float) -> str 
     return f"unknown action {', '.join(action)}: use httpGet, tcpSocket, grpc or exec"
 
 
-async def _http(spec: Mapping[str, Any], target: Target) -> str | None:
+async def _http(spec: Mapping[str, Any], target: ProbeTarget) -> str | None:
     host = spec.get("host") or target.ip
     scheme = str(spec.get("scheme", "HTTP")).lower()
     url = f"{scheme}://{host}:{target.port(spec['port'])}{spec.get('path') or '/'}"
@@ -66,7 +66,7 @@ async def _http(spec: Mapping[str, Any], target: Target) -> str | None:
     return None if 200 <= response.status_code < 400 else f"{url} answered {response.status_code}"
 
 
-async def _tcp(spec: Mapping[str, Any], target: Target) -> str | None:
+async def _tcp(spec: Mapping[str, Any], target: ProbeTarget) -> str | None:
     _, writer = await asyncio.open_connection(spec.get("host") or target.ip, target.port(spec["port"]))
     writer.close()
     with contextlib.suppress(OSError):
@@ -74,7 +74,7 @@ async def _tcp(spec: Mapping[str, Any], target: Target) -> str | None:
     return None
 
 
-async def _exec(argv: list[str], target: Target) -> str | None:
+async def _exec(argv: list[str], target: ProbeTarget) -> str | None:
     started = await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
@@ -123,7 +123,7 @@ STARTING_PERIOD = 0.25
 
 async def watch(
     settings: ProbeSettings,
-    target: Target,
+    target: ProbeTarget,
     changed: Callable[[bool, str], Awaitable[None]],
     *,
     quick_start: bool,

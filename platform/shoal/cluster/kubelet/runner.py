@@ -57,7 +57,7 @@ class Runner:
         self._changed = changed
         self._report = report
         self._child: process.Child | None = None
-        self._target: probes.Target | None = None
+        self._target: probes.ProbeTarget | None = None
         self._starting = asyncio.Lock()
         self._stopping = False
         self._retry = asyncio.Event()
@@ -99,7 +99,7 @@ class Runner:
                 await self._cannot("RunContainerError", _cannot_run(error, command))
                 return None
             self._log_start = log_start
-            self._child, self._target = child, probes.Target(self._ip, self.spec, command)
+            self._child, self._target = child, probes.ProbeTarget(self._ip, self.spec, command)
             self.fact.state = Running(child.started, child.pid)
             self.fact.ready = not (self.spec.get("readinessProbe") or self.spec.get("startupProbe"))
             self._changed()
@@ -195,7 +195,7 @@ class Runner:
         message = f"{self.fact.name} took {taken / (1 << 20):.0f} MiB of memory, its limit is {limit}; it was killed"
         await asyncio.shield(asyncio.ensure_future(self._report("Warning", memory.OUT_OF_MEMORY, message)))
 
-    async def _passes_startup(self, spec: dict[str, Any], target: probes.Target) -> bool:
+    async def _passes_startup(self, spec: dict[str, Any], target: probes.ProbeTarget) -> bool:
         settings = probes.ProbeSettings.of(spec)
         deadline = time.monotonic() + settings.delay + settings.period * settings.failures
         await asyncio.sleep(settings.delay)

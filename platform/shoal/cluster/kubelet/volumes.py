@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from shoal.cluster.api import Object
+from shoal.cluster.kube_client import Object
 from shoal.cluster.kubelet.containers import CannotStart
 
 Find = Callable[[str], Object | None]

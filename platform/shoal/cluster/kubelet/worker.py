@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from shoal.cluster import process
-from shoal.cluster.api import PODS, Object
-from shoal.cluster.errors import ApiError, ApiUnreachableError, ClusterError
+from shoal.cluster.errors import ApiRequestError, ApiUnreachableError, ClusterError
+from shoal.cluster.kube_client import PODS, Object
 from shoal.cluster.kubelet.containers import PORT_IN_USE, CannotStart, LocalCommand, PodContext, local_command
 from shoal.cluster.kubelet.host import Host, base_env
 from shoal.cluster.kubelet.podstatus import ContainerFact, Terminated, pod_status, seconds_of
@@ -125,7 +125,7 @@ class PodWorker:
                 self._adopt_address()
                 self._directory.mkdir(parents=True, exist_ok=True)
                 await self._hold_object()
-            except (ApiError, ApiUnreachableError, ClusterError, OSError) as error:
+            except (ApiRequestError, ApiUnreachableError, ClusterError, OSError) as error:
                 log.warning("pod %s cannot start yet: %s", self.name, error)
                 await asyncio.sleep(_STATUS_RETRY_SECONDS)
                 self._pod = self._host.pods.get(self.name) or self._pod
@@ -213,7 +213,7 @@ class PodWorker:
                 updated = await self._host.client.merge(
                     PODS, self._host.namespace, self.name, {"status": status}, "status"
                 )
-            except ApiError as error:
+            except ApiRequestError as error:
                 if error.code != 404:
                     await self._status_failed(error)
             except ApiUnreachableError as error:
@@ -250,7 +250,7 @@ class PodWorker:
             try:
                 await self._release_object()
                 return
-            except (ApiError, ApiUnreachableError) as error:
+            except (ApiRequestError, ApiUnreachableError) as error:
                 log.warning("removing pod %s: %s", self.name, error)
                 await asyncio.sleep(_STATUS_RETRY_SECONDS)
 
@@ -262,7 +262,7 @@ class PodWorker:
         finalizers = [each for each in current["metadata"].get("finalizers") or () if each != FINALIZER]
         try:
             await host.client.merge(PODS, host.namespace, self.name, {"metadata": {"finalizers": finalizers or None}})
-        except ApiError as error:
+        except ApiRequestError as error:
             if error.code != 404:
                 raise
         # A server that gives pods a grace period keeps the object until the kubelet says it is done.

@@ -72,7 +72,7 @@ class CheckResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TimelineEvent:
     """One line of a timeline."""
 
     at: float
@@ -112,7 +112,7 @@ class Rollout:
     unloaded: bool = False
     """It was rolled back because its target does not load, not for how it answered."""
     checks: tuple[CheckResult, ...] = ()
-    timeline: tuple[Entry, ...] = ()
+    timeline: tuple[TimelineEvent, ...] = ()
 
     @property
     def live(self) -> bool:

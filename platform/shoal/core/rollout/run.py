@@ -15,7 +15,7 @@ from shoal.core.rollout.analysis import judge
 from shoal.core.rollout.lifecycle import RolloutInput, next_phase
 from shoal.core.rollout.measure import Observation, Window
 from shoal.core.rollout.plan import MEASURED, WHOLE, Analyse, Check, Otherwise, Pause, SetShadow, SetWeight, Step
-from shoal.core.rollout.record import MAX_TIMELINE, CheckResult, Entry, Phase, Rollout, Verdict
+from shoal.core.rollout.record import MAX_TIMELINE, CheckResult, Phase, Rollout, TimelineEvent, Verdict
 
 DECIDE_SECONDS = 60.0
 """How long after the last step the checks may take to be decided, where there are requests to judge by."""
@@ -358,7 +358,7 @@ class Run:
         self._note(now, what)
 
     def _note(self, now: float, what: str) -> None:
-        timeline = (*self.record.timeline, Entry(now, what))
+        timeline = (*self.record.timeline, TimelineEvent(now, what))
         if len(timeline) > MAX_TIMELINE:
             timeline = (timeline[0], *timeline[-MAX_TIMELINE + 1 :])
         self._set(timeline=timeline)

@@ -21,7 +21,7 @@ MAX_SCORES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ShadowComparison:
     """How two answers differ, and the numbers in them."""
 
     difference: str
@@ -35,9 +35,9 @@ class Comparison:
         return not self.difference
 
 
-def compare(active: Outputs, target: Outputs) -> Comparison:
+def compare(active: Outputs, target: Outputs) -> ShadowComparison:
     """Compare the answers of the active revision and the target."""
-    return Comparison(_difference(active, target), _scores(active), _scores(target))
+    return ShadowComparison(_difference(active, target), _scores(active), _scores(target))
 
 
 def _difference(active: Outputs, target: Outputs) -> str:

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from shoal.core.rollout.record import Verb
-from shoal.mesh.api import RolloutRefusedError, RolloutStatus
+from shoal.mesh.api import RolloutHistory, RolloutRefusedError
 from shoal.mesh.rollout.report import report
 from shoal.mesh.rollout.steering import Steering
 from shoal.registry.protocol import RegistryError
@@ -74,7 +74,7 @@ class RolloutRoutes:
         status = self._steering.status(name)
         return self._report(status) if status else _unknown(name)
 
-    def _report(self, status: RolloutStatus) -> Response:
+    def _report(self, status: RolloutHistory) -> Response:
         return JSONResponse(report(status, self._steering.now()))
 
 

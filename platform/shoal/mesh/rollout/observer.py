@@ -16,7 +16,7 @@ from shoal.core.events import Event, TrafficObserved
 from shoal.core.rollout.measure import Observation, latency_bucket, score_bucket
 from shoal.core.rollout.record import Rollout
 from shoal.core.types import EndpointName, RouteKey
-from shoal.gateway.api import RequestSeen
+from shoal.gateway.protocols import RequestSeen
 
 INTERVAL: Final = 1.0
 """Seconds between reports."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 from shoal.core.rollout.plan import Plan
 from shoal.core.rollout.record import Phase, Rollout
 from shoal.core.types import EndpointName, RevisionId
-from shoal.mesh.api import PastRollout
+from shoal.mesh.api import EndedRollout
 from shoal.mesh.rollout.codec import from_document, plan_document, to_document
 from shoal.registry.protocol import MAX_VALUE_BYTES, Delete, Put
 
@@ -51,14 +51,14 @@ class Rollouts:
     """Of its target."""
     number: int = 1
     """Of the newest one: counts all there ever were."""
-    past: tuple[PastRollout, ...] = ()
+    past: tuple[EndedRollout, ...] = ()
     """Those before, newest first."""
 
     def after(self, rollout: Rollout, predictor: str) -> Rollouts:
         """The same once `rollout` moved on, or began; `predictor` is its target's, as far as it is known."""
         if rollout.id == self.current.id:
             return replace(self, current=rollout, predictor=predictor or self.predictor)
-        past = (PastRollout(self.current, self.predictor), *self.past)[:MAX_PAST]
+        past = (EndedRollout(self.current, self.predictor), *self.past)[:MAX_PAST]
         return Rollouts(rollout, predictor, self.number + 1, past)
 
     def holds(self, target: RevisionId) -> bool:
@@ -98,10 +98,10 @@ def decode_current(value: bytes) -> Rollouts:
     return Rollouts(from_document(document["rollout"]), document.get("predictor", ""), document.get("number", 1))
 
 
-def decode_past(value: bytes) -> tuple[PastRollout, ...]:
+def decode_past(value: bytes) -> tuple[EndedRollout, ...]:
     """Read the rollouts before."""
     return tuple(
-        PastRollout(from_document(entry["rollout"]), entry.get("predictor", "")) for entry in json.loads(value)["past"]
+        EndedRollout(from_document(entry["rollout"]), entry.get("predictor", "")) for entry in json.loads(value)["past"]
     )
 
 

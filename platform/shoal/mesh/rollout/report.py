@@ -14,7 +14,7 @@ from typing import Any, Final
 from shoal.core.rollout.measure import Window
 from shoal.core.rollout.plan import Analyse, Check, Metric, Pause, SetShadow, SetWeight, Step
 from shoal.core.rollout.record import CheckResult, Phase, Rollout, Verdict
-from shoal.mesh.api import PastRollout, RolloutStatus
+from shoal.mesh.api import EndedRollout, RolloutHistory
 
 PER_CENT: Final = 10
 """Per mille in a percent."""
@@ -22,7 +22,7 @@ _QUANTILES: Final = {"p50Ms": 0.5, "p90Ms": 0.9, "p99Ms": 0.99}
 _UNITS: Final = {Metric.LATENCY: " ms"}
 
 
-def report(status: RolloutStatus, now: float, *, history: bool = True) -> dict[str, Any]:
+def report(status: RolloutHistory, now: float, *, history: bool = True) -> dict[str, Any]:
     """The newest rollout of an endpoint, with or without those before."""
     rollout = status.current
     document = {
@@ -105,7 +105,7 @@ def _summary(rollout: Rollout) -> dict[str, Any]:
     }
 
 
-def _past(past: PastRollout) -> dict[str, Any]:
+def _past(past: EndedRollout) -> dict[str, Any]:
     return _summary(past.rollout) | {"predictor": _predictor(past.predictor)}
 
 

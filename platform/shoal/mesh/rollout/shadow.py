@@ -19,12 +19,12 @@ from prometheus_client import CollectorRegistry, Counter
 from shoal.core.actions import Forward
 from shoal.core.rollout.record import Rollout
 from shoal.core.types import EndpointName, PodId, RevisionId, RouteKey
+from shoal.mesh.closed_connections import PodLeftError, pod_may_leave
 from shoal.mesh.errors import RequestError
 from shoal.mesh.forwarding import CopyGoneError, InFlight, PodUnreachableError
-from shoal.mesh.leaving import PodLeftError, pod_may_leave
 from shoal.mesh.pods import PodLink
-from shoal.mesh.rollout.attempts import Attempt
-from shoal.mesh.rollout.compare import Comparison, compare
+from shoal.mesh.rollout.compare import ShadowComparison, compare
+from shoal.mesh.rollout.forwarded import Attempt
 from shoal.mesh.rollout.observer import Observer
 from shoal.mesh.rollout.recent import RecentRequests
 from shoal.oip.answers import Outputs, UnreadableAnswerError
@@ -212,17 +212,17 @@ class Shadower:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def _compared(exchange: Exchange, answer: bytes) -> Comparison:
+async def _compared(exchange: Exchange, answer: bytes) -> ShadowComparison:
     if max(len(exchange.answer), len(answer)) > COMPARED_IN_PLACE:
         return await asyncio.to_thread(_compare, exchange, answer)
     return _compare(exchange, answer)
 
 
-def _compare(exchange: Exchange, answer: bytes) -> Comparison:
+def _compare(exchange: Exchange, answer: bytes) -> ShadowComparison:
     """Compare the target's answer. Raises UnreadableAnswerError if the active revision's cannot be read."""
     active = exchange.read(exchange.answer)
     try:
         target = exchange.read(answer)
     except UnreadableAnswerError as error:
-        return Comparison(str(error), (), ())
+        return ShadowComparison(str(error), (), ())
     return compare(active, target)

@@ -8,7 +8,7 @@ from shoal.core.events import RolloutCommanded
 from shoal.core.rollout.commands import refusal
 from shoal.core.rollout.record import Rollout, Verb
 from shoal.core.types import EndpointName
-from shoal.mesh.api import RolloutRefusedError, RolloutStatus
+from shoal.mesh.api import RolloutHistory, RolloutRefusedError
 from shoal.mesh.catalog import Catalog
 from shoal.mesh.engine import Engine
 from shoal.mesh.rollout.records import fit
@@ -30,7 +30,7 @@ class Steering:
         """The core's time."""
         return self._engine.now()
 
-    def status(self, name: str) -> RolloutStatus | None:
+    def status(self, name: str) -> RolloutHistory | None:
         """See `MeshApi.rollout`."""
         view = self._engine.core.rollout(EndpointName(name))
         kept = self._catalog.rollouts.get(EndpointName(name))
@@ -38,7 +38,7 @@ class Steering:
         if view is None or kept is None or endpoint is None:
             return None
         known = {revision: self._catalog.models.get(revision) for revision in endpoint.revisions}
-        return RolloutStatus(
+        return RolloutHistory(
             view.rollout,
             kept.predictor,
             view.active_window,
@@ -48,7 +48,7 @@ class Steering:
             {revision: model.predictor for revision, model in known.items() if model and model.predictor},
         )
 
-    def all(self) -> Iterator[RolloutStatus]:
+    def all(self) -> Iterator[RolloutHistory]:
         """The newest rollout of every endpoint that ever had one, by name."""
         for name in sorted(self._catalog.rollouts):
             if status := self.status(name):

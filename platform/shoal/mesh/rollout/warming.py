@@ -15,8 +15,8 @@ import grpc.aio
 from shoal.core.actions import Forward
 from shoal.core.types import PodId
 from shoal.mesh.activator_grpc import translated
+from shoal.mesh.closed_connections import PodLeftError, pod_may_leave
 from shoal.mesh.forwarding import InFlight
-from shoal.mesh.leaving import PodLeftError, pod_may_leave
 from shoal.mesh.naming import ID_PATHS, forwarded_headers
 from shoal.mesh.pods import PodLink
 from shoal.mesh.rollout.samples import CannotMakeError

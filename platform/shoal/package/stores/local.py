@@ -23,7 +23,7 @@ from shoal.durable import sync_folder
 from shoal.package.errors import InvalidPackage, PackageNotFound, StoreUnavailable, TamperedPackage
 from shoal.package.manifest import FileRef
 from shoal.package.names import file_path
-from shoal.package.stores.protocol import CHUNK_BYTES, Address, Entry
+from shoal.package.stores.protocol import CHUNK_BYTES, StoreAddress, StoreEntry
 
 PARTIAL: Final = ".partial"
 _STALE_SECONDS: Final = 3600.0
@@ -55,14 +55,14 @@ class LocalStore:
         with self._opened(path) as file:
             yield iter(lambda: file.read(CHUNK_BYTES), b"")
 
-    def files(self, folder: str, limit: int) -> list[Entry]:
+    def files(self, folder: str, limit: int) -> list[StoreEntry]:
         """See `Store.files`."""
-        found: list[Entry] = []
+        found: list[StoreEntry] = []
         with _translated(folder or str(self._root)):
             self._walk(self._root / folder if folder else self._root, found, limit)
         return sorted(found, key=lambda entry: entry.path)
 
-    def _walk(self, folder: Path, found: list[Entry], limit: int) -> None:
+    def _walk(self, folder: Path, found: list[StoreEntry], limit: int) -> None:
         with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
             for entry in entries:
                 path = Path(entry.path).relative_to(self._root).as_posix()
@@ -77,7 +77,7 @@ class LocalStore:
                 if len(found) >= limit:
                     raise InvalidPackage(f"there are more than {limit} files")
                 tag = f"{status.st_ino}-{status.st_mtime_ns}-{status.st_ctime_ns}"
-                found.append(Entry(path, status.st_size, tag))
+                found.append(StoreEntry(path, status.st_size, tag))
 
     def folders(self, folder: str) -> list[str]:
         """See `Store.folders`."""
@@ -142,12 +142,12 @@ class LocalStore:
                 gone.rename(scratch / "gone")
             shutil.rmtree(scratch)
 
-    def address(self, path: str) -> Address:
+    def address(self, path: str) -> StoreAddress:
         """See `Store.address`. Only the files of a claim can be served; others have no parameters."""
         whole = f"{self._prefix}/{path}" if self._prefix else path
         if self._claim is None:
-            return Address((self._base / whole).absolute().as_uri(), whole)
-        return Address(f"pvc://{self._claim}/{whole}", whole, parameters={"type": "pvc", "name": self._claim})
+            return StoreAddress((self._base / whole).absolute().as_uri(), whole)
+        return StoreAddress(f"pvc://{self._claim}/{whole}", whole, parameters={"type": "pvc", "name": self._claim})
 
     @contextmanager
     def _opened(self, path: str) -> Iterator[BinaryIO]:

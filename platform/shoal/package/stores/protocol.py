@@ -15,7 +15,7 @@ CHUNK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StoreEntry:
     """A file in a store."""
 
     path: str
@@ -25,7 +25,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class StoreAddress:
     """How an InferenceService names a path of a store."""
 
     uri: str
@@ -38,7 +38,7 @@ class Address:
     """`storage.parameters`"""
 
 
-class Store(Protocol):
+class PackageStore(Protocol):
     """A tree of files. Paths are relative, clean (`names.file_path`) and name files; there are no empty folders.
 
     Every call raises `StoreUnavailable` if the store does not answer or refuses, `PackageNotFound` where a file that
@@ -55,7 +55,7 @@ class Store(Protocol):
     def chunks(self, path: str) -> AbstractContextManager[Iterator[bytes]]:
         """A file in pieces."""
 
-    def files(self, folder: str, limit: int) -> list[Entry]:
+    def files(self, folder: str, limit: int) -> list[StoreEntry]:
         """All files below a folder (empty: the root), sorted by path, which includes the folder's.
 
         Raises:
@@ -84,5 +84,5 @@ class Store(Protocol):
     def delete_folder(self, folder: str) -> None:
         """Remove a folder with all that is in it; none is fine."""
 
-    def address(self, path: str) -> Address:
+    def address(self, path: str) -> StoreAddress:
         """How others find a path of this store."""

@@ -26,7 +26,7 @@ from shoal.package.errors import InvalidPackage, PackageNotFound, StoreUnavailab
 from shoal.package.manifest import FileRef
 from shoal.package.names import file_path
 from shoal.package.stores.local import open_plain
-from shoal.package.stores.protocol import CHUNK_BYTES, Address, Entry
+from shoal.package.stores.protocol import CHUNK_BYTES, StoreAddress, StoreEntry
 
 _CONNECTIONS: Final = 8
 _LINK_LIFE: Final = timedelta(minutes=5)
@@ -35,7 +35,7 @@ _READ_SECONDS: Final = 60.0
 _PART_BYTES: Final = 16 * 1024 * 1024
 
 
-class S3Store:
+class S3PackageStore:
     """A `Store`. `key` is the entry of the `storage-config` Secret by which runtime pods reach the bucket.
 
     Args:
@@ -88,9 +88,9 @@ class S3Store:
             while chunk := answer.read(CHUNK_BYTES):
                 yield chunk
 
-    def files(self, folder: str, limit: int) -> list[Entry]:
+    def files(self, folder: str, limit: int) -> list[StoreEntry]:
         """See `Store.files`."""
-        found: list[Entry] = []
+        found: list[StoreEntry] = []
         with self._translated(folder):
             listed = self._client.list_objects(
                 bucket_name=self._bucket, prefix=self._name(folder) + "/" if folder else self._prefix, recursive=True
@@ -101,7 +101,7 @@ class S3Store:
                     continue  # A marker that consoles make for an empty folder.
                 if len(found) >= limit:
                     raise InvalidPackage(f"there are more than {limit} files")
-                found.append(Entry(path, item.size or 0, item.etag or ""))
+                found.append(StoreEntry(path, item.size or 0, item.etag or ""))
         return sorted(found, key=lambda entry: entry.path)
 
     def folders(self, folder: str) -> list[str]:
@@ -163,10 +163,10 @@ class S3Store:
             for item in listed:
                 self._client.remove_object(bucket_name=self._bucket, object_name=item.object_name or "")
 
-    def address(self, path: str) -> Address:
+    def address(self, path: str) -> StoreAddress:
         """See `Store.address`."""
         parameters = {"bucket": self._bucket} if self._key else {"type": "s3", "bucket": self._bucket}
-        return Address(self._uri(path), self._name(path), self._key, parameters)
+        return StoreAddress(self._uri(path), self._name(path), self._key, parameters)
 
     def _name(self, path: str) -> str:
         return self._prefix + file_path(path)
@@ -200,7 +200,7 @@ def open_s3(
     certificate: str | None = None,
     prefix: str = "",
     key: str | None = None,
-) -> S3Store:
+) -> S3PackageStore:
     """A bucket by its address. `certificate` is PEM of an authority to trust; without credentials access is anonymous.
 
     Raises:
@@ -222,7 +222,7 @@ def open_s3(
     except ValueError as error:
         raise InvalidPackage(f"the store's endpoint or region is malformed: {error}") from None
     client.disable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
-    return S3Store(client, bucket, prefix=prefix, key=key, http=pool)
+    return S3PackageStore(client, bucket, prefix=prefix, key=key, http=pool)
 
 
 def _opened(source: Path) -> BinaryIO:

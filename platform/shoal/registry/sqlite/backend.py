@@ -16,7 +16,7 @@ from pathlib import Path
 from shoal.registry.checks import check_commit, check_fence, check_prefix
 from shoal.registry.protocol import Delete, FencedError, Put, Record, RegistryUnavailableError
 from shoal.registry.sqlite.file import SqliteFile
-from shoal.registry.sqlite.writer import Writer
+from shoal.registry.sqlite.writer import RegistryWriter
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ async def open_sqlite(path: Path) -> tuple[SqliteRegistry, SqliteElection]:
         RegistryUnavailableError: the file system refuses.
     """
     file = await asyncio.to_thread(SqliteFile, path)
-    writer = Writer(file)
+    writer = RegistryWriter(file)
     election = SqliteElection(file, writer)
     return SqliteRegistry(file, writer, election.rejected), election
 
@@ -37,7 +37,7 @@ async def open_sqlite(path: Path) -> tuple[SqliteRegistry, SqliteElection]:
 class SqliteRegistry:
     """`Registry` in a SQLite file."""
 
-    def __init__(self, file: SqliteFile, writer: Writer, rejected: Callable[[int], None]) -> None:
+    def __init__(self, file: SqliteFile, writer: RegistryWriter, rejected: Callable[[int], None]) -> None:
         self._file = file
         self._writer = writer
         self._rejected = rejected
@@ -91,7 +91,7 @@ class SqliteRegistry:
 class SqliteElection:
     """`Election` by the lock beside the file: instead of waiting for who holds it, the file cannot be opened."""
 
-    def __init__(self, file: SqliteFile, writer: Writer) -> None:
+    def __init__(self, file: SqliteFile, writer: RegistryWriter) -> None:
         self._file = file
         self._writer = writer
         self._term = 0

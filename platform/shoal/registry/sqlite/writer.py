@@ -26,7 +26,7 @@ class _Waiting:
     done: asyncio.Future[Any]
 
 
-class Writer:
+class RegistryWriter:
     """Does writes in the order in which it is asked; must be made inside a running event loop."""
 
     def __init__(self, file: SqliteFile) -> None:

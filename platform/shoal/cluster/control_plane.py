@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 
-from shoal.cluster.api import KubeClient, read_kubeconfig
-from shoal.cluster.errors import ApiError, ApiUnreachableError
+from shoal.cluster.errors import ApiRequestError, ApiUnreachableError
+from shoal.cluster.kube_client import KubeClient, read_kubeconfig
 from shoal.cluster.options import MetricsOptions, ServingOptions
 from shoal.cluster.ports import ControlPlane
 from shoal.cluster.settings import ClusterSettings
@@ -28,7 +28,7 @@ _STDOUT = Path("/dev/stdout")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ControlPlanePart:
     """One process of the control plane."""
 
     name: str
@@ -40,7 +40,7 @@ class Part:
     """Says None, or why it seems to hang; asked once it was ready."""
 
 
-def api_server(settings: ClusterSettings, plane: ControlPlane) -> Part:
+def api_server(settings: ClusterSettings, plane: ControlPlane) -> ControlPlanePart:
     """The embedded Kubernetes API."""
     host, ports = plane.host, plane.ports.control
 
@@ -55,14 +55,14 @@ def api_server(settings: ClusterSettings, plane: ControlPlane) -> Part:
                 return "its kubeconfig is of an earlier start"
             async with KubeClient(credentials, timeout=2.0) as client:
                 await client.request("GET", "/readyz")
-        except (ApiError, ApiUnreachableError) as error:
+        except (ApiRequestError, ApiUnreachableError) as error:
             return str(error)
         return None
 
-    return Part("apiserver", "Kubernetes API", command, ready, ready)
+    return ControlPlanePart("apiserver", "Kubernetes API", command, ready, ready)
 
 
-def mesh(settings: ClusterSettings, plane: ControlPlane, options: Callable[[], ServingOptions]) -> Part:
+def mesh(settings: ClusterSettings, plane: ControlPlane, options: Callable[[], ServingOptions]) -> ControlPlanePart:
     """Controller and mesh, one process. `options` is asked at each start."""
     host, ports = plane.host, plane.ports.control
 
@@ -84,7 +84,7 @@ def mesh(settings: ClusterSettings, plane: ControlPlane, options: Callable[[], S
     async def alive() -> str | None:
         return await _http_answers(f"http://{host}:{ports.admin}/healthz")
 
-    return Part("mesh", "mesh and controller", command, ready, alive)
+    return ControlPlanePart("mesh", "mesh and controller", command, ready, alive)
 
 
 def _metrics_flags(wanted: MetricsOptions, settings: ClusterSettings) -> Sequence[str]:
@@ -95,7 +95,7 @@ def _metrics_flags(wanted: MetricsOptions, settings: ClusterSettings) -> Sequenc
     return [*flags, "--per-model-metrics"] if wanted.per_model else flags
 
 
-def gateway(settings: ClusterSettings, plane: ControlPlane, options: Callable[[], ServingOptions]) -> Part:
+def gateway(settings: ClusterSettings, plane: ControlPlane, options: Callable[[], ServingOptions]) -> ControlPlanePart:
     """Envoy. `options` is asked at each start."""
     own, host, ports = settings.gateway_host, plane.host, plane.ports.control
 
@@ -127,7 +127,7 @@ def gateway(settings: ClusterSettings, plane: ControlPlane, options: Callable[[]
         # The kernel accepts connections for a process that hangs, so it must answer something.
         return await _http_answers(f"http://{own}:{settings.rest_port}/v2/health/live")
 
-    return Part("gateway", "gateway", command, ready, alive)
+    return ControlPlanePart("gateway", "gateway", command, ready, alive)
 
 
 async def save_usage(plane: ControlPlane) -> None:

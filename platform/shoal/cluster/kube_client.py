@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import httpx
 import yaml
 
-from shoal.cluster.errors import ApiError, ApiUnreachableError
+from shoal.cluster.errors import ApiRequestError, ApiUnreachableError
 
 Object: TypeAlias = dict[str, Any]
 MERGE_PATCH = "application/merge-patch+json"
@@ -31,7 +31,7 @@ TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
 
 @dataclass(frozen=True, slots=True)
-class Resource:
+class ApiResource:
     """A kind of object as the API addresses it. `group` is empty for the core group."""
 
     group: str
@@ -54,13 +54,13 @@ class Resource:
         return "/".join(parts)
 
 
-DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
-PODS = Resource("", "v1", "pods", "Pod")
-SECRETS = Resource("", "v1", "secrets", "Secret")
-CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
-CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
-EVENTS = Resource("", "v1", "events", "Event")
-NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
+DEPLOYMENTS = ApiResource("apps", "v1", "deployments", "Deployment")
+PODS = ApiResource("", "v1", "pods", "Pod")
+SECRETS = ApiResource("", "v1", "secrets", "Secret")
+CONFIG_MAPS = ApiResource("", "v1", "configmaps", "ConfigMap")
+CLAIMS = ApiResource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+EVENTS = ApiResource("", "v1", "events", "Event")
+NAMESPACES = ApiResource("", "v1", "namespaces", "Namespace", namespaced=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,41 +149,41 @@ class KubeClient:
         """The decoded answer of `request`."""
         return (await self.request(method, path, **options)).json()
 
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
+    async def get(self, resource: ApiResource, namespace: str | None, name: str) -> Object | None:
         """One object, or None if there is none."""
         try:
             found: Object = await self.json("GET", resource.path(namespace, name))
-        except ApiError as error:
+        except ApiRequestError as error:
             if error.code == 404:
                 return None
             raise
         return found
 
-    async def list(self, resource: Resource, namespace: str | None, selector: str = "") -> tuple[list[Object], str]:
+    async def list(self, resource: ApiResource, namespace: str | None, selector: str = "") -> tuple[list[Object], str]:
         """All objects and the resourceVersion to watch from."""
         params = {"labelSelector": selector} if selector else None
         document = await self.json("GET", resource.path(namespace), params=params)
         return list(document.get("items") or ()), document["metadata"].get("resourceVersion", "")
 
-    async def create(self, resource: Resource, namespace: str | None, body: Object) -> Object:
+    async def create(self, resource: ApiResource, namespace: str | None, body: Object) -> Object:
         """Create an object."""
         created: Object = await self.json("POST", resource.path(namespace), body=body)
         return created
 
     async def merge(
-        self, resource: Resource, namespace: str | None, name: str, patch: Object, subresource: str | None = None
+        self, resource: ApiResource, namespace: str | None, name: str, patch: Object, subresource: str | None = None
     ) -> Object:
         """Change an object by a JSON merge patch (RFC 7386)."""
         path = resource.path(namespace, name, subresource)
         changed: Object = await self.json("PATCH", path, body=patch, content_type=MERGE_PATCH)
         return changed
 
-    async def delete(self, resource: Resource, namespace: str | None, name: str, grace: int | None = None) -> bool:
+    async def delete(self, resource: ApiResource, namespace: str | None, name: str, grace: int | None = None) -> bool:
         """Delete an object. False if there is none. `grace` is `gracePeriodSeconds`."""
         params = None if grace is None else {"gracePeriodSeconds": str(grace)}
         try:
             await self.request("DELETE", resource.path(namespace, name), params=params)
-        except ApiError as error:
+        except ApiRequestError as error:
             if error.code == 404:
                 return False
             raise
@@ -200,7 +200,7 @@ class KubeClient:
             event = json.loads(line)
             if event["type"] == "ERROR":
                 status = event["object"]
-                raise ApiError(int(status.get("code", 500)), status.get("reason", ""), status.get("message", ""))
+                raise ApiRequestError(int(status.get("code", 500)), status.get("reason", ""), status.get("message", ""))
             yield event
 
     async def lines(self, path: str, params: Mapping[str, str] | None = None) -> AsyncIterator[str]:
@@ -228,15 +228,15 @@ def warnings_of(response: httpx.Response) -> list[str]:
     return [_ESCAPED.sub(r"\1", text) for text in texts]
 
 
-def api_error(code: int, content: bytes) -> ApiError:
+def api_error(code: int, content: bytes) -> ApiRequestError:
     """The error an answer describes, whether or not it is a `Status`."""
     status: Any = None
     with contextlib.suppress(ValueError):
         status = json.loads(content)
     if isinstance(status, dict) and isinstance(status.get("error"), str):  # the mesh's, through the service proxy
-        return ApiError(code, "", status["error"])
+        return ApiRequestError(code, "", status["error"])
     if not isinstance(status, dict) or status.get("kind") != "Status":
-        return ApiError(code, "", content.decode("utf-8", "replace").strip()[:500] or f"HTTP {code}")
+        return ApiRequestError(code, "", content.decode("utf-8", "replace").strip()[:500] or f"HTTP {code}")
     details = status.get("details") or {}
     causes = tuple((str(c.get("field", "")), str(c.get("message", ""))) for c in details.get("causes") or ())
-    return ApiError(code, str(status.get("reason", "")), str(status.get("message", "")), causes)
+    return ApiRequestError(code, str(status.get("reason", "")), str(status.get("message", "")), causes)

@@ -13,7 +13,7 @@ import grpc.aio
 from shoal.core.actions import Forward
 from shoal.core.types import RouteKey
 from shoal.gateway.names import ATTEMPT_HEADER, FAULT_HEADER, OF_THE_REQUEST
-from shoal.gateway.watching import ERRORS
+from shoal.gateway.watched_requests import ERRORS
 from shoal.mesh.errors import RequestError
 from shoal.mesh.forwarding import PodUnreachableError
 

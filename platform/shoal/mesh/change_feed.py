@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 
 
-class Bulletin:
+class ChangeFeed:
     """Announces changed names to those who follow all of them, or one."""
 
     def __init__(self) -> None:

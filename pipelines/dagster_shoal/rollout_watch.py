@@ -21,7 +21,7 @@ WAITING = "Paused"
 
 
 @dataclass
-class Watch:
+class RolloutWatch:
     """Remembers what was shown of one rollout."""
 
     points: list[dict[str, float]] = field(default_factory=list)

@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct
 
 from shoal.gateway import names
-from shoal.gateway.api import RequestSeen
+from shoal.gateway.protocols import RequestSeen
 from shoal_protos.inference import SERVICE
 from shoal_protos.xds import access_log_pb2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 
-class Pace:
+class RateLimit:
     """Lets at most `per_second` through a second, `burst` of them at once."""
 
     def __init__(self, per_second: float, burst: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 from shoal.core.actions import Forward
 from shoal.core.types import PodId, RevisionId, RouteKey
 from shoal.mesh.errors import RequestError
-from shoal.mesh.rollout.attempts import Attempt
+from shoal.mesh.rollout.forwarded import Attempt
 
 REFUSED = grpc.StatusCode.INVALID_ARGUMENT
 MARK = grpc.aio.Metadata(("x-shoal-fault", "request"))

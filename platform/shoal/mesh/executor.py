@@ -10,17 +10,17 @@ from typing import Any
 from shoal.core.actions import AskCheck, Changed, Persist, PersistRollout, PersistSuspicion, PublishRoutes, WarmUpCopies
 from shoal.core.events import Drained, LoadFailed, UnloadSucceeded
 from shoal.core.types import PodId, RevisionId, RouteCopy
-from shoal.gateway.api import Gateways, Upstream
-from shoal.mesh.bulletin import Bulletin
+from shoal.gateway.protocols import Gateways, Upstream
+from shoal.mesh.change_feed import ChangeFeed
 from shoal.mesh.engine import Engine
 from shoal.mesh.forwarding import InFlight
 from shoal.mesh.metrics import Metrics
 from shoal.mesh.models import Models
 from shoal.mesh.pods import PodLink
-from shoal.mesh.rollout.api import Asker, Warmer
+from shoal.mesh.rollout.protocols import Asker, Warmer
 
 
-class Hands:
+class ActionExecutor:
     """The mesh's `Executor`.
 
     Args:
@@ -40,7 +40,7 @@ class Hands:
         links: Mapping[PodId, PodLink],
         in_flight: InFlight,
         metrics: Metrics,
-        bulletin: Bulletin,
+        feed: ChangeFeed,
         *,
         activator: Upstream,
         warmer: Warmer,
@@ -53,7 +53,7 @@ class Hands:
         self._links = links
         self._in_flight = in_flight
         self._metrics = metrics
-        self._bulletin = bulletin
+        self._feed = feed
         self._activator = activator
         self._warmer = warmer
         self._asker = asker
@@ -155,7 +155,7 @@ class Hands:
         """See `Executor`."""
         for revision in action.revisions:
             self._note_queued(revision)
-        self._bulletin.announce((*action.endpoints, *action.revisions))
+        self._feed.announce((*action.endpoints, *action.revisions))
 
     def _note_queued(self, revision: RevisionId) -> None:
         if waits := self._engine.core.queued(revision):

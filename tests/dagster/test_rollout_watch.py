@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import dagster as dg
-from dagster_shoal.watching import Watch, awaits_approval, evidence, figures_of
+from dagster_shoal.rollout_watch import RolloutWatch, awaits_approval, evidence, figures_of
 from shoal.client import RolloutReport
 
 
@@ -46,7 +46,7 @@ def test_what_is_not_known_is_left_out():
 
 
 def test_every_change_is_shown_at_once_and_the_rest_every_few_seconds():
-    watch = Watch()
+    watch = RolloutWatch()
     seen = [
         watch.see(report(0.0)),
         watch.see(report(0.5)),
@@ -61,7 +61,7 @@ def test_every_change_is_shown_at_once_and_the_rest_every_few_seconds():
 
 
 def test_a_rollout_of_days_does_not_flood_the_event_log():
-    watch = Watch()
+    watch = RolloutWatch()
     shown = sum(watch.see(report(float(second))) is not None for second in range(0, 3 * 86400, 1))
     assert 500 < shown < 5000
 
@@ -73,7 +73,7 @@ def test_waiting_for_people_is_told_from_a_pause_that_ends_by_itself():
 
 
 def test_the_evidence_of_an_ended_rollout_is_complete_and_storable():
-    watch = Watch()
+    watch = RolloutWatch()
     for second in (0.0, 6.0, 12.0):
         watch.see(report(second))
     ended = report(

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from shoal.core.types import RouteKey
-from shoal.gateway.api import RequestSeen
+from shoal.gateway.protocols import RequestSeen
 from shoal_protos import inference as oip
 from support.gateway import Gateway, HttpServer, ModelServer, Stub, running_gateway
 from waiting import until

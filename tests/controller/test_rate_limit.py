@@ -1,10 +1,10 @@
 import asyncio
 
-from shoal.controller.pace import Pace
+from shoal.controller.rate_limit import RateLimit
 
 
 async def test_a_burst_passes_at_once_and_the_rest_at_the_pace():
-    pace = Pace(per_second=100, burst=3)
+    pace = RateLimit(per_second=100, burst=3)
     loop = asyncio.get_running_loop()
     start = loop.time()
     for _ in range(3):
@@ -16,7 +16,7 @@ async def test_a_burst_passes_at_once_and_the_rest_at_the_pace():
 
 
 async def test_a_turn_that_was_reserved_is_nobody_elses():
-    pace = Pace(per_second=1, burst=2)
+    pace = RateLimit(per_second=1, burst=2)
     assert [pace.reserve() for _ in range(2)] == [0.0, 0.0]
     first, second = pace.reserve(), pace.reserve()
     assert 0.5 < first <= 1.0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from shoal.controller.kube import ISVC, Document, KubeApi, Resource
 from shoal.controller.settings import ControllerSettings
-from shoal.controller.status import Declared, foreign_status, merge_patch, status_patch
+from shoal.controller.status import DeclaredStatus, foreign_status, merge_patch, status_patch
 from shoal.resources import inferenceservice
 from shoal.resources.problems import InvalidManifest
 
@@ -55,6 +55,6 @@ class Strangers:
         old = document.get("status") or {}
         mine = self._settings.namespace
         message = f"the mesh serves the namespace {mine!r} only; create this InferenceService there"
-        declared = Declared(service.metadata.generation, not_ours=message)
+        declared = DeclaredStatus(service.metadata.generation, not_ours=message)
         if patch := merge_patch(old, foreign_status(declared, old, self._clock())):
             await self._kube.merge(ISVC, name, status_patch(document, patch), "status", namespace=namespace)

@@ -1,17 +1,17 @@
 import pytest
 
-from shoal.controller.passing import LONG_LOAD, least_wait, may_wait, passes, proven_by
-from shoal.controller.status import Addresses, Declared, status_of
+from shoal.controller.deferrable import LONG_LOAD, least_wait, may_wait, passes, proven_by
+from shoal.controller.status import DeclaredStatus, ServiceAddresses, status_of
 from shoal.core.types import ModelState, RevisionId, Transition
 from support.controller import endpoint_view, load_failure, model_view, rollout_status
 
-ADDRESSES = Addresses("grpc://modelmesh-serving.ns:8033", "http://modelmesh-serving.ns:8008")
+ADDRESSES = ServiceAddresses("grpc://modelmesh-serving.ns:8033", "http://modelmesh-serving.ns:8008")
 NOW = 1_700_000_000.0
 ONE, TWO = "m__isvc-1", "m__isvc-2"
 
 
 def _status(view, old=None, rollout=None, now=NOW):
-    return status_of(Declared(3, RevisionId(ONE)), view, ADDRESSES, old or {}, now, rollout)
+    return status_of(DeclaredStatus(3, RevisionId(ONE)), view, ADDRESSES, old or {}, now, rollout)
 
 
 def _in(state, old=None, **more):
