@@ -358,7 +358,7 @@ def test_a_file_that_is_not_what_was_packed_does_not_pass(tmp_path):
 
 
 def test_unpacking_has_an_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("shoal.package.scan.Budget", lambda: UnpackBudget(10**6))
+    monkeypatch.setattr("shoal.package.scan.UnpackBudget", lambda: UnpackBudget(10**6))
     bomb = zlib.compress(b"\x80\x04" + b"N0" * 10**6)
     assert "unpacks to more than" in report_on(tmp_path / "a", bomb).summary
     assert "unpacks to more than" in report_on(tmp_path / "b", zipped(a=b"0" * 2 * 10**6), "x.bin", "custom").summary
