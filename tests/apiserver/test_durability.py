@@ -20,10 +20,10 @@ VICTIM = """
 import asyncio, sys
 from pathlib import Path
 from shoal.apiserver.state import Key
-from shoal.apiserver.store import Store
+from shoal.apiserver.store import ObjectStore
 
 async def main(path, round_number):
-    store = Store(Path(path))
+    store = ObjectStore(Path(path))
     for number in range(100_000):
         key = Key("/configmaps", "ns", f"m{number % 40}")
         value = f"{round_number}-{number}"

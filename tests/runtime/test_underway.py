@@ -15,12 +15,12 @@ from shoal_runtime.underway import NAME_BYTES, SLOTS, Activity, Ending, UnderWay
 SERVER = """
 import sys
 from pathlib import Path
-from shoal_runtime.underway import Doing, UnderWay
+from shoal_runtime.underway import Activity, UnderWay
 notes = UnderWay.below(Path(sys.argv[1]))
-notes.end(notes.begin("done", Doing.ANSWERING))
-notes.begin("m", Doing.LOADING)
+notes.end(notes.begin("done", Activity.ANSWERING))
+notes.begin("m", Activity.LOADING)
 for _ in range(3):
-    notes.begin("n", Doing.ANSWERING)
+    notes.begin("n", Activity.ANSWERING)
 print("noted", flush=True)
 if sys.stdin.readline() == "stop\\n":
     notes.stopping()
