@@ -151,8 +151,8 @@ def test_a_load_by_name_tries_again_what_failed(cluster: Cluster, svm: Path, tmp
     try:
         assert post(cluster, "mended", seed_form(PIXELS).encode()).status_code == 500
         # The answer comes from the mesh, the status a moment later from the controller.
-        eventually(lambda: "lastFailureInfo" in cluster.status("mended")["modelStatus"], "the status to tell of it")
-        told = cluster.status("mended")["modelStatus"]["lastFailureInfo"]["message"]
+        failure = eventually(lambda: cluster.status("mended")["modelStatus"].get("lastFailureInfo"))
+        told = failure["message"]
         assert re.search(rf"'{svm.name}' does not load: \w+Error: .*; it is no file of joblib or pickle", told), told
         assert httpx.post(load, timeout=30).status_code == 500
         cluster.must("pvc", "create", "mended", "--from", str(svm), "--replace")

@@ -294,7 +294,6 @@ def _acquit(state: State, incident: Incident) -> None:
         else:
             _set(state, revision, earlier)
         state.look_at(revision)
-    incident.earlier.clear()
     look_at_suspects(state, incident.runtime)
 
 
