@@ -5,7 +5,7 @@ from __future__ import annotations
 from shoal.core import events as ev
 from shoal.core.actions import Changed
 from shoal.core.types import EndpointName, FailureReason, ModelState, PodId, RevisionId
-from support.core import START, World, model, pod
+from support.core import START, World, by_revision, model, pod
 
 NAME = EndpointName("a")
 
@@ -32,6 +32,15 @@ def test_idle_models_are_told_of_the_first_pod_and_of_the_last_but_not_of_others
     assert told(world, ev.PodReported(pod("p2"), (), "0")) == set()
     assert told(world, ev.PodLeft(PodId("p2"))) == set()
     assert told(world, ev.PodLeft(PodId("p1"))) == {NAME}
+
+
+def test_a_request_can_be_told_that_its_runtime_has_no_pod():
+    world = World()
+    world.declare(model("a-1"), load=False)
+    assert world.core.lacks_pods(by_revision("a-1"))
+    assert not world.core.lacks_pods(by_revision("nobody-declared-it"))
+    world.join(pod("p1"))
+    assert not world.core.lacks_pods(by_revision("a-1"))
 
 
 def test_other_runtimes_are_not_concerned():

@@ -219,6 +219,35 @@ def test_a_kill_that_is_told_late_ends_the_quarantine_it_led_to() -> None:
     assert len(pods_of(world, "bad")) == 1
 
 
+def test_a_kill_that_is_told_late_strikes_no_charge_that_is_not_its_own() -> None:
+    """One of two suspects was released meanwhile, and another was charged anew by another pod."""
+    world = world_with("p1", "p2", models=("bad", "released", "again"))
+    for name in ("bad", "released", "again"):
+        ask(world, name)
+    world.settle()
+    world.lose_server(P1, "released", "again", "bad", cause=None)
+    world.come_back(P1)
+    world.pass_time(6)
+    world.send(ev.Released(RevisionId("released")))
+    world.lose_server(P2, "again")
+    world.come_back(P2)
+    assert world.suspicions[RevisionId("again")].charges == 2
+    world.send(ev.ServerExited(P1, Cause.KILLED, "exit code 137 (SIGKILL)"))
+    assert {name: found.charges for name, found in world.suspicions.items()} == {"again": 2}
+
+
+def test_the_second_word_of_the_kubelet_is_of_the_next_loss() -> None:
+    world = world_with("p1")
+    ask(world)
+    world.settle()
+    at = crash(world, cause=None)
+    world.send(ev.ServerExited(at, Cause.KILLED, "exit code 137 (SIGKILL)"))
+    world.send(ev.ServerExited(at, Cause.CRASHED, "exit code 3"))
+    world.settle()
+    crash(world, cause=None)
+    assert view(world).failures[0].message.endswith("exit code 3")
+
+
 # --- the others ------------------------------------------------------------------------------------------------------
 
 

@@ -42,6 +42,11 @@ def test_a_canary_takes_its_steps_and_takes_over() -> None:
     assert world.store[NAME] == ("a-2", "a-2")
 
 
+def test_copies_of_both_revisions_are_watched_while_requests_are_divided() -> None:
+    world = begun()
+    assert {(copy.revision, copy.watched) for copy in world.table[KEY]} == {("a-1", True), ("a-2", True)}
+
+
 def test_only_the_step_s_own_requests_count_for_its_analysis() -> None:
     world = begun()
     observe(world, "a-2", 10_000)

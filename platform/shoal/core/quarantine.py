@@ -243,8 +243,7 @@ def _decide(state: State, incident: Incident, cause: Cause) -> None:
         if cause is Cause.KILLED:
             continue
         message = charge_message(incident, cause, suspect)
-        incident.earlier[suspect.revision] = state.suspicions.of.get(suspect.revision)
-        before = incident.earlier[suspect.revision] or Suspicion()
+        before = state.suspicions.of.get(suspect.revision) or Suspicion()
         failure = Failure(FailureReason.SERVER_LOST, message, state.now, incident.pod)
         after = replace(
             before,
@@ -258,7 +257,9 @@ def _decide(state: State, incident: Incident, cause: Cause) -> None:
         state.decide("charge", suspect.revision, message, incident.pod)
     guilty = convicted(charged, state.settings.deaths_before_quarantine)
     for revision, suspicion in charged:
-        _set(state, revision, replace(suspicion, quarantined=revision in guilty))
+        verdict = replace(suspicion, quarantined=revision in guilty)
+        incident.charged[revision] = (state.suspicions.of.get(revision), verdict)
+        _set(state, revision, verdict)
         _unwish(state, revision)
         reject_lost(state, revision)
         if revision in guilty:
@@ -282,18 +283,14 @@ def _unwish(state: State, revision: RevisionId) -> None:
 
 def _acquit(state: State, incident: Incident) -> None:
     """It turns out that the server was killed from outside: strikes the charges, unless others came since."""
-    for revision, earlier in incident.earlier.items():
-        charged = state.suspicions.of.get(revision)
-        if charged is None or charged.failure is None or charged.failure.pod != incident.pod:
-            continue
-        if charged.charges != (earlier.charges if earlier else 0) + 1:
-            continue
-        state.decide("acquit", revision, "the server was killed from outside: no model is to blame", incident.pod)
-        if earlier is None:
-            _drop(state, revision)
-        else:
-            _set(state, revision, earlier)
-        state.look_at(revision)
+    for revision, (before, charged) in incident.charged.items():
+        if state.suspicions.of.get(revision) == charged:
+            state.decide("acquit", revision, "the server was killed from outside: no model is to blame", incident.pod)
+            if before is None:
+                _drop(state, revision)
+            else:
+                _set(state, revision, before)
+            state.look_at(revision)
     look_at_suspects(state, incident.runtime)
 
 

@@ -55,8 +55,8 @@ class Incident:
     """None until it is known: meanwhile the suspects are neither loaded nor charged."""
     told: bool = False
     """Whether the kubelet has told of it. What it tells after that is of another loss."""
-    earlier: dict[RevisionId, Suspicion | None] = field(default_factory=dict)
-    """What each suspect was charged with before, so that the charge can be struck again."""
+    charged: dict[RevisionId, tuple[Suspicion | None, Suspicion]] = field(default_factory=dict)
+    """What each suspect was charged with before it and by it, so that the charge can be struck again."""
 
 
 @dataclass(frozen=True, slots=True)
