@@ -96,7 +96,7 @@ async def test_memory_is_given_back_after_unload(pod: Pod, slow, tmp_path: Path)
     async def given_back() -> bool:
         return resident() - before < grown / 3
 
-    await until(given_back, seconds=20)
+    await until(given_back)
 
 
 async def test_two_models_may_bring_different_modules_of_one_name(pod: Pod) -> None:

@@ -19,6 +19,7 @@ class Tidier:
     def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
         self._again = False
+        self._later: asyncio.TimerHandle | None = None
         self._collect_after = 0.0
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
@@ -32,14 +33,25 @@ class Tidier:
         while self._again:
             await asyncio.sleep(SETTLE_SECONDS)
             self._again = False
-            await asyncio.to_thread(self._tidy)
+            too_early = await asyncio.to_thread(self._tidy)
+            if too_early > 0 and self._later is None:
+                self._later = asyncio.get_running_loop().call_later(too_early, self._collect_what_was_left)
 
-    def _tidy(self) -> None:
-        """Models in reference cycles need the collector, which stops all threads; the trim does not."""
+    def _collect_what_was_left(self) -> None:
+        self._later = None
+        self.unloaded()
+
+    def _tidy(self) -> float:
+        """Trims, and collects if the pause since the last collection is over; returns the seconds it still lasts.
+
+        Models in reference cycles need the collector, which stops all threads; the trim does not.
+        """
         started = time.monotonic()
-        if started >= self._collect_after:
+        too_early = self._collect_after - started
+        if too_early <= 0:
             gc.collect()
             ended = time.monotonic()
             self._collect_after = ended + (ended - started) * _PAUSES
         if self._trim is not None:
             self._trim(0)
+        return too_early
