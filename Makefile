@@ -50,10 +50,11 @@ soak: setup ## search at random with new seeds, as long as you like (ARGS="--min
 mutants: setup ## change the core and the gate in small ways, and see whether tests notice (ARGS="--minutes 20 core/loading.py")
 	$(BIN)/python tests/mutants.py $(ARGS)
 
-lint: setup ## ruff, mypy --strict, import-linter, and that generated code is current
+lint: setup ## ruff, mypy --strict (tests: that their calls fit), import-linter, and that generated code is current
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
 

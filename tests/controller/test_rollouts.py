@@ -54,8 +54,8 @@ async def told(bench, reason):
 
 def moving(bench, active, target, phase, transition=Transition.IN_PROGRESS, **fields):
     bench.mesh.rollouts["m"] = rollout_status(phase, active=active, target=target, **fields)
-    views = [model_view(revision, ModelState.LOADED, copies=1) for revision in (active, target)]
-    bench.mesh.show("m", endpoint_view(*views, transition))
+    old, new = (model_view(revision, ModelState.LOADED, copies=1) for revision in (active, target))
+    bench.mesh.show("m", endpoint_view(old, new, transition))
 
 
 async def test_a_rollout_is_declared_and_told_until_it_is_rolled_back(bench):
@@ -102,11 +102,7 @@ async def test_a_refused_change_is_declared_again_when_the_endpoint_changes(benc
 
     bench.mesh.refusal = ""
     moving(bench, "m__isvc-0", running, Phase.SUCCEEDED)
-    await until(lambda: _true(bench.mesh.declarations["m"].revision != running))
-
-
-async def _true(value):
-    return value
+    await until(lambda: bench.mesh.declarations["m"].revision != running)
 
 
 async def test_a_wrong_rollout_is_refused_by_the_api_with_every_field(bench):
@@ -164,7 +160,7 @@ async def test_a_model_without_evidence_is_held_back_until_it_has_it(bench, pack
     await bench.control(claims=package.claims)
     wanted = declared(predictor=package.predictor, rollout={"strategy": "blueGreen", "requires": ["golden-replay"]})
     await bench.apply(ISVC, wanted)
-    await until(lambda: _true(_why(bench) is not None))
+    await until(lambda: _why(bench) is not None)
     assert _why(bench).reason is FailureReason.EVIDENCE_MISSING
     assert "golden-replay" in _why(bench).message
     assert "scan" in _why(bench).message
@@ -173,7 +169,7 @@ async def test_a_model_without_evidence_is_held_back_until_it_has_it(bench, pack
 
     package.attest("golden-replay")
     package.attest("scan")
-    await until(lambda: _true(_why(bench) is None))
+    await until(lambda: _why(bench) is None)
     assert bench.mesh.declarations["m"].runtime == "mlserver-1.x"
 
     refused = bench.mesh.chooser("mt:xgboost:1")
@@ -192,7 +188,7 @@ async def test_what_serves_already_is_not_asked_for_evidence_again(bench, packag
     await status_where(bench, lambda status: status.get("observedGeneration") == 2)
     assert _why(bench) is None
     await bench.apply(ISVC, declared("another", rollout={"requires": ["scan"]}))
-    await until(lambda: _true(_why(bench) is not None))
+    await until(lambda: _why(bench) is not None)
     assert "evidence is required (scan) and cannot be found" in _why(bench).message
 
 

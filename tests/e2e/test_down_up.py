@@ -33,9 +33,9 @@ def uses(cluster: Cluster) -> dict[str, float]:
 
 async def kept_uses(cluster: Cluster) -> dict[str, float]:
     """The same as the next start will read it."""
-    registry = await open_registry(f"sqlite:{cluster.root / 'registry.db'}")
+    registry, _ = await open_registry(f"sqlite:{cluster.root / 'registry.db'}")
     try:
-        catalog = Catalog(registry)
+        catalog = Catalog(registry, term=0)  # it only reads
         await catalog.load()
     finally:
         await registry.close()
