@@ -14,8 +14,8 @@ import grpc.aio
 
 from bench.rows import Row, at_most, measures
 from shoal.core.types import RuntimeName
-from shoal.mesh.process import MeshProcess
-from shoal.mesh.settings import MeshSettings
+from shoal.mesh.serve.process import MeshProcess
+from shoal.mesh.serve.settings import MeshSettings
 from shoal_protos.mmesh import model_mesh_pb2 as pb
 from shoal_protos.mmesh import model_mesh_pb2_grpc
 

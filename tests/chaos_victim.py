@@ -9,8 +9,8 @@ import os
 import sys
 
 from shoal.core.types import FailureReason, Unplaceable
-from shoal.mesh.process import MeshProcess
-from shoal.mesh.settings import MeshSettings
+from shoal.mesh.serve.process import MeshProcess
+from shoal.mesh.serve.settings import MeshSettings
 
 
 def choose(type_string):

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from shoal.cli import applying, session
+from shoal.cli import session
+from shoal.cli.objects import applying
 from support.apiserver import CONFIG_MAPS, NAMESPACE, SERVICES, ApiServer, config_map, deployment, isvc
 
 pytestmark = pytest.mark.server

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from shoal.cli.starting import _wait_until_ready
+from shoal.cli.cluster.starting import _wait_until_ready
 from shoal.cluster.report import ClusterAddresses, ClusterPhase, ClusterReport, PartReport, PartState, write_report
 from shoal.cluster.settings import ClusterSettings
 from support.cli import CONFIG, SERVICE, SHOAL, shoal
@@ -168,7 +168,7 @@ def test_urls_and_endless_input_are_refused(tmp_path: Path):
 
 
 def test_up_says_that_pods_do_not_get_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd):
-    monkeypatch.setattr("shoal.cli.starting._PODS_SECONDS", 0.3)
+    monkeypatch.setattr("shoal.cli.cluster.starting._PODS_SECONDS", 0.3)
     settings = ClusterSettings(state_dir=tmp_path)
     parts = {name: PartReport(state=PartState.READY) for name in ("apiserver", "mesh", "gateway")}
     parts["pods"] = PartReport(state=PartState.STARTING, message="0/2: pod a: mlserver: CrashLoopBackOff: no mlserver")

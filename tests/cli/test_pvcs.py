@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shoal.cli.errors import CliError
-from shoal.cli.pvcs import create_claim
+from shoal.cli.pvc.directories import create_claim
 from shoal.cli.session import target
 from support.disk import small_disk
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shoal.cli.local_images import register
+from shoal.cli.runtime.local_images import register
 from support.cli import shoal
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shoal.cli.rolloutview import history, line, overview, plain, whole
+from shoal.cli.rollout.view import history, line, overview, plain, whole
 from shoal.client.reports import RolloutReport
 
 ACTIVE, TARGET = "fraud__isvc-aaaaaaaaaa", "fraud__isvc-bbbbbbbbbb"

@@ -14,8 +14,8 @@ import httpx
 import pytest
 import yaml
 
-from shoal.cli.local_images import environment, register
 from shoal.cli.main import run
+from shoal.cli.runtime.local_images import environment, register
 
 
 @pytest.fixture

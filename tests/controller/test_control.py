@@ -8,7 +8,7 @@ from shoal.controller import isvcs
 from shoal.controller.conditions import condition
 from shoal.controller.kube import DEPLOYMENT, EVENT, ISVC, POD, RUNTIME, SECRET, SERVICE, Kube, KubeError
 from shoal.core.types import ModelState, Unplaceable
-from shoal.mesh.faults import Fault
+from shoal.mesh.engine.faults import Fault
 from shoal.resources.builtin import builtin_runtime
 from support.controller import endpoint_view, load_failure, model_view
 from support.resources import example, isvc, model, runtime

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from e2e_models import PIXELS, train_numbered
-from shoal.mesh.catalog import Catalog
+from shoal.mesh.state.catalog import Catalog
 from shoal.registry.open import open_registry
 from support.e2e import Cluster, running, service
 from waiting import eventually

@@ -12,8 +12,8 @@ from shoal.core.types import FailureReason, Unplaceable
 from shoal.gateway.bootstrap import command, write_bootstrap
 from shoal.gateway.settings import Address
 from shoal.mesh.api import PodEndpoint
-from shoal.mesh.process import MeshProcess, gateway_settings
-from shoal.mesh.settings import MeshSettings
+from shoal.mesh.serve.process import MeshProcess, gateway_settings
+from shoal.mesh.serve.settings import MeshSettings
 from shoal_protos.mmesh import model_mesh_pb2_grpc
 from speeds import starts_server
 from support.mesh import MIB, Client, PlainRuntime, free_subnet

@@ -9,8 +9,8 @@ from shoal.core.rollout.record import Phase, Rollout
 from shoal.core.suspicion import Suspicion
 from shoal.core.types import FailureReason, Unplaceable
 from shoal.mesh.api import ModelInfo
-from shoal.mesh.catalog import Catalog
-from shoal.mesh.records import USAGE_CHUNK, EndpointRecord, ModelRecord, decode_usage, encode_usage
+from shoal.mesh.state.catalog import Catalog
+from shoal.mesh.state.records import USAGE_CHUNK, EndpointRecord, ModelRecord, decode_usage, encode_usage
 from shoal.registry.open import open_registry
 from shoal.registry.protocol import Put
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from shoal.mesh.change_feed import ChangeFeed
+from shoal.mesh.engine.change_feed import ChangeFeed
 
 
 async def test_waits_until_the_condition_holds():

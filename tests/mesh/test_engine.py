@@ -22,7 +22,7 @@ from shoal.core.events import (
 )
 from shoal.core.state import State
 from shoal.core.types import EndpointName, PodId, RevisionId, RouteKey, Ticket
-from shoal.mesh.engine import Engine
+from shoal.mesh.engine.engine import Engine
 from shoal.registry.protocol import FencedError
 from support.core import model, pod
 from waiting import until

@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from shoal.mesh.process import MeshProcess
-from shoal.mesh.settings import MeshSettings
+from shoal.mesh.serve.process import MeshProcess
+from shoal.mesh.serve.settings import MeshSettings
 from shoal.registry.open import open_registry
 from shoal.registry.protocol import FencedError, RegistryError
 from support.mesh import free_subnet

@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 from shoal.core.settings import CoreSettings
-from shoal.mesh.process import MeshProcess
+from shoal.mesh.serve.process import MeshProcess
 from shoal_protos import inference as oip
 from shoal_protos.mmesh import model_mesh_pb2 as pb
 from support.mesh import Client, model_info

@@ -8,9 +8,9 @@ from shoal.core.events import Event, ServerLost
 from shoal.core.suspicion import Doing, Suspect, Suspicion
 from shoal.core.types import Failure, FailureReason, PodId, RevisionId, RuntimeName
 from shoal.mesh.api import PodEndpoint
-from shoal.mesh.incidents import Incidents
-from shoal.mesh.metrics import Metrics
-from shoal.mesh.records import decode_suspicion, encode_suspicion
+from shoal.mesh.pods.incidents import Incidents
+from shoal.mesh.serve.metrics import Metrics
+from shoal.mesh.state.records import decode_suspicion, encode_suspicion
 from shoal_protos.adapter import adapter_pb2 as adapter
 
 POD = PodEndpoint(PodId("p1"), RuntimeName("r"), "127.0.0.1", 8085, 8001)

@@ -10,7 +10,7 @@ import pytest
 
 from shoal.core.rollout.plan import Pause, Plan, SetWeight, Strategy, WarmUp
 from shoal.core.rollout.record import Phase
-from shoal.mesh import process
+from shoal.mesh.serve import process
 from shoal.registry.open import open_registry
 from shoal.registry.protocol import Put
 from shoal_protos import inference as oip

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from shoal.mesh.turns import Turns
+from shoal.mesh.state.turns import Turns
 
 
 class Log:

@@ -33,7 +33,7 @@ from shoal.mesh.api import (
     RuntimeChooser,
     SampleReader,
 )
-from shoal.mesh.faults import Fault
+from shoal.mesh.engine.faults import Fault
 
 
 def model_view(revision: str, state: ModelState, *, copies: int = 0, failure: Failure | None = None) -> ModelView:

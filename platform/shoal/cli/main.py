@@ -7,12 +7,14 @@ import sys
 
 import typer
 
-from shoal.cli import lifecycle, objects, traffic
-from shoal.cli.claims import app as claims
+from shoal.cli.cluster import verbs as lifecycle
 from shoal.cli.errors import CliError
-from shoal.cli.package import app as packages
-from shoal.cli.rollouts import app as rollouts
-from shoal.cli.runtime import app as runtime
+from shoal.cli.objects import verbs as objects
+from shoal.cli.package.verbs import app as packages
+from shoal.cli.pvc.verbs import app as claims
+from shoal.cli.rollout.verbs import app as rollouts
+from shoal.cli.runtime.verbs import app as runtime
+from shoal.cli.traffic import verbs as traffic
 
 app = typer.Typer(
     name="shoal",

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from shoal.controller.main import run
 from shoal.controller.settings import ControllerSettings, HelperPorts
-from shoal.mesh.process import MeshProcess
-from shoal.mesh.settings import MeshSettings, TlsFiles
+from shoal.mesh.serve.process import MeshProcess
+from shoal.mesh.serve.settings import MeshSettings, TlsFiles
 from shoal.registry.protocol import FencedError, RegistryError
 
 

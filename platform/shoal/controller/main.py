@@ -36,8 +36,8 @@ from shoal.controller.standings import RuntimeStandings
 from shoal.controller.store import DeclarationStore
 from shoal.core.types import FailureReason, PodId, RuntimeName, Unplaceable
 from shoal.mesh.api import MeshApi, RuntimeChooser
-from shoal.mesh.faults import Fault
-from shoal.mesh.rollout.packaged import PackagedSamples
+from shoal.mesh.checks.packaged import PackagedSamples
+from shoal.mesh.engine.faults import Fault
 from shoal.resources.choose import Chosen, requirements_from_type
 from shoal.resources.evidence import TRUSTED_KEYS, required_of_runtime
 from shoal.resources.settings import FACTORY_CONFIG, USER_CONFIG, without_effect

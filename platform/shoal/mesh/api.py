@@ -11,7 +11,7 @@ from shoal.core.rollout.plan import Plan
 from shoal.core.rollout.record import Rollout, Verb
 from shoal.core.suspicion import Cause
 from shoal.core.types import EndpointView, PodId, RevisionId, RuntimeName, Unplaceable
-from shoal.mesh.faults import Fault
+from shoal.mesh.engine.faults import Fault
 
 
 @dataclass(frozen=True, slots=True)

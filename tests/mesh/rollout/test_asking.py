@@ -9,7 +9,7 @@ import pytest
 
 from shoal.core.actions import AskCheck
 from shoal.core.rollout.plan import Check, Metric
-from shoal.mesh.rollout.asking import MAX_ANSWER, CheckAsker
+from shoal.mesh.checks.asking import MAX_ANSWER, CheckAsker
 from waiting import until
 
 pytestmark = pytest.mark.server

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from shoal.mesh.rollout.compare import MAX_SCORES, compare
+from shoal.mesh.checks.compare import MAX_SCORES, compare
 from shoal.oip.answers import Output, UnreadableAnswerError, outputs_of_json, outputs_of_message
 from shoal_protos import inference as oip
 

@@ -10,8 +10,8 @@ import pytest
 
 from shoal.core.actions import Forward
 from shoal.core.types import PodId, RevisionId, RouteKey
+from shoal.mesh.checks.forwarded import Attempt
 from shoal.mesh.errors import RequestError
-from shoal.mesh.rollout.forwarded import Attempt
 
 REFUSED = grpc.StatusCode.INVALID_ARGUMENT
 MARK = grpc.aio.Metadata(("x-shoal-fault", "request"))

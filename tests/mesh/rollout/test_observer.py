@@ -9,7 +9,7 @@ from shoal.core.rollout.plan import Plan
 from shoal.core.rollout.record import Phase, Rollout
 from shoal.core.types import RouteKey
 from shoal.gateway.protocols import RequestSeen
-from shoal.mesh.rollout.observer import ENOUGH, Observer
+from shoal.mesh.checks.observer import ENOUGH, Observer
 
 KEY = RouteKey("digits")
 ROLLOUT = Rollout("r1", "digits", "old", "new", Plan(), 0.0, phase=Phase.PROGRESSING)

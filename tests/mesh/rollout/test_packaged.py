@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from shoal.mesh.api import ModelInfo
-from shoal.mesh.rollout.packaged import PackagedSamples, source_of
+from shoal.mesh.checks.packaged import PackagedSamples, source_of
 from shoal.package.manifest import About, Content, FileRef, compose
 from shoal.package.publish import publish
 from shoal.package.samples import samples_of

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.mesh.rollout.promql import fill_in, sample_of
+from shoal.mesh.checks.promql import fill_in, sample_of
 
 NAMES = {"endpoint": "digits", "active": "digits__isvc-0123456789", "target": "digits__isvc-abcdef0123"}
 

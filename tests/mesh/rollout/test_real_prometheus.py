@@ -4,7 +4,7 @@ import pytest
 
 from shoal.core.actions import AskCheck
 from shoal.core.rollout.plan import Check, Metric
-from shoal.mesh.rollout.asking import CheckAsker
+from shoal.mesh.checks.asking import CheckAsker
 from support.prometheus import running_prometheus
 from waiting import until
 

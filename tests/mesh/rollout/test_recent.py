@@ -1,6 +1,6 @@
 """Requests that are remembered for warming up."""
 
-from shoal.mesh.rollout.recent import KEPT, MAX_ALL, MAX_ONE, RecentRequests
+from shoal.mesh.checks.recent import KEPT, MAX_ALL, MAX_ONE, RecentRequests
 
 
 def remember(recent, endpoint, text, size=None):

@@ -7,10 +7,10 @@ import pytest
 
 from shoal.core.actions import WarmUpCopies
 from shoal.core.rollout.plan import WarmUp
+from shoal.mesh.activator.forwarding import InFlight
 from shoal.mesh.api import ModelInfo
-from shoal.mesh.forwarding import InFlight
-from shoal.mesh.rollout.samples import CannotMakeError, made_up
-from shoal.mesh.rollout.warmup import CopyWarmer
+from shoal.mesh.checks.samples import CannotMakeError, made_up
+from shoal.mesh.checks.warmup import CopyWarmer
 from shoal_protos import inference as oip
 from support.mesh_rollout import refuse
 from waiting import until

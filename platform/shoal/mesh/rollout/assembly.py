@@ -9,15 +9,15 @@ from prometheus_client import CollectorRegistry
 from shoal.core.rollout.record import Rollout
 from shoal.core.rollout.view import RolloutView
 from shoal.core.types import CopyState, EndpointName, PodId, RevisionId
+from shoal.mesh.activator.forwarding import InFlight
 from shoal.mesh.api import ModelInfo
-from shoal.mesh.engine import Engine
-from shoal.mesh.forwarding import InFlight
-from shoal.mesh.pods import PodLink
-from shoal.mesh.rollout.asking import CheckAsker
+from shoal.mesh.checks.asking import CheckAsker
+from shoal.mesh.checks.observer import Observer
+from shoal.mesh.checks.shadow import Shadower
+from shoal.mesh.checks.warmup import CopyWarmer
+from shoal.mesh.engine.engine import Engine
+from shoal.mesh.pods.link import PodLink
 from shoal.mesh.rollout.metrics import RolloutCollector
-from shoal.mesh.rollout.observer import Observer
-from shoal.mesh.rollout.shadow import Shadower
-from shoal.mesh.rollout.warmup import CopyWarmer
 
 
 class RolloutParts:

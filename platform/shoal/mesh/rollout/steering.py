@@ -9,9 +9,9 @@ from shoal.core.rollout.commands import refusal
 from shoal.core.rollout.record import Rollout, Verb
 from shoal.core.types import EndpointName
 from shoal.mesh.api import RolloutHistory, RolloutRefusedError
-from shoal.mesh.catalog import Catalog
-from shoal.mesh.engine import Engine
+from shoal.mesh.engine.engine import Engine
 from shoal.mesh.rollout.records import fit
+from shoal.mesh.state.catalog import Catalog
 
 
 class Steering:

@@ -1,0 +1,1 @@
+"""`shoal up`, `down`, `status`, `kubeconfig`, `version`."""

@@ -1,0 +1,1 @@
+"""`shoal apply`, `get`, `describe`, `delete`, `wait`."""

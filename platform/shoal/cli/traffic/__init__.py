@@ -1,0 +1,1 @@
+"""`shoal infer`, `logs`, `top`, `why`, `release`."""

@@ -1,0 +1,1 @@
+"""Requests for models that have no route: which model they name, where to forward them."""

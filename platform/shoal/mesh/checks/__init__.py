@@ -1,0 +1,1 @@
+"""What a rollout is judged by: requests that were answered, shadowed and asked, warm-up, and what the outside says."""

@@ -1,0 +1,1 @@
+"""Runs the core: events in, actions out."""

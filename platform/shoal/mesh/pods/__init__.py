@@ -1,0 +1,1 @@
+"""The adapters of runtime pods: what they report and what is asked of them."""

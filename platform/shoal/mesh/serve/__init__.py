@@ -1,0 +1,1 @@
+"""The mesh as a process: its start, its ports, its metrics."""

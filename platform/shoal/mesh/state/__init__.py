@@ -1,0 +1,1 @@
+"""What is declared, durable and in memory."""
