@@ -28,10 +28,10 @@ from shoal.core.lifecycle import copy_diagram, endpoint_diagram
 from shoal.core.rollout.lifecycle import rollout_diagram
 from shoal.core.settings import CoreSettings
 from shoal.gateway.settings import GatewaySettings
-from shoal.mesh.activator.forwarding import InFlight
 from shoal.mesh.engine.engine import Engine
+from shoal.mesh.metrics import Metrics
+from shoal.mesh.pods.in_flight import InFlight
 from shoal.mesh.rollout.assembly import RolloutParts
-from shoal.mesh.serve.metrics import Metrics
 from shoal.mesh.serve.settings import MeshSettings
 from shoal.resources import canary, isvcstatus, predictor, rollout, storage
 from shoal.resources import inferenceservice as isvc

@@ -8,8 +8,8 @@ from shoal.core.events import Event, ServerLost
 from shoal.core.suspicion import Doing, Suspect, Suspicion
 from shoal.core.types import Failure, FailureReason, PodId, RevisionId, RuntimeName
 from shoal.mesh.api import PodEndpoint
+from shoal.mesh.metrics import Metrics
 from shoal.mesh.pods.incidents import Incidents
-from shoal.mesh.serve.metrics import Metrics
 from shoal.mesh.state.records import decode_suspicion, encode_suspicion
 from shoal_protos.adapter import adapter_pb2 as adapter
 

@@ -18,8 +18,8 @@ from shoal.core.types import PodId, PodSpec, PodView, RevisionId, RouteKey, Runt
 from shoal.gateway.counting import TIME_MS
 from shoal.gateway.protocols import Counted, Quantity
 from shoal.mesh.api import PodEndpoint
+from shoal.mesh.metrics import FORGET_SECONDS, Metrics
 from shoal.mesh.serve import process
-from shoal.mesh.serve.metrics import FORGET_SECONDS, Metrics
 from shoal.mesh.serve.settings import TlsFiles
 from shoal_protos.mmesh import model_mesh_pb2 as pb
 from support.mesh import model_info

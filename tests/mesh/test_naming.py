@@ -4,8 +4,8 @@ import grpc
 import pytest
 
 from shoal.core.types import RouteKey
-from shoal.mesh.activator.naming import forwarded_headers, key_from_headers, key_from_message, steered
 from shoal.mesh.errors import RequestError
+from shoal.mesh.naming import forwarded_headers, key_from_headers, key_from_message, steered
 from shoal_protos import inference as oip
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"

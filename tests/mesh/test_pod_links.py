@@ -11,9 +11,9 @@ import pytest
 from shoal.core.events import Event, PodLeft, PodPressed, PodReported
 from shoal.core.types import PodId, PodSpec, RuntimeName
 from shoal.mesh.api import PodEndpoint
+from shoal.mesh.metrics import Metrics
 from shoal.mesh.pods import link as pods
 from shoal.mesh.pods.link import PodLink
-from shoal.mesh.serve.metrics import Metrics
 from shoal_protos.adapter import adapter_pb2 as adapter
 
 POD = PodEndpoint(PodId("p1"), RuntimeName("r"), "127.0.0.1", 9, 9)

@@ -12,9 +12,9 @@ import pytest
 from shoal.core.events import Event, LoadSucceeded
 from shoal.core.types import PodId, RevisionId, RuntimeName
 from shoal.mesh.api import ModelInfo, PodEndpoint
+from shoal.mesh.metrics import Metrics
 from shoal.mesh.pods import prefetching
 from shoal.mesh.pods.link import PodLink
-from shoal.mesh.serve.metrics import Metrics
 from shoal_protos.adapter import adapter_pb2, adapter_pb2_grpc
 from shoal_protos.mmesh import model_mesh_pb2, model_runtime_pb2_grpc
 from support.mesh import MIB, PlainRuntime, model_info

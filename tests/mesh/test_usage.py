@@ -6,9 +6,9 @@ import pytest
 
 from shoal.core.events import RevisionUsage
 from shoal.core.types import RevisionId
-from shoal.mesh.activator.forwarding import InFlight
-from shoal.mesh.engine.usage import UsageCollector
-from shoal.mesh.serve.metrics import Metrics
+from shoal.mesh.metrics import Metrics
+from shoal.mesh.pods.in_flight import InFlight
+from shoal.mesh.serve.usage import UsageCollector
 
 
 @pytest.mark.parametrize("interval", [1.0, 5.0])

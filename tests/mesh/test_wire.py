@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.mesh.activator.wire import MalformedMessageError, read_string, write_string
+from shoal.mesh.wire import MalformedMessageError, read_string, write_string
 from shoal_protos import inference as oip
 
 names = st.text(min_size=1, max_size=300)

@@ -14,8 +14,8 @@ import grpc
 import grpc.aio
 
 from shoal.mesh.api import PodEndpoint
+from shoal.mesh.metrics import Metrics
 from shoal.mesh.pods.link import PodLink
-from shoal.mesh.serve.metrics import Metrics
 from shoal_protos import inference as oip
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from shoal.core.rollout.plan import Analyse, Check, Metric, Pause, Plan, SetShadow, SetWeight
 from shoal.core.rollout.record import MAX_TIMELINE, CheckResult, Phase, Rollout, TimelineEvent, Verdict
-from shoal.mesh.rollout.codec import from_document, plan_document, to_document
-from shoal.mesh.rollout.records import (
+from shoal.mesh.state.rollout_codec import from_document, plan_document, to_document
+from shoal.mesh.state.rollout_records import (
     MAX_PAST,
     MAX_PLAN_BYTES,
     MAX_PREDICTOR_BYTES,

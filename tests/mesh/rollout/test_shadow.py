@@ -13,12 +13,12 @@ from shoal.core.rollout.measure import score_bucket
 from shoal.core.rollout.plan import Plan
 from shoal.core.rollout.record import Phase, Rollout
 from shoal.core.types import RouteKey
-from shoal.mesh.activator.forwarding import CopyGoneError, InFlight, PodUnreachableError
-from shoal.mesh.activator.grpc import translated
 from shoal.mesh.checks.forwarded import first_attempt
 from shoal.mesh.checks.observer import Observer
 from shoal.mesh.checks.shadow import MAX_BODY, Exchange, Shadower
 from shoal.mesh.errors import RequestError
+from shoal.mesh.pods.copy_errors import CopyGoneError, PodUnreachableError, translated
+from shoal.mesh.pods.in_flight import InFlight
 from shoal.oip.answers import outputs_of_message
 from shoal_protos import inference as oip
 from support.mesh_rollout import refuse

@@ -7,10 +7,10 @@ import pytest
 
 from shoal.core.actions import WarmUpCopies
 from shoal.core.rollout.plan import WarmUp
-from shoal.mesh.activator.forwarding import InFlight
 from shoal.mesh.api import ModelInfo
 from shoal.mesh.checks.samples import CannotMakeError, made_up
 from shoal.mesh.checks.warmup import CopyWarmer
+from shoal.mesh.pods.in_flight import InFlight
 from shoal_protos import inference as oip
 from support.mesh_rollout import refuse
 from waiting import until

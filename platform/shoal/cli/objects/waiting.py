@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from shoal.cli import session
-from shoal.cli.choices import Goal
+from shoal.cli.choices import Goal, duration
 from shoal.cli.errors import CliError, CommandTimedOut, UsageProblem
 from shoal.cli.objects.kinds import INFERENCE_SERVICES, by_name
 from shoal.cli.output import note, show
@@ -19,8 +18,6 @@ from shoal.cluster.errors import ApiRequestError
 from shoal.cluster.kube_client import ApiResource, KubeClient, Object
 
 _POLL_SECONDS = 0.2
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
-_UNITS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +26,6 @@ class WaitProgress:
 
     reached: bool
     words: str
-
-
-def duration(text: str) -> float:
-    """Seconds of `60s`, `2m`, `500ms`, `1h` or `90`.
-
-    Raises:
-        UsageProblem: it is none of these.
-    """
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise UsageProblem(f"--timeout: {text!r} is not a duration such as 60s, 2m or 90")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def wait_for(target: session.SessionTarget, kind: str, names: tuple[str, ...], goal: Goal, timeout: str) -> None:

@@ -11,9 +11,8 @@ from typing import Any
 
 from rich.live import Live
 
-from shoal.cli.choices import Steering
+from shoal.cli.choices import Steering, duration
 from shoal.cli.errors import CliError, CommandTimedOut
-from shoal.cli.objects.waiting import duration
 from shoal.cli.output import as_json as to_json
 from shoal.cli.output import interactive, note, show
 from shoal.cli.rollout import view

@@ -8,89 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import grpc
 
 from shoal.core.actions import Forward, Reject, RejectCode
-from shoal.core.events import CopyMissing, RevisionUsage
-from shoal.core.types import PodId, RevisionId, RouteKey
-from shoal.mesh.activator.closed_connections import PodLeftError, pod_may_leave
+from shoal.core.events import CopyMissing
+from shoal.core.types import PodId, RouteKey
 from shoal.mesh.engine.engine import Engine
 from shoal.mesh.errors import RequestError
+from shoal.mesh.metrics import Metrics
+from shoal.mesh.pods.closed_connections import PodLeftError, pod_may_leave
+from shoal.mesh.pods.copy_errors import CopyGoneError, PodUnreachableError
+from shoal.mesh.pods.in_flight import InFlight
 from shoal.mesh.pods.link import PodLink
-from shoal.mesh.serve.metrics import Metrics
 
 Answer = TypeVar("Answer")
-
-
-class CopyGoneError(Exception):
-    """The pod says it does not have the model, or the model itself answers as if.
-
-    Attributes:
-        answer: what the client gets in the latter case.
-    """
-
-    code = grpc.StatusCode.NOT_FOUND
-
-    def __init__(self, message: str, answer: Exception | None = None) -> None:
-        super().__init__(message)
-        self.answer = answer
-
-
-class PodUnreachableError(Exception):
-    """The pod did not take the request."""
-
-    code = grpc.StatusCode.UNAVAILABLE
-
-
-@dataclass(slots=True)
-class InFlight:
-    """How many requests the mesh itself has under way at each copy, and what it forwarded since last asked."""
-
-    _open: Counter[tuple[PodId, RevisionId]] = field(default_factory=Counter)
-    _forwarded: Counter[RevisionId] = field(default_factory=Counter)
-    _idle: dict[tuple[PodId, RevisionId], list[asyncio.Future[None]]] = field(default_factory=dict)
-
-    def enter(self, forward: Forward) -> None:
-        """A request goes to a copy."""
-        self._open[forward.pod, forward.revision] += 1
-        self._forwarded[forward.revision] += 1
-
-    def leave(self, forward: Forward) -> None:
-        """It is answered."""
-        key = (forward.pod, forward.revision)
-        self._open[key] -= 1
-        if not self._open[key]:
-            del self._open[key]
-            for future in self._idle.pop(key, ()):
-                if not future.done():
-                    future.set_result(None)
-
-    async def idle(self, pod: PodId, revision: RevisionId) -> None:
-        """Wait until no request is under way at a copy."""
-        while self._open[pod, revision]:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._idle.setdefault((pod, revision), []).append(future)
-            await future
-
-    @contextmanager
-    def held(self, forward: Forward) -> Iterator[None]:
-        """Around what goes on at a copy after the request for it was counted: it is not idle meanwhile."""
-        self._open[forward.pod, forward.revision] += 1
-        try:
-            yield
-        finally:
-            self.leave(forward)
-
-    def take(self) -> tuple[RevisionUsage, ...]:
-        """What was forwarded since this was last called."""
-        taken, self._forwarded = self._forwarded, Counter()
-        return tuple(RevisionUsage(revision, count) for revision, count in taken.items())
 
 
 class Forwarder:

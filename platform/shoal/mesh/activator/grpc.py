@@ -14,14 +14,15 @@ import grpc.aio
 from shoal.core.actions import Forward
 from shoal.core.types import RouteKey
 from shoal.gateway.names import SERVED_HEADER
-from shoal.mesh.activator.forwarding import CopyGoneError, Forwarder, PodUnreachableError
-from shoal.mesh.activator.naming import ID_PATHS, forwarded_headers, key_from_headers, key_from_message, steered
-from shoal.mesh.activator.wire import write_string
+from shoal.mesh.activator.forwarding import Forwarder
 from shoal.mesh.checks.forwarded import first_attempt, is_of_request
 from shoal.mesh.checks.shadow import Exchange, Shadower
 from shoal.mesh.errors import RequestError
+from shoal.mesh.metrics import Metrics
+from shoal.mesh.naming import ID_PATHS, forwarded_headers, key_from_headers, key_from_message, steered
+from shoal.mesh.pods.copy_errors import PodUnreachableError, translated
 from shoal.mesh.pods.link import PodLink
-from shoal.mesh.serve.metrics import Metrics
+from shoal.mesh.wire import write_string
 from shoal.oip.answers import outputs_of_message
 from shoal_protos import inference as oip
 from shoal_protos.inference import SERVICE, method_path
@@ -190,26 +191,6 @@ async def _rewritten(
         yield write_string(first, path, forward.revision) if path else first
     async for message in rest:
         yield write_string(message, path, forward.revision) if path else message
-
-
-def translated(error: grpc.aio.AioRpcError, forward: Forward) -> Exception | None:
-    """What a model server's error means for the request: try elsewhere, or None: tell the client.
-
-    The ways in which servers say "I do not have this model" are those ModelMesh knows: NOT_FOUND, Triton's UNAVAILABLE
-    "Request for unknown model", MLServer's INVALID_ARGUMENT "Model ... not found".
-    """
-    code, details = error.code(), error.details() or ""
-    lowered = details.lower()
-    gone = (
-        code is grpc.StatusCode.NOT_FOUND
-        or (code is grpc.StatusCode.UNAVAILABLE and "request for unknown model" in lowered)
-        or (code is grpc.StatusCode.INVALID_ARGUMENT and lowered.startswith("model ") and "not found" in lowered)
-    )
-    if gone:
-        return CopyGoneError(f"pod {forward.pod} does not have {forward.revision}", RequestError(code, details))
-    if code is grpc.StatusCode.UNAVAILABLE:
-        return PodUnreachableError(f"pod {forward.pod}: {details or 'unavailable'}")
-    return None
 
 
 async def ask(link: PodLink, forward: Forward, method: str, request: Any, timeout: float) -> Any:

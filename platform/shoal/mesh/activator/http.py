@@ -20,15 +20,16 @@ from shoal.core.actions import Forward
 from shoal.core.types import RouteKey
 from shoal.gateway.counting import http_code
 from shoal.gateway.names import FAULT_HEADER, OF_THE_REQUEST, REVISION_HEADER, asked_for
-from shoal.mesh.activator.forwarding import CopyGoneError, Forwarder, PodUnreachableError
+from shoal.mesh.activator.forwarding import Forwarder
 from shoal.mesh.activator.grpc import SERVED_COLD, ask
-from shoal.mesh.activator.naming import key_from_headers, steered
 from shoal.mesh.activator.server_api import ServerApi, vars_of
 from shoal.mesh.checks.forwarded import first_attempt, is_of_request
 from shoal.mesh.checks.shadow import Exchange, Shadower
 from shoal.mesh.errors import RequestError
+from shoal.mesh.metrics import Metrics
+from shoal.mesh.naming import key_from_headers, steered
+from shoal.mesh.pods.copy_errors import CopyGoneError, PodUnreachableError
 from shoal.mesh.pods.link import PodLink
-from shoal.mesh.serve.metrics import Metrics
 from shoal.oip.answers import UnreadableAnswerError, outputs_of_json
 from shoal.oip.rest import BadBodyError, NotTextError, binary_outputs, from_protobuf, parameters_of, to_protobuf
 from shoal.oip.tensors import JSON_LENGTH_HEADER

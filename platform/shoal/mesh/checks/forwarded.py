@@ -14,8 +14,8 @@ from shoal.core.actions import Forward
 from shoal.core.types import RouteKey
 from shoal.gateway.names import ATTEMPT_HEADER, FAULT_HEADER, OF_THE_REQUEST
 from shoal.gateway.watched_requests import ERRORS
-from shoal.mesh.activator.forwarding import PodUnreachableError
 from shoal.mesh.errors import RequestError
+from shoal.mesh.pods.copy_errors import PodUnreachableError
 
 _ERRORS: Final = frozenset(code for code in grpc.StatusCode if str(code.value[0]) in ERRORS) | {
     grpc.StatusCode.DEADLINE_EXCEEDED  # no answer at all

@@ -19,13 +19,14 @@ from prometheus_client import CollectorRegistry, Counter
 from shoal.core.actions import Forward
 from shoal.core.rollout.record import Rollout
 from shoal.core.types import EndpointName, PodId, RevisionId, RouteKey
-from shoal.mesh.activator.closed_connections import PodLeftError, pod_may_leave
-from shoal.mesh.activator.forwarding import CopyGoneError, InFlight, PodUnreachableError
 from shoal.mesh.checks.compare import ShadowComparison, compare
 from shoal.mesh.checks.forwarded import Attempt
 from shoal.mesh.checks.observer import Observer
 from shoal.mesh.checks.recent import RecentRequests
 from shoal.mesh.errors import RequestError
+from shoal.mesh.pods.closed_connections import PodLeftError, pod_may_leave
+from shoal.mesh.pods.copy_errors import CopyGoneError, PodUnreachableError
+from shoal.mesh.pods.in_flight import InFlight
 from shoal.mesh.pods.link import PodLink
 from shoal.oip.answers import Outputs, UnreadableAnswerError
 

@@ -14,13 +14,13 @@ import grpc.aio
 
 from shoal.core.actions import Forward
 from shoal.core.types import PodId
-from shoal.mesh.activator.closed_connections import PodLeftError, pod_may_leave
-from shoal.mesh.activator.forwarding import InFlight
-from shoal.mesh.activator.grpc import translated
-from shoal.mesh.activator.naming import ID_PATHS, forwarded_headers
-from shoal.mesh.activator.wire import write_string
 from shoal.mesh.checks.samples import CannotMakeError
+from shoal.mesh.naming import ID_PATHS, forwarded_headers
+from shoal.mesh.pods.closed_connections import PodLeftError, pod_may_leave
+from shoal.mesh.pods.copy_errors import translated
+from shoal.mesh.pods.in_flight import InFlight
 from shoal.mesh.pods.link import PodLink
+from shoal.mesh.wire import write_string
 from shoal_protos import inference as oip
 
 log = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ from typing import Any, Final
 from shoal.core.actions import Forward, WarmUpCopies
 from shoal.core.events import Event, WarmedUp
 from shoal.core.types import EndpointName, PodId, RevisionId
-from shoal.mesh.activator.forwarding import InFlight
 from shoal.mesh.api import ModelInfo, SampleReader
 from shoal.mesh.checks.samples import CannotMakeError, made_up, no_samples
 from shoal.mesh.checks.warming import Requests, WarmingCopy, WarmUpFailedError, WarmUpSkippedError
+from shoal.mesh.pods.in_flight import InFlight
 from shoal.mesh.pods.link import PodLink
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from shoal.core.events import Event, ServerLost
 from shoal.core.suspicion import Doing, Suspect
 from shoal.core.types import RevisionId
 from shoal.mesh.api import PodEndpoint
-from shoal.mesh.serve.metrics import Metrics
+from shoal.mesh.metrics import Metrics
 from shoal_protos.adapter import adapter_pb2 as adapter
 
 INCIDENT_KEY: Final = "shoal-incident"

@@ -27,9 +27,9 @@ from shoal.core.events import (
 )
 from shoal.core.types import LoadedCopy, PodId, PodSpec, RevisionId
 from shoal.mesh.api import ModelInfo, PodEndpoint
+from shoal.mesh.metrics import Metrics
 from shoal.mesh.pods.incidents import Incidents
 from shoal.mesh.pods.prefetching import Prefetches, load_request
-from shoal.mesh.serve.metrics import Metrics
 from shoal_protos import inference as oip
 from shoal_protos.adapter import adapter_pb2 as adapter
 from shoal_protos.adapter import adapter_pb2_grpc

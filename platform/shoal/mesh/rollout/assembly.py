@@ -9,13 +9,13 @@ from prometheus_client import CollectorRegistry
 from shoal.core.rollout.record import Rollout
 from shoal.core.rollout.view import RolloutView
 from shoal.core.types import CopyState, EndpointName, PodId, RevisionId
-from shoal.mesh.activator.forwarding import InFlight
 from shoal.mesh.api import ModelInfo
 from shoal.mesh.checks.asking import CheckAsker
 from shoal.mesh.checks.observer import Observer
 from shoal.mesh.checks.shadow import Shadower
 from shoal.mesh.checks.warmup import CopyWarmer
 from shoal.mesh.engine.engine import Engine
+from shoal.mesh.pods.in_flight import InFlight
 from shoal.mesh.pods.link import PodLink
 from shoal.mesh.rollout.metrics import RolloutCollector
 

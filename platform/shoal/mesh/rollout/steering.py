@@ -10,8 +10,8 @@ from shoal.core.rollout.record import Rollout, Verb
 from shoal.core.types import EndpointName
 from shoal.mesh.api import RolloutHistory, RolloutRefusedError
 from shoal.mesh.engine.engine import Engine
-from shoal.mesh.rollout.records import fit
 from shoal.mesh.state.catalog import Catalog
+from shoal.mesh.state.rollout_records import fit
 
 
 class Steering:

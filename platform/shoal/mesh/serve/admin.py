@@ -14,10 +14,10 @@ from starlette.routing import Route
 from shoal.core.core import Core
 from shoal.core.types import CopyView, EndpointView, ModelState, PodView, RevisionId
 from shoal.mesh.engine.faults import Faults
-from shoal.mesh.engine.usage import UsageCollector
+from shoal.mesh.metrics import Metrics
 from shoal.mesh.rollout.http import RolloutRoutes
 from shoal.mesh.rollout.steering import Steering
-from shoal.mesh.serve.metrics import Metrics
+from shoal.mesh.serve.usage import UsageCollector
 from shoal.mesh.state.models import Models
 
 HOTTEST: Final = 20

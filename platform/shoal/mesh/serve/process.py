@@ -23,26 +23,27 @@ from shoal.gateway.protocols import GatewayCallbacks, Gateways, Upstream
 from shoal.gateway.settings import Address, GatewaySettings
 from shoal.listening import by, port_owner, require_bindable
 from shoal.mesh.activator import grpc as activator_grpc
-from shoal.mesh.activator.forwarding import Forwarder, InFlight
+from shoal.mesh.activator.forwarding import Forwarder
 from shoal.mesh.activator.grpc import Activator
 from shoal.mesh.activator.http import RestActivator
 from shoal.mesh.activator.server_api import ServerApi
 from shoal.mesh.api import Declaration, PodEndpoint, RolloutHistory, RuntimeChooser, SampleReader
 from shoal.mesh.engine.change_feed import ChangeFeed
 from shoal.mesh.engine.engine import Engine
-from shoal.mesh.engine.executor import ActionExecutor
 from shoal.mesh.engine.faults import Fault
-from shoal.mesh.engine.usage import UsageCollector
+from shoal.mesh.metrics import Metrics
+from shoal.mesh.pods.in_flight import InFlight
 from shoal.mesh.pods.link import PodLink
 from shoal.mesh.rollout.assembly import RolloutParts
 from shoal.mesh.rollout.steering import Steering
 from shoal.mesh.serve import reflection
 from shoal.mesh.serve.admin import Admin
+from shoal.mesh.serve.executor import ActionExecutor
 from shoal.mesh.serve.health import Health
 from shoal.mesh.serve.http_server import serving
 from shoal.mesh.serve.management import Management
-from shoal.mesh.serve.metrics import Metrics
 from shoal.mesh.serve.settings import MeshSettings
+from shoal.mesh.serve.usage import UsageCollector
 from shoal.mesh.state.catalog import Catalog
 from shoal.mesh.state.models import Models
 from shoal.registry.election import Election

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from shoal.core.rollout.record import Rollout
 from shoal.core.suspicion import Suspicion
 from shoal.core.types import EndpointName, RevisionId
-from shoal.mesh.rollout import records as rollout_records
-from shoal.mesh.rollout.records import Rollouts
+from shoal.mesh.state import rollout_records
 from shoal.mesh.state.records import (
     ENDPOINTS,
     MODELS,
@@ -27,6 +26,7 @@ from shoal.mesh.state.records import (
     encode_usage,
     latest,
 )
+from shoal.mesh.state.rollout_records import Rollouts
 from shoal.registry.protocol import Delete, Put, Registry
 
 

@@ -39,7 +39,7 @@ from shoal.mesh.api import Declaration, ModelInfo, NameTakenError, RolloutRefuse
 from shoal.mesh.engine.change_feed import ChangeFeed
 from shoal.mesh.engine.engine import Engine
 from shoal.mesh.errors import RequestError
-from shoal.mesh.rollout import declarations
+from shoal.mesh.state import rollout_declarations as declarations
 from shoal.mesh.state.catalog import Aftermath, Catalog
 from shoal.mesh.state.records import ModelRecord
 from shoal.mesh.state.turns import Turns

@@ -21,7 +21,7 @@ from shoal.core.types import PodView, RouteKey
 from shoal.gateway.counting import MESSAGE_BYTES, TIME_MS
 from shoal.gateway.protocols import Counted, Quantity
 from shoal.mesh.api import PodEndpoint
-from shoal.mesh.serve.series import POD, Distribution, Labels, Tally
+from shoal.mesh.series import POD, Distribution, Labels, Tally
 
 AGE_MS: Final = tuple(
     seconds * 1000.0

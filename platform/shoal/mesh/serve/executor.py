@@ -11,12 +11,12 @@ from shoal.core.actions import AskCheck, Changed, Persist, PersistRollout, Persi
 from shoal.core.events import Drained, LoadFailed, UnloadSucceeded
 from shoal.core.types import PodId, RevisionId, RouteCopy
 from shoal.gateway.protocols import Gateways, Upstream
-from shoal.mesh.activator.forwarding import InFlight
 from shoal.mesh.checks.protocols import Asker, Warmer
 from shoal.mesh.engine.change_feed import ChangeFeed
 from shoal.mesh.engine.engine import Engine
+from shoal.mesh.metrics import Metrics
+from shoal.mesh.pods.in_flight import InFlight
 from shoal.mesh.pods.link import PodLink
-from shoal.mesh.serve.metrics import Metrics
 from shoal.mesh.state.models import Models
 
 

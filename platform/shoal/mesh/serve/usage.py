@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from shoal.core.events import Event, RevisionUsage, UsageReported
-from shoal.mesh.activator.forwarding import InFlight
-from shoal.mesh.serve.metrics import Metrics
+from shoal.mesh.metrics import Metrics
+from shoal.mesh.pods.in_flight import InFlight
 
 RATE_WINDOW: Final = 5.0
 """Seconds over which rates are averaged: long enough to be readable, short enough to be live."""

@@ -8,8 +8,8 @@ from shoal.core.events import EndpointDeclared
 from shoal.core.rollout.plan import IMMEDIATE, Plan
 from shoal.core.types import EndpointName
 from shoal.mesh.api import Declaration
-from shoal.mesh.rollout.records import MAX_PLAN_BYTES, Rollouts, fit, plan_bytes
 from shoal.mesh.state.records import EndpointRecord, ModelRecord
+from shoal.mesh.state.rollout_records import MAX_PLAN_BYTES, Rollouts, fit, plan_bytes
 
 
 def refused(rollouts: Rollouts | None, declaration: Declaration) -> str | None:

@@ -14,7 +14,7 @@ from shoal.core.rollout.plan import Plan
 from shoal.core.rollout.record import Phase, Rollout
 from shoal.core.types import EndpointName, RevisionId
 from shoal.mesh.api import EndedRollout
-from shoal.mesh.rollout.codec import from_document, plan_document, to_document
+from shoal.mesh.state.rollout_codec import from_document, plan_document, to_document
 from shoal.registry.protocol import MAX_VALUE_BYTES, Delete, Put
 
 CURRENT: Final = "rollouts/"

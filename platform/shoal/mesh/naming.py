@@ -11,8 +11,8 @@ import grpc
 
 from shoal.core.types import RouteKey
 from shoal.gateway.names import CANARY_HEADER, REVISION_HEADER, asked_for
-from shoal.mesh.activator.wire import MalformedMessageError, read_string
 from shoal.mesh.errors import RequestError
+from shoal.mesh.wire import MalformedMessageError, read_string
 from shoal_protos.inference import SERVICE
 
 ID_PATHS: Final[dict[str, tuple[int, ...]]] = {
