@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from shoal.registry.backends.memory import Memory, MemoryElection, MemoryRegistry
 from shoal.registry.election import Election
-from shoal.registry.memory import Memory, MemoryElection, MemoryRegistry
 from shoal.registry.open import open_registry
 from shoal.registry.protocol import Registry, RegistryError
+
+URLS = {"memory": "", "sqlite": "sqlite:{folder}/state/registry.db"}
+"""Where each backend stores what the processes of a test share; the memory backend is given it by hand."""
 
 
 @dataclass
@@ -28,8 +31,8 @@ class Process:
 class Processes:
     """Processes that share one store; all in this one."""
 
-    folder: Path
-    memory: Memory | None
+    url: str
+    memory: Memory = field(default_factory=Memory)
     opened: list[Process] = field(default_factory=list)
 
     async def start(self) -> Process:
@@ -44,17 +47,17 @@ class Processes:
                 return process
 
     async def _open(self) -> Process:
-        if self.memory:
-            process = Process(MemoryRegistry(self.memory), MemoryElection(self.memory))
+        if self.url:
+            process = Process(*await open_registry(self.url))
         else:
-            process = Process(*await open_registry(f"sqlite:{self.folder / 'state' / 'registry.db'}"))
+            process = Process(MemoryRegistry(self.memory), MemoryElection(self.memory))
         self.opened.append(process)
         return process
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=URLS)
 async def processes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Processes]:
-    processes = Processes(tmp_path, Memory() if request.param == "memory" else None)
+    processes = Processes(URLS[request.param].format(folder=tmp_path))
     yield processes
     for process in processes.opened:
         await process.registry.close()

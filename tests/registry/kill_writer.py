@@ -17,8 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+from shoal.registry.backends.sqlite.backend import open_sqlite
 from shoal.registry.protocol import Put
-from shoal.registry.sqlite.backend import open_sqlite
 
 PAIRS = 8
 TERM = -1

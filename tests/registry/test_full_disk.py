@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from shoal.registry.backends.sqlite.backend import open_sqlite
 from shoal.registry.protocol import Put, Record, RegistryUnavailableError
-from shoal.registry.sqlite.backend import open_sqlite
 from support.disk import small_disk
 
 LARGE = b"x" * 500_000
@@ -44,7 +44,7 @@ VICTIM = """
 import asyncio, os, sys
 from pathlib import Path
 from shoal.registry.protocol import Put
-from shoal.registry.sqlite.backend import open_sqlite
+from shoal.registry.backends.sqlite.backend import open_sqlite
 
 async def main():
     registry, election = await open_sqlite(Path(sys.argv[1]))

@@ -154,5 +154,5 @@ async def test_it_behaves_as_a_dictionary(registry: Registry, term: int, script)
 
 @pytest.mark.parametrize("url", ["", "sqlite", "sqlite:", "memory", "memory:x", "etcd://somewhere", "/a/path"])
 async def test_an_unknown_url_is_refused_with_the_ones_there_are(url: str):
-    with pytest.raises(RegistryError, match="use sqlite:PATH or memory:"):
+    with pytest.raises(RegistryError, match="use memory: or sqlite:PATH"):
         await open_registry(url)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from seeds import seed
+from shoal.registry.backends.sqlite.backend import SqliteElection, SqliteRegistry, open_sqlite
 from shoal.registry.protocol import FencedError, Put, Record, RegistryError, RegistryUnavailableError
-from shoal.registry.sqlite.backend import SqliteElection, SqliteRegistry, open_sqlite
 from speed import times
 
 SYNCHRONOUS_FULL = 2
@@ -127,7 +127,7 @@ async def test_what_is_acknowledged_survives_a_power_loss(tmp_path):
 
 
 async def test_writes_that_wait_are_limited_and_those_before_are_done(tmp_path, monkeypatch):
-    monkeypatch.setattr("shoal.registry.sqlite.writer.MAX_WAITING", 3)
+    monkeypatch.setattr("shoal.registry.backends.sqlite.writer.MAX_WAITING", 3)
     registry, _, term = await elected(tmp_path / "r.db")
     with held_up(registry):
         first = [asyncio.ensure_future(registry.commit([Put(f"k{n}", b"v")], term)) for n in range(3)]

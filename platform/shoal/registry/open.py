@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import importlib
+import pkgutil
+from typing import Protocol, cast
 
+from shoal.registry import backends
 from shoal.registry.election import Election
-from shoal.registry.memory import Memory, MemoryElection, MemoryRegistry
 from shoal.registry.protocol import Registry, RegistryError
-from shoal.registry.sqlite.backend import open_sqlite
+
+
+class Backend(Protocol):
+    """What a module of `shoal.registry.backends` has. Its name begins the URLs that choose it."""
+
+    PLACE: str
+    """What follows in such a URL, for people: `PATH`, or empty where nothing may follow."""
+
+    async def open_backend(self, place: str) -> tuple[Registry, Election]:
+        """Open what is stored there.
+
+        Raises:
+            RegistryError: it cannot be opened.
+        """
 
 
 async def open_registry(url: str) -> tuple[Registry, Election]:
@@ -16,10 +31,15 @@ async def open_registry(url: str) -> tuple[Registry, Election]:
     Raises:
         RegistryError: the URL names no backend, or the backend cannot be opened.
     """
-    scheme, colon, rest = url.partition(":")
-    if scheme == "sqlite" and colon and rest:
-        return await open_sqlite(Path(rest))
-    if scheme == "memory" and colon and not rest:
-        memory = Memory()
-        return MemoryRegistry(memory), MemoryElection(memory)
-    raise RegistryError(f"registry {url!r} is not known; use sqlite:PATH or memory:")
+    names = sorted(module.name for module in pkgutil.iter_modules(backends.__path__))
+    scheme, colon, place = url.partition(":")
+    if colon and scheme in names:
+        backend = _backend(scheme)
+        if bool(place) == bool(backend.PLACE):
+            return await backend.open_backend(place)
+    known = " or ".join(f"{name}:{_backend(name).PLACE}" for name in names)
+    raise RegistryError(f"registry {url!r} is not known; use {known}")
+
+
+def _backend(name: str) -> Backend:
+    return cast("Backend", importlib.import_module(f"{backends.__name__}.{name}"))

@@ -10,6 +10,8 @@ from sortedcontainers import SortedDict
 from shoal.registry.checks import check_commit, check_fence, check_prefix
 from shoal.registry.protocol import Delete, Put, Record, RegistryUnavailableError
 
+PLACE = ""
+
 
 class Memory:
     """What registries and elections have in common that are about the same records."""
@@ -88,3 +90,9 @@ class MemoryElection:
         if self._leads:
             self._leads = False
             self._memory.led.release()
+
+
+async def open_backend(place: str) -> tuple[MemoryRegistry, MemoryElection]:
+    """A registry that nobody else has; nothing may follow `memory:`."""
+    memory = Memory()
+    return MemoryRegistry(memory), MemoryElection(memory)

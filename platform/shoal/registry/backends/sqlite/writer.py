@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from shoal.registry.backends.sqlite.file import SqliteFile
 from shoal.registry.protocol import FencedError, RegistryUnavailableError
-from shoal.registry.sqlite.file import SqliteFile
 
 T = TypeVar("T")
 MAX_BATCH = 1000

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from shoal.registry.backends.sqlite.file import SqliteFile
+from shoal.registry.backends.sqlite.writer import RegistryWriter
 from shoal.registry.checks import check_commit, check_fence, check_prefix
 from shoal.registry.protocol import Delete, FencedError, Put, Record, RegistryUnavailableError
-from shoal.registry.sqlite.file import SqliteFile
-from shoal.registry.sqlite.writer import RegistryWriter
 
 log = logging.getLogger(__name__)
 

@@ -1,1 +1,0 @@
-"""The registry in one SQLite file."""
