@@ -1,1 +1,1 @@
-"""Where records can be stored: each module of this folder is one backend, and its name begins the URLs that choose it."""
+"""Where records can be stored: each module of this folder is a backend, and its name begins the URLs that choose it."""
