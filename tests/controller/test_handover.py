@@ -129,7 +129,7 @@ async def test_nobody_can_pretend_to_be_an_entry(mesh):
 
 def _running(target, *, percent, by="spec.canary/challenger"):
     return rollout_status(
-        Phase.PAUSED, active=revision("a"), target=revision(target), plan=entry_plan(None, percent), by=by
+        paused=True, active=revision("a"), target=revision(target), plan=entry_plan(None, percent), by=by
     )
 
 

@@ -70,7 +70,7 @@ async def test_a_rollout_is_declared_and_told_until_it_is_rolled_back(bench):
     assert declaration.by == "shoal-controller"  # the tests' own field manager
     assert json.loads(declaration.predictor)["model"]["storage"]["path"] == "b"
 
-    moving(bench, active, declaration.revision, Phase.PAUSED, reason="step 1 waits for approval")
+    moving(bench, active, declaration.revision, Phase.PROGRESSING, paused=True, reason="step 1 waits for approval")
     status = await status_where(bench, lambda status: "rollout" in status)
     assert (status["rollout"]["phase"], status["rollout"]["revision"]) == ("Paused", declaration.revision)
     assert (await told(bench, "Paused"))["type"] == "Normal"

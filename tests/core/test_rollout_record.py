@@ -18,7 +18,7 @@ from shoal.core.rollout.plan import (
     Strategy,
     WarmUp,
 )
-from shoal.core.rollout.record import CheckResult, Phase, Rollout, Verb, Verdict
+from shoal.core.rollout.record import PAUSED, CheckResult, Phase, Rollout, Verb, Verdict
 from shoal.core.types import RevisionId
 from support.core import World, model
 
@@ -150,7 +150,7 @@ def test_a_rollout_retried_after_a_failed_warm_up_warms_up_again() -> None:
     world.steer("a", Verb.RETRY)
     assert [asked.rollout for asked in world.warming] == [rollout(world).id]
     world.warmed()
-    assert rollout(world).phase is Phase.PAUSED
+    assert rollout(world).shown == PAUSED
 
 
 def test_only_a_target_that_does_not_load_is_said_not_to_load() -> None:
@@ -191,7 +191,7 @@ def test_a_step_compares_with_what_the_active_revision_answered_meanwhile() -> N
     compared = Check("errors", Metric.ERROR_RATE, max_increase=0.02, min_samples=100)
     world = begun(Plan(Strategy.CANARY, (SetWeight(100), Analyse((compared,), 60.0))))
     observe(world, "a-2", 500)
-    assert rollout(world).phase is Phase.PROGRESSING
+    assert rollout(world).shown == Phase.PROGRESSING.value
     observe(world, "a-1", 500)
     world.settle()
     assert rollout(world).phase is Phase.SUCCEEDED

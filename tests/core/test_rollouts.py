@@ -20,7 +20,7 @@ from shoal.core.rollout.plan import (
     Strategy,
     WarmUp,
 )
-from shoal.core.rollout.record import Phase, Verb
+from shoal.core.rollout.record import PAUSED, Phase, Verb
 from shoal.core.types import FailureReason, PodId, RevisionId, RouteKey, Transition, Unplaceable
 from support.core import World, model, pod
 
@@ -28,7 +28,7 @@ from support.core import World, model, pod
 def test_a_canary_takes_its_steps_and_takes_over() -> None:
     world = begun()
     assert shares(world) == {"a-1": 900, "a-2": 100}
-    assert rollout(world).phase is Phase.PROGRESSING
+    assert rollout(world).shown == Phase.PROGRESSING.value
     world.pass_time(29.0)
     assert shares(world)["a-2"] == 100
     world.pass_time(1.0)
@@ -121,9 +121,9 @@ def test_a_pause_for_approval_waits_and_its_time_does_not_count() -> None:
     world = begun(Plan(Strategy.BLUE_GREEN, (Pause(None),), deadline=60.0))
     assert shares(world) == {"a-1": 1}
     assert world.table[RouteKey("a", canary=True)][0].revision == "a-2"
-    assert rollout(world).phase is Phase.PAUSED
+    assert rollout(world).shown == PAUSED
     world.pass_time(5_000.0)
-    assert rollout(world).phase is Phase.PAUSED
+    assert rollout(world).shown == PAUSED
     world.steer("a", Verb.RESUME)
     world.settle()
     assert shares(world) == {"a-2": 1}
@@ -141,9 +141,9 @@ def test_someone_who_resumes_after_the_deadline_grants_it_anew() -> None:
     plan = Plan(Strategy.CANARY, (SetWeight(100), Pause(150.0)), deadline=100.0, on_deadline=Otherwise.PAUSE)
     world = begun(plan)
     world.pass_time(101.0)
-    assert rollout(world).phase is Phase.PAUSED
+    assert rollout(world).shown == PAUSED
     world.steer("a", Verb.RESUME)
-    assert rollout(world).phase is Phase.PROGRESSING
+    assert rollout(world).shown == Phase.PROGRESSING.value
     world.pass_time(50.0)
     world.settle()
     assert rollout(world).phase is Phase.SUCCEEDED
@@ -154,7 +154,7 @@ def test_what_cannot_be_decided_waits_for_someone() -> None:
     observe(world, "a-2", 10)
     world.pass_time(61.0)
     record = rollout(world)
-    assert record.phase is Phase.PAUSED
+    assert record.shown == PAUSED
     assert record.checks[0].verdict.value == "Inconclusive"
     world.steer("a", Verb.RESUME)
     world.settle()
@@ -208,7 +208,7 @@ def test_copies_are_warmed_before_they_take_requests() -> None:
     while not world.warming:
         assert world.step_calmly(frozenset())
     assert shares(world) == {"a-1": 1}
-    assert rollout(world).phase is Phase.WARMING_UP
+    assert rollout(world).shown == Phase.WARMING_UP.value
     world.warmed()
     assert shares(world) == {"a-1": 900, "a-2": 100}
 
@@ -373,7 +373,7 @@ def test_with_requests_to_judge_by_nothing_is_promoted_undecided() -> None:
     world = begun(Plan(Strategy.CANARY, (SetWeight(100), Pause(5.0)), checks=(ERRORS,)))
     observe(world, "a-1", 50)
     world.pass_time(5.0)
-    assert rollout(world).phase is Phase.PROGRESSING
+    assert rollout(world).shown == Phase.PROGRESSING.value
     assert shares(world) == {"a-1": 900, "a-2": 100}
     observe(world, "a-2", 100)
     world.settle()
@@ -391,7 +391,7 @@ def test_what_stays_undecided_at_the_end_waits_for_someone() -> None:
     world.pass_time(1.0)
     world.pass_time(60.0)
     record = rollout(world)
-    assert record.phase is Phase.PAUSED
+    assert record.shown == PAUSED
     assert record.reason == "undecided 60 s after the last step: errors"
     world.steer("a", Verb.RESUME)
     world.settle()
@@ -417,7 +417,7 @@ def test_a_promoted_revision_that_loads_nowhere_goes_back_though_a_pod_was_never
     world.declare(model("a-2"))
     world.roll_out("a", "a-2", CANARY, "a-1-rollout")
     world.steer("a", Verb.PROMOTE)
-    assert rollout(world).phase is Phase.PROMOTING
+    assert rollout(world).shown == Phase.PROMOTING.value
     world.settle(frozenset({RevisionId("a-2")}))
     record = rollout(world)
     assert record.phase is Phase.ROLLED_BACK

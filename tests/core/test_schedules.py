@@ -27,7 +27,7 @@ from shoal.core.rollout.plan import (
     Strategy,
     WarmUp,
 )
-from shoal.core.rollout.record import Phase, Verb
+from shoal.core.rollout.record import PAUSED, Verb
 from shoal.core.settings import CoreSettings
 from shoal.core.suspicion import Cause, Doing, Suspect
 from shoal.core.types import (
@@ -502,7 +502,7 @@ class Schedules(RuleBasedStateMachine):
     def no_rollout_is_past_its_deadline(self) -> None:
         for name in self.world.core.endpoints():
             view = self.world.core.rollout(name)
-            if view is not None and view.rollout.live and view.rollout.phase is not Phase.PAUSED:
+            if view is not None and view.rollout.live and view.rollout.shown != PAUSED:
                 end = view.rollout.started + view.rollout.waited + view.rollout.plan.deadline
                 assert self.world.now <= end, f"{name}'s rollout is past its deadline: {view.rollout}"
 
@@ -557,7 +557,7 @@ class Schedules(RuleBasedStateMachine):
             endpoint = core.endpoint(name)
             assert endpoint is not None
             view = core.rollout(name)
-            paused = view is not None and view.rollout.phase is Phase.PAUSED
+            paused = view is not None and view.rollout.shown == PAUSED
             if view is not None and view.rollout.live and not paused:
                 raise AssertionError(f"{name}'s rollout never ends: {view.rollout}")
             if paused:

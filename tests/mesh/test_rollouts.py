@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from shoal.core.rollout.plan import Analyse, Pause, Plan, SetWeight, Strategy, WarmUp
-from shoal.core.rollout.record import Phase, Verb
+from shoal.core.rollout.record import PAUSED, Phase, Verb
 from shoal.core.types import FailureReason, Transition, Unplaceable
 from shoal.mesh.api import RolloutRefusedError
 from shoal.registry.protocol import RegistryError
@@ -42,7 +42,7 @@ async def test_a_canary_goes_by_its_steps_and_takes_over(digits):
     mesh = digits.mesh
     assert mesh.rollout("digits") is None
     await mesh.declare(declaration("v2", by="someone"))
-    await reach(digits, Phase.PAUSED)
+    await reach(digits, PAUSED)
     current = mesh.rollout("digits").current
     assert (current.id, current.by, current.weight) == ("digits-1", "someone", 100)
     assert await digits.client.infer("digits") == "v1"
@@ -66,7 +66,7 @@ async def test_a_canary_goes_by_its_steps_and_takes_over(digits):
 async def test_going_back_to_what_is_retained_is_immediate_and_loads_nothing(digits):
     for version in ("v2", "v3"):
         await digits.mesh.declare(declaration(version))
-        await reach(digits, Phase.PAUSED)
+        await reach(digits, PAUSED)
         await digits.mesh.steer("digits", Verb.PROMOTE)
         await serving(digits, version)
     await until(lambda: digits.mesh.rollout("digits").retained == ("digits__v2", "digits__v1"))
@@ -105,16 +105,16 @@ async def test_only_so_many_revisions_are_retained(digits):
 @pytest.mark.parametrize("at_step", [1, 3])
 async def test_a_restart_in_the_middle_goes_on_where_it_was(digits, at_step):
     await digits.mesh.declare(declaration("v2"))
-    await reach(digits, Phase.PAUSED, 1)
+    await reach(digits, PAUSED, 1)
     if at_step == 3:
         await digits.mesh.steer("digits", Verb.RESUME)
-        await reach(digits, Phase.PAUSED, 3)
+        await reach(digits, PAUSED, 3)
     before = digits.mesh.rollout("digits").current
 
     await digits.stop_mesh()
     await digits.start_mesh()
     await digits.mesh.declare(declaration("v2"))  # as a controller does that starts anew
-    await reach(digits, Phase.PAUSED, at_step)
+    await reach(digits, PAUSED, at_step)
     after = digits.mesh.rollout("digits").current
     assert (after.id, after.weight, after.timeline) == (before.id, before.weight, before.timeline)
     assert await digits.client.infer("digits") == "v1"
@@ -151,13 +151,13 @@ async def test_going_back_by_steps_where_that_is_asked_for(digits):
     await serving(digits, "v2")
     await until(lambda: digits.mesh.rollout("digits").retained == ("digits__v1",))
     await digits.mesh.declare(replace(declaration("v1"), stepwise=True))
-    await reach(digits, Phase.PAUSED, 1)
+    await reach(digits, PAUSED, 1)
     assert await digits.client.infer("digits") == "v2"
 
 
 async def test_what_was_rolled_back_stays_so_over_a_restart_until_it_is_retried(digits):
     await digits.mesh.declare(declaration("v2"))
-    await reach(digits, Phase.PAUSED)
+    await reach(digits, PAUSED)
     aborted = await digits.mesh.steer("digits", Verb.ABORT, by="me", reason="too slow")
     assert (aborted.phase, aborted.weight) == (Phase.ROLLED_BACK, 0)
     assert "too slow" in aborted.reason
@@ -167,17 +167,17 @@ async def test_what_was_rolled_back_stays_so_over_a_restart_until_it_is_retried(
     await digits.mesh.declare(declaration("v2"))
     assert await digits.client.infer("digits") == "v1"
     assert digits.mesh.rollout("digits").current.reason == aborted.reason
-    assert phase(digits) is Phase.ROLLED_BACK
+    assert phase(digits) == "RolledBack"
 
     await digits.mesh.steer("digits", Verb.RETRY, by="me")
-    await reach(digits, Phase.PAUSED)
+    await reach(digits, PAUSED)
     await digits.mesh.steer("digits", Verb.PROMOTE)
     await serving(digits, "v2")
 
 
 async def test_loading_by_name_after_a_rollback_loads_what_serves(digits):
     await digits.mesh.declare(declaration("v2"))
-    await reach(digits, Phase.PAUSED)
+    await reach(digits, PAUSED)
     await digits.mesh.steer("digits", Verb.ABORT)
     repository = f"http://{digits.subnet}.1:18008/v2/repository/models/digits"
     async with httpx.AsyncClient(trust_env=False) as http:
@@ -205,27 +205,27 @@ async def test_without_its_evidence_a_revision_never_serves_and_with_it_a_rollou
     assert await digits.client.infer("digits") == "v1"
 
     await digits.mesh.declare(declaration("v2"))
-    await reach(digits, Phase.PAUSED)
+    await reach(digits, PAUSED)
     assert digits.mesh.rollout("digits").current.id == "digits-2"
 
 
 async def test_evidence_that_comes_begins_nothing_that_was_rolled_back_for_another_reason(digits):
     await digits.mesh.declare(declaration("v2"))
-    await reach(digits, Phase.PAUSED)
+    await reach(digits, PAUSED)
     await digits.mesh.steer("digits", Verb.ABORT, reason="it errs")
     missing = Unplaceable(FailureReason.EVIDENCE_MISSING, "the runtime requires a scan since")
     await digits.mesh.declare(declaration("v2", unplaceable=missing))
     await digits.mesh.declare(declaration("v2"))
     assert digits.mesh.rollout("digits").current.id == "digits-1"
-    assert phase(digits) is Phase.ROLLED_BACK
+    assert phase(digits) == "RolledBack"
 
 
 async def test_another_plan_for_what_was_rolled_back_is_another_rollout(digits):
     await digits.mesh.declare(declaration("v2"))
-    await reach(digits, Phase.PAUSED)
+    await reach(digits, PAUSED)
     await digits.mesh.steer("digits", Verb.ABORT)
     await digits.mesh.declare(declaration("v2"))
-    assert phase(digits) is Phase.ROLLED_BACK
+    assert phase(digits) == "RolledBack"
     await digits.mesh.declare(declaration("v2", plan=Plan()))
     await serving(digits, "v2")
     assert digits.mesh.rollout("digits").current.id == "digits-2"
@@ -234,7 +234,7 @@ async def test_another_plan_for_what_was_rolled_back_is_another_rollout(digits):
 async def test_a_newer_declaration_supersedes_or_is_refused_as_declared(digits):
     mesh = digits.mesh
     await mesh.declare(declaration("v2", plan=replace(CANARY, supersede=False)))
-    await reach(digits, Phase.PAUSED)
+    await reach(digits, PAUSED)
     with pytest.raises(RolloutRefusedError, match=r"digits-1 to digits__v2 is under way.*abort"):
         await mesh.declare(declaration("v3"))
     assert mesh.endpoint("digits").target == "digits__v2"
@@ -242,11 +242,11 @@ async def test_a_newer_declaration_supersedes_or_is_refused_as_declared(digits):
     await mesh.steer("digits", Verb.ABORT)
 
     await mesh.declare(declaration("v3"))
-    await reach(digits, Phase.PAUSED)
+    await reach(digits, PAUSED)
     await mesh.declare(declaration("v4"))
     await until(lambda: mesh.rollout("digits").current.id == "digits-3")
     assert mesh.rollout("digits").past[0].rollout.phase is Phase.SUPERSEDED
-    await reach(digits, Phase.PAUSED)
+    await reach(digits, PAUSED)
 
     await mesh.declare(declaration("v1"))  # back to what serves
     await reach(digits, Phase.ROLLED_BACK)
@@ -259,7 +259,7 @@ async def test_steering_says_what_is_not_possible(digits):
     with pytest.raises(RolloutRefusedError, match="digits has no rollout"):
         await mesh.steer("digits", Verb.PAUSE)
     await mesh.declare(declaration("v2"))
-    await reach(digits, Phase.PAUSED)
+    await reach(digits, PAUSED)
     with pytest.raises(RolloutRefusedError, match="is digits-1, not digits-7"):
         await mesh.steer("digits", Verb.RESUME, rollout="digits-7")
     with pytest.raises(RolloutRefusedError, match="is Paused and cannot retry; possible now: resume"):
@@ -272,7 +272,7 @@ async def test_warm_up_comes_before_users(digits):
     await reach(digits, Phase.ROLLED_BACK)
     assert "cannot even start" in digits.mesh.rollout("digits").current.reason
     await digits.mesh.declare(declaration("v3", plan=plan))
-    await reach(digits, Phase.PAUSED)
+    await reach(digits, PAUSED)
     assert digits.mesh.rollout("digits").current.warmed
 
 
@@ -294,7 +294,7 @@ async def test_all_is_forgotten_with_the_endpoint(digits):
 
 async def test_a_registry_that_takes_nothing_holds_no_rollout_up(digits):
     await digits.mesh.declare(declaration("v2"))
-    await reach(digits, Phase.PAUSED)
+    await reach(digits, PAUSED)
     with contextlib.closing(sqlite3.connect(digits.registry.removeprefix("sqlite:"), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(RegistryError, match="cannot be written"):
@@ -307,7 +307,7 @@ async def test_a_registry_that_takes_nothing_holds_no_rollout_up(digits):
     await digits.mesh.declare(declaration("v3"))  # durable when it returns, and so is what came before
     await digits.stop_mesh()
     await digits.start_mesh()
-    await reach(digits, Phase.PAUSED)
+    await reach(digits, PAUSED)
     status = digits.mesh.rollout("digits")
     assert (status.current.id, status.past[0].rollout.phase) == ("digits-2", Phase.ROLLED_BACK)
 
@@ -350,7 +350,7 @@ async def test_the_report_says_everything_in_words_and_figures(digits, admin):
 
 async def test_rollouts_are_steered_by_http(digits, admin):
     await digits.mesh.declare(declaration("v2"))
-    await reach(digits, Phase.PAUSED)
+    await reach(digits, PAUSED)
     assert (await admin.post("/rollouts/digits/retry")).status_code == 409
     other = await admin.post("/rollouts/digits/resume", json={"rollout": "digits-9"})
     assert (other.status_code, "digits-1, not digits-9" in other.json()["error"]) == (409, True)
@@ -387,7 +387,7 @@ async def test_wrong_requests_are_told_what_is_wrong(digits, admin, path, body, 
 
 async def test_prometheus_sees_both_revisions_until_the_endpoint_is_deleted(digits, admin):
     await digits.mesh.declare(declaration("v2"))
-    await reach(digits, Phase.PAUSED)
+    await reach(digits, PAUSED)
     for _ in range(3):
         await digits.client.infer("digits", metadata=CANARY_HEADER)
     await until(lambda: digits.mesh.rollout("digits").target_window.requests == 3)

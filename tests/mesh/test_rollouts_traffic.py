@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from shoal.core.rollout.plan import Pause, Plan, SetShadow, SetWeight, Strategy
-from shoal.core.rollout.record import Phase, Verb
+from shoal.core.rollout.record import PAUSED, Phase, Verb
 from support.rollouts import CANARY, declaration, reach, serving
 from waiting import until
 
@@ -55,10 +55,10 @@ async def traffic(world, gateway):
 
 async def test_requests_are_divided_as_declared_and_none_fails(world, traffic):
     await world.mesh.declare(declaration("v2"))
-    await reach(world, Phase.PAUSED, 1)
+    await reach(world, PAUSED, 1)
     assert await traffic.share("v2") == pytest.approx(0.1, abs=0.05)
     await world.mesh.steer("digits", Verb.RESUME)
-    await reach(world, Phase.PAUSED, 3)
+    await reach(world, PAUSED, 3)
     assert await traffic.share("v2") == pytest.approx(0.5, abs=0.08)
     status = world.mesh.rollout("digits")
     await until(lambda: status.target_window.requests > 200)
@@ -90,7 +90,7 @@ async def test_users_notice_nothing_of_a_canary_that_errs_and_it_is_gone_soon(wo
 async def test_a_shadow_answers_nobody_and_is_compared(world, traffic):
     plan = Plan(Strategy.SHADOW, steps=(SetShadow(500), Pause(None)))
     await world.mesh.declare(declaration("v2", plan=plan))
-    await reach(world, Phase.PAUSED)
+    await reach(world, PAUSED)
     await until(lambda: world.mesh.rollout("digits").target_window.compared >= 50, seconds=30)
     window = world.mesh.rollout("digits").target_window
     assert window.disagreed == window.compared  # each model says its own name

@@ -30,7 +30,7 @@ def declaration(revision, plan=CANARY, *, unplaceable=None, by="", **model):
 
 def phase(world):
     status = world.mesh.rollout("digits")
-    return status.current.phase if status else None
+    return status.current.shown if status else None
 
 
 def step(world):
@@ -38,7 +38,7 @@ def step(world):
 
 
 async def reach(world, wanted, at_step=None):
-    await until(lambda: phase(world) is wanted and at_step in (None, step(world)))
+    await until(lambda: phase(world) == getattr(wanted, "value", wanted) and at_step in (None, step(world)))
 
 
 async def serving(world, revision):

@@ -58,7 +58,7 @@ async def _canary(mesh: MeshApi, stable: Declaration, canary: Declaration) -> bo
 async def _promote_entry(mesh: MeshApi, stable: Declaration) -> None:
     """A canary whose entry is gone and whose model is now that of `spec.predictor` takes over."""
     running = _live(mesh, stable.name, stable.revision)
-    if running is None or running.phase is Phase.PROMOTING or not by_entry(running.by):
+    if running is None or running.shown == Phase.PROMOTING.value or not by_entry(running.by):
         return
     # It may have ended since it was looked at.
     with contextlib.suppress(RolloutRefusedError):

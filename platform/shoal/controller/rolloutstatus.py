@@ -35,7 +35,7 @@ def rollout_document(status: RolloutHistory, refused: str) -> dict[str, Any]:
     rollout = status.current
     found = {
         "id": rollout.id,
-        "phase": rollout.phase.value,
+        "phase": rollout.shown,
         "strategy": rollout.plan.strategy.value,
         "revision": str(rollout.target),
         "weight": _percent(rollout.weight),
@@ -75,7 +75,7 @@ def happenings(
 
 
 def _happening(rollout: Rollout) -> Happening:
-    phase = rollout.phase.value
+    phase = rollout.shown
     words = f"rollout {rollout.id} to {rollout.target}: {message_of(rollout) or phase}"
     if rollout.live:
         words += f" ({_percent(rollout.weight):g}% of requests; {rollout.active} serves the others)"

@@ -171,7 +171,7 @@ def _verdicts(
     found = _standing(declared, view, serves, rollout)
     if rollout is not None:
         current = rollout.current
-        reason, message = current.phase.value, message_of(current)
+        reason, message = current.shown, message_of(current)
         if declared.refused:
             reason, message = REFUSED, declared.refused
         found[PROGRESSING] = ConditionVerdict(current.live, reason, message[:_MAX_MESSAGE])

@@ -39,14 +39,14 @@ def _advance(state: State, endpoint: Endpoint, run: Run) -> None:
     if endpoint.state is not EndpointState.ROLLING or not state.loaded(endpoint.target, staying=True):
         return
     run.matched(state.now)
-    if run.record.phase is Phase.WARMING_UP:
+    if run.goes_on_in(Phase.WARMING_UP):
         _warm(state, endpoint, run)
     for check in run.due_checks(state.now):
         state.act(AskCheck(endpoint.name, run.record.id, endpoint.active, endpoint.target, check))
     failed = run.advance(state.now)
     if failed is not None:
         roll_back(state, endpoint, run, failed)
-    elif run.record.phase is Phase.PROMOTING:
+    elif run.goes_on_in(Phase.PROMOTING):
         endpoint.move(EndpointInput.PROMOTE)
         endpoints.spread(state, endpoint)
         state.dirty_endpoints[endpoint.name] = None
@@ -158,7 +158,7 @@ def warmed(state: State, event: WarmedUp) -> None:
     if found is None:
         return
     endpoint, run = found
-    if event.failure and run.record.phase is Phase.WARMING_UP:
+    if event.failure and run.goes_on_in(Phase.WARMING_UP):
         run.warming = False
         roll_back(state, endpoint, run, f"warm-up failed: {event.failure}")
     else:

@@ -55,6 +55,17 @@ def test_steps_are_told_apart_by_their_kind():
     assert from_document(json.loads(json.dumps(to_document(replace(PLAIN, plan=plan))))).plan == plan
 
 
+@pytest.mark.parametrize("phase", [Phase.LOADING, Phase.WARMING_UP, Phase.PROGRESSING, Phase.PROMOTING])
+def test_what_version_0_1_wrote_of_a_paused_rollout_is_read(phase):
+    paused = replace(PLAIN, phase=phase, paused=True, paused_at=2.0)
+    written = to_document(paused) | {"phase": "Paused", "paused_from": phase.value}
+    del written["paused"]
+    assert from_document(written) == paused
+    running = to_document(PLAIN) | {"paused_from": None}
+    del running["paused"]
+    assert from_document(running) == PLAIN
+
+
 def test_what_another_version_wrote_is_read():
     newer = to_document(PLAIN) | {"mood": "calm"}
     newer["plan"]["colour"] = "blue"

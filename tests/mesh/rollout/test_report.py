@@ -60,16 +60,21 @@ def status(current, past=(), predictors=None):
 
 
 @pytest.mark.parametrize(
-    ("phase", "deadline"),
+    ("phase", "paused", "deadline"),
     [
-        (Phase.PROGRESSING, 1630.0),
-        (Phase.PAUSED, None),  # people take as long as they take
-        (Phase.PROMOTING, None),
-        (Phase.ROLLED_BACK, None),
+        (Phase.PROGRESSING, False, 1630.0),
+        (Phase.PROGRESSING, True, None),  # people take as long as they take
+        (Phase.PROMOTING, False, None),
+        (Phase.ROLLED_BACK, False, None),
     ],
 )
-def test_the_deadline_is_only_told_while_it_counts(phase, deadline):
-    assert report(status(rollout(phase, waited=30.0)), 1100.0)["deadline"] == deadline
+def test_the_deadline_is_only_told_while_it_counts(phase, paused, deadline):
+    assert report(status(rollout(phase, paused=paused, waited=30.0)), 1100.0)["deadline"] == deadline
+
+
+def test_a_rollout_that_is_paused_in_whatever_phase_is_said_to_be_paused():
+    assert report(status(rollout(Phase.LOADING, paused=True)), 1100.0)["phase"] == "Paused"
+    assert report(status(rollout(Phase.LOADING)), 1100.0)["phase"] == "Loading"
 
 
 def test_a_report_is_json_whatever_was_measured_and_the_client_reads_it():

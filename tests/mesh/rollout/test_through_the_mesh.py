@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from shoal.core.rollout.plan import Analyse, Check, Metric, Pause, Plan, SetShadow, SetWeight, Strategy, WarmUp
-from shoal.core.rollout.record import Phase
+from shoal.core.rollout.record import PAUSED, Phase
 from shoal.mesh.api import Declaration, ModelInfo
 from support.mesh_rollout import Outside
 from waiting import until
@@ -29,7 +29,9 @@ def status(world):
 
 
 async def in_phase(world, phase):
-    await until(lambda: status(world).current.phase is phase, f"{phase}, not {status(world).current}")
+    await until(
+        lambda: status(world).current.shown == getattr(phase, "value", phase), f"{phase}, not {status(world).current}"
+    )
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ async def test_requests_through_the_activator_are_shadowed_and_compared(world, a
     assert (target.requests, target.errors, target.disagreed) == (20, 0, disagreed)
     assert active.requests >= 20
     assert active.latency(0.5) > 0
-    assert status(world).current.phase is Phase.PROGRESSING or status(world).current.phase is Phase.PAUSED
+    assert status(world).current.shown == Phase.PROGRESSING.value or status(world).current.shown == PAUSED
 
 
 async def test_what_failed_at_a_canary_before_is_answered_and_not_counted(world):
@@ -124,7 +126,7 @@ async def test_users_requests_warm_a_new_revision_up(world):
     pod.answer = noted
     plan = Plan(Strategy.CANARY, (SetWeight(100), Pause(None)), warm_up=WarmUp(5, 10.0))
     await declare(world, "new", "eight", plan)
-    await in_phase(world, Phase.PAUSED)
+    await in_phase(world, PAUSED)
     assert [request.model_name for request in asked] == ["digits__new"] * 5
     assert {request.inputs[0].contents.fp32_contents[0] for request in asked} == {1.0}  # what the client asked before
 

@@ -17,8 +17,6 @@ class RolloutInput(Enum):
     MATCHED = "copies match"
     WARMED = "copies are warm"
     STEPPED = "all steps done"
-    PAUSE = "paused"
-    RESUME = "resumed"
     PROMOTE = "promoted"
     FLIP = "routes flip"
     FAIL = "a check, a load or the deadline failed, or aborted"
@@ -28,23 +26,21 @@ class RolloutInput(Enum):
 
 _P = Phase
 _I = RolloutInput
-_LIVE = (_P.LOADING, _P.WARMING_UP, _P.PROGRESSING, _P.PAUSED, _P.PROMOTING)
+_LIVE = (_P.LOADING, _P.WARMING_UP, _P.PROGRESSING, _P.PROMOTING)
 
 ROLLOUT_TRANSITIONS: Final[Mapping[tuple[Phase, RolloutInput], Phase]] = MappingProxyType(
     {
         (_P.LOADING, _I.MATCHED): _P.WARMING_UP,
         (_P.WARMING_UP, _I.WARMED): _P.PROGRESSING,
         (_P.PROGRESSING, _I.STEPPED): _P.PROMOTING,
-        **{(phase, _I.PROMOTE): _P.PROMOTING for phase in _LIVE if phase is not _P.PROMOTING},
-        **{(phase, _I.PAUSE): _P.PAUSED for phase in _LIVE if phase is not _P.PAUSED},
-        (_P.PAUSED, _I.RESUME): _P.PROGRESSING,
+        **{(phase, _I.PROMOTE): _P.PROMOTING for phase in _LIVE},
         **{(phase, _I.FLIP): _P.SUCCEEDED for phase in _LIVE},
         **{(phase, _I.FAIL): _P.ROLLED_BACK for phase in _LIVE},
         **{(phase, _I.SUPERSEDE): _P.SUPERSEDED for phase in _LIVE},
         (_P.ROLLED_BACK, _I.RETRY): _P.LOADING,
     }
 )
-"""A paused rollout goes back to the phase it was paused in, which the table shows as `PROGRESSING`."""
+"""Being paused is no phase: a rollout that is paused stays in the phase it is in, and may end from there."""
 
 
 def next_phase(phase: Phase, given: RolloutInput) -> Phase:

@@ -20,8 +20,6 @@ class Phase(Enum):
     WARMING_UP = "WarmingUp"
     PROGRESSING = "Progressing"
     """Going through its steps."""
-    PAUSED = "Paused"
-    """Waits for someone to resume, promote or abort it; `reason` says why."""
     PROMOTING = "Promoting"
     """All steps are done: the routes flip once copies match."""
     SUCCEEDED = "Succeeded"
@@ -30,6 +28,10 @@ class Phase(Enum):
 
 
 ENDED = frozenset({Phase.SUCCEEDED, Phase.ROLLED_BACK, Phase.SUPERSEDED})
+
+
+PAUSED = "Paused"
+"""What people read instead of the phase of a rollout that is paused."""
 
 
 class Verb(Enum):
@@ -102,9 +104,9 @@ class Rollout:
     """Share of requests mirrored to the target now."""
     warmed: bool = False
     waited: float = 0.0
-    """Seconds spent in `PAUSED`: they do not count against the deadline."""
-    paused_from: Phase | None = None
-    """The phase it goes back to when it is resumed."""
+    """Seconds it was paused: they do not count against the deadline."""
+    paused: bool = False
+    """It stays in its phase until someone resumes, promotes or aborts it; `reason` says why."""
     paused_at: float = 0.0
     reason: str = ""
     """Why it is paused, or how it ended."""
@@ -118,3 +120,8 @@ class Rollout:
     def live(self) -> bool:
         """Whether it has not ended."""
         return self.phase not in ENDED
+
+    @property
+    def shown(self) -> str:
+        """Where it stands in one word, for people and their tools: its phase, or `Paused`."""
+        return PAUSED if self.paused else self.phase.value

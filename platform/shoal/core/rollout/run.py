@@ -68,7 +68,7 @@ class Run:
 
         While it is paused, whatever its steps, somebody is to say so first.
         """
-        return self.record.phase is Phase.PAUSED or (self.stepped and self.record.phase is not Phase.PROMOTING)
+        return self.record.paused or (self.stepped and self.record.phase is not Phase.PROMOTING)
 
     @property
     def judged(self) -> bool:
@@ -80,11 +80,15 @@ class Run:
         """Whether requests may be divided between both revisions."""
         return self.live and bool(self.record.weight or self.record.shadow)
 
+    def goes_on_in(self, phase: Phase) -> bool:
+        """Whether it is in this phase, and not paused there."""
+        return self.record.phase is phase and not self.record.paused
+
     @property
     def step(self) -> Step | None:
         """The step under way; None before the first and after the last."""
         record = self.record
-        begun = record.warmed and record.phase in (Phase.PROGRESSING, Phase.PAUSED)
+        begun = record.warmed and record.phase is Phase.PROGRESSING
         return record.plan.steps[record.step] if begun and record.step < len(record.plan.steps) else None
 
     # --- what happens to it ------------------------------------------------------------------------------------------
@@ -115,13 +119,13 @@ class Run:
 
     def matched(self, now: float) -> None:
         """The target has its copies."""
-        if self.record.phase is Phase.LOADING:
+        if self.goes_on_in(Phase.LOADING):
             self._move(RolloutInput.MATCHED, now, "copies match")
 
     def warmed(self, now: float) -> None:
         """The target's copies are warm: the steps begin."""
         self.warming = False
-        if self.record.phase is not Phase.WARMING_UP:
+        if not self.goes_on_in(Phase.WARMING_UP):
             return
         what = "copies are warm" if self.record.plan.warm_up.requests else "no warm-up asked for"
         self._move(RolloutInput.WARMED, now, what)
@@ -130,9 +134,8 @@ class Run:
 
     def pause(self, now: float, reason: str) -> None:
         """Wait for someone."""
-        before = self.record.phase
-        self._move(RolloutInput.PAUSE, now, reason)
-        self._set(paused_from=before, paused_at=now, reason=reason)
+        self._note(now, reason)
+        self._set(paused=True, paused_at=now, reason=reason)
 
     def resume(self, now: float, how: str) -> None:
         """Go on where it was paused; a step that waited for someone is done. `how` is for the timeline."""
@@ -140,10 +143,9 @@ class Run:
         undecided = self._overdue(record.paused_at)
         approved = isinstance(self.step, Pause) and self.step.seconds is None
         pause = now - record.paused_at
-        self._move(RolloutInput.RESUME, now, how)
+        self._note(now, how)
         self._set(
-            phase=record.paused_from or Phase.PROGRESSING,
-            paused_from=None,
+            paused=False,
             waited=record.waited + pause,
             step_since=record.step_since + pause,
             reason="",
@@ -156,7 +158,7 @@ class Run:
     def promote(self, now: float, why: str) -> None:
         """Skip what is left."""
         self._move(RolloutInput.PROMOTE, now, why)
-        self._set(step=len(self.record.plan.steps), reason=why, paused_from=None)
+        self._set(step=len(self.record.plan.steps), reason=why, paused=False)
 
     def end(self, given: RolloutInput, now: float, why: str, *, unloaded: bool = False) -> None:
         """It is over: succeeded, rolled back or superseded."""
@@ -165,7 +167,7 @@ class Run:
         flipped = given is RolloutInput.FLIP
         reason = f"{promoted}; {why}" if promoted and flipped else why
         weight = WHOLE if flipped else 0
-        self._set(weight=weight, shadow=0, ended=now, reason=reason, paused_from=None, unloaded=unloaded)
+        self._set(weight=weight, shadow=0, ended=now, reason=reason, paused=False, unloaded=unloaded)
 
     def retry(self, now: float, how: str) -> None:
         """Begin again, with nothing seen yet. `how` is for the timeline."""
@@ -186,7 +188,7 @@ class Run:
 
     def advance(self, now: float) -> str | None:
         """Go through the steps as far as that is possible now. The reason if it must be rolled back, otherwise None."""
-        while self.record.phase is Phase.PROGRESSING:
+        while self.goes_on_in(Phase.PROGRESSING):
             step = self.step
             if step is None:
                 return self._decide(now)
@@ -202,7 +204,7 @@ class Run:
                         self._begin_step(self.record.step + 1, now)
                 case Analyse():
                     failed = self._analyse(step, now)
-                    if failed is not None or self.record.phase is not Phase.PROGRESSING:
+                    if failed is not None:
                         return failed
                     if self.step is step:
                         break
@@ -220,12 +222,12 @@ class Run:
     def next_due(self) -> float:
         """When it must be looked at again although nothing happens; infinite if never."""
         due = math.inf
-        if self.live and self.record.phase is not Phase.PAUSED:
+        if self.live and not self.record.paused:
             due = self._deadline()
-        step = self.step if self.record.phase is Phase.PROGRESSING else None
+        step = self.step if not self.record.paused else None
         if isinstance(step, Pause | Analyse) and step.seconds is not None:
             due = min(due, self.record.step_since + step.seconds)
-        elif self._all_done and self.record.phase is Phase.PROGRESSING:
+        elif self._all_done and self.goes_on_in(Phase.PROGRESSING):
             due = min(due, self.record.step_since + DECIDE_SECONDS)
         asked = (self._asked.get(check.name, -math.inf) + check.interval for check in self._outside())
         return min(due, min(asked, default=math.inf))
@@ -237,7 +239,7 @@ class Run:
         return (*self.record.plan.checks, *(step.checks if isinstance(step, Analyse) else ()))
 
     def _outside(self) -> Iterator[Check]:
-        stepping = self.record.warmed and self.record.phase in (Phase.PROGRESSING, Phase.PAUSED)
+        stepping = self.record.warmed and self.record.phase is Phase.PROGRESSING
         return (check for check in self._checks() if stepping and check.metric not in MEASURED)
 
     def _judge_all(self, now: float) -> str | None:
@@ -328,7 +330,7 @@ class Run:
         return self.record.started + self.record.waited + self.record.plan.deadline
 
     def _watch_deadline(self, now: float) -> str | None:
-        if not self.live or self.record.phase is Phase.PAUSED or now < self._deadline():
+        if not self.live or self.record.paused or now < self._deadline():
             return None
         why = f"not done after {self.record.plan.deadline:g} s, its deadline"
         if self.record.plan.on_deadline is Otherwise.PAUSE:

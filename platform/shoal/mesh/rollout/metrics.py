@@ -102,5 +102,5 @@ def _phases(views: Iterable[RolloutView]) -> Metric:
         "shoal_rollout_phase", "1 for the phase the newest rollout of an endpoint is in", labels=("endpoint", "phase")
     )
     for view in views:
-        family.add_metric((view.rollout.endpoint, view.rollout.phase.value), 1)
+        family.add_metric((view.rollout.endpoint, view.rollout.shown), 1)
     return family

@@ -94,7 +94,7 @@ def limit_words(check: Check) -> str:
 def _summary(rollout: Rollout) -> dict[str, Any]:
     return {
         "id": rollout.id,
-        "phase": rollout.phase.value,
+        "phase": rollout.shown,
         "strategy": rollout.plan.strategy.value,
         "active": rollout.active,
         "target": rollout.target,
@@ -118,7 +118,7 @@ def _predictor(text: str) -> Any:
 
 def _deadline(rollout: Rollout) -> float | None:
     """When it is rolled back, or paused, by itself. It waits for people as long as they take."""
-    if not rollout.live or rollout.phase in (Phase.PAUSED, Phase.PROMOTING):
+    if not rollout.live or rollout.paused or rollout.phase is Phase.PROMOTING:
         return None
     return _number(rollout.started + rollout.waited + rollout.plan.deadline, 3)
 

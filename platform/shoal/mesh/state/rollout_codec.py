@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, Final, NewType, Union, cast, get_args, get_origin, get_type_hints
 
 from shoal.core.rollout.plan import Analyse, Pause, Plan, SetShadow, SetWeight
-from shoal.core.rollout.record import Rollout
+from shoal.core.rollout.record import PAUSED, Phase, Rollout
 
 _KIND: Final = "kind"
 _STEPS: Final[Mapping[str, type]] = {
@@ -42,6 +42,10 @@ def from_document(document: Any) -> Rollout:
     Raises:
         ValueError: it is none, or says what this version does not know; the message names the field.
     """
+    if (
+        isinstance(document, dict) and document.get("phase") == PAUSED
+    ):  # versions before 0.2: a phase, and the one before
+        document = {**document, "phase": document.get("paused_from") or Phase.PROGRESSING.value, "paused": True}
     return cast("Rollout", _decode(Rollout, document, "rollout"))
 
 
