@@ -8,23 +8,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from shoal.core import events as ev
 from shoal.core.actions import (
     Action,
     Answer,
+    AskCheck,
     CancelLoad,
     Changed,
     Drain,
     Forward,
     Load,
     Persist,
+    PersistRollout,
     PodDrained,
     Prefetch,
     PublishRoutes,
     Unload,
+    WarmUpCopies,
 )
-from shoal.core.types import EndpointName, PodId, RevisionId
+from shoal.core.rollout.measure import Observation, latency_bucket
+from shoal.core.rollout.plan import (
+    WHOLE,
+    Analyse,
+    Check,
+    Metric,
+    Otherwise,
+    Pause,
+    Plan,
+    SetShadow,
+    SetWeight,
+    Step,
+    Strategy,
+    WarmUp,
+)
+from shoal.core.rollout.record import Verb
+from shoal.core.types import EndpointName, PodId, RevisionId, RouteCopy
 from support.core import START, World, by_endpoint, by_revision, model, pod
 
 
@@ -126,6 +146,12 @@ class Player:
                 for d in world.core.why(RevisionId(n[0]))
             ],
             "restart-mesh": self._restart_mesh,
+            "rollout": self._rollout,
+            "observe": self._observe,
+            "warmed": lambda n, o: show(world.warmed(" ".join(n))),
+            "answered": lambda n, o: show(world.answered(n[0] == "good", " ".join(n[1:]))),
+            "rollout-status": self._rollout_status,
+            **{verb.value: partial(self._steer, verb) for verb in Verb},
         }
 
     def _pod(self, name: str, options: dict[str, str]):
@@ -165,6 +191,41 @@ class Player:
             self._model([names[1]], options)
         active = RevisionId(options["active"]) if "active" in options else None
         return show(self.world.send(ev.EndpointDeclared(EndpointName(names[0]), target, active)))
+
+    def _rollout(self, names: list[str], options: dict[str, str]) -> list[str]:
+        """`rollout ENDPOINT TARGET 10% pause:30 shadow:5% analyse:60 errors<0.01 webhook warm=8 inconclusive=rollback`."""
+        name, target, *steps = names
+        checks = tuple(_check(step) for step in steps if step == "webhook" or "<" in step)
+        plan = Plan(
+            Strategy.CANARY,
+            steps=tuple(_step(step, checks) for step in steps if step != "webhook" and "<" not in step),
+            checks=checks,
+            warm_up=WarmUp(int(options.get("warm", "0"))),
+            deadline=float(options.get("deadline", "3600")),
+            on_inconclusive=Otherwise(options.get("inconclusive", "pause")),
+        )
+        lines = [] if RevisionId(target) in self.world.models else self._model([target], options)
+        return lines + show(self.world.roll_out(name, target, plan))
+
+    def _observe(self, names: list[str], options: dict[str, str]) -> list[str]:
+        """Requests of an endpoint that a revision answered."""
+        requests = int(options["requests"])
+        latencies = ((latency_bucket(float(options.get("ms", "5"))), requests),)
+        seen = Observation(RevisionId(names[1]), requests, int(options.get("errors", "0")), latencies)
+        return show(self.world.send(ev.TrafficObserved(EndpointName(names[0]), (seen,))))
+
+    def _steer(self, verb: Verb, names: list[str], options: dict[str, str]) -> list[str]:
+        return show(self.world.steer(names[0], verb))
+
+    def _rollout_status(self, names: list[str], options: dict[str, str]) -> list[str]:
+        view = self.world.core.rollout(EndpointName(names[0]))
+        if view is None:
+            return ["no rollout"]
+        record = view.rollout
+        lines = [f"{record.id}: {record.shown}, step {record.step} of {len(record.plan.steps)}"]
+        lines += [f"because {record.reason}"] if record.reason else []
+        lines += [f"check {result.name}: {result.verdict.value}" for result in record.checks]
+        return lines + [f"+{entry.at - record.started:g}s {entry.what}" for entry in record.timeline]
 
     def _settle(self) -> list[str]:
         lines: list[str] = []
@@ -233,8 +294,8 @@ def _line(action: Action) -> list[str]:
             return [f"persist {name}: {active}" + (f" -> {target}" if target != active else "")]
         case PublishRoutes(version, changes):
             found = [
-                f"  {'revision' if key.is_revision else 'endpoint'} {key.name}: "
-                + (", ".join(f"{c.revision}@{c.pod}" for c in copies) or "nowhere")
+                f"  {'revision' if key.is_revision else 'canary' if key.canary else 'endpoint'} {key.name}: "
+                + (", ".join(_route_copy(copy) for copy in copies) or "nowhere")
                 for key, copies in changes.items()
             ]
             return [f"publish {version}", *found]
@@ -247,7 +308,45 @@ def _line(action: Action) -> list[str]:
             return [f"drained pod {pod_id}"]
         case Changed():
             return []
+        case PersistRollout(rollout):
+            return [f"persist rollout {rollout.id}: {rollout.shown}, step {rollout.step}"]
+        case WarmUpCopies():
+            return [f"warm up {action.revision} on {', '.join(action.pods)} with {action.warm_up.requests} requests"]
+        case AskCheck():
+            return [f"ask {action.check.name}"]
         case Load() | Prefetch() | CancelLoad() | Unload() | Drain():
             names = {Load: "load", Prefetch: "prefetch", CancelLoad: "cancel", Unload: "unload", Drain: "drain"}
             return [f"{names[type(action)]} {action.revision}@{action.pod}"]
     raise AssertionError(action)
+
+
+def _route_copy(copy: RouteCopy) -> str:
+    """Where requests are sent, with its share where they are divided; shadowed requests go by way of the activator."""
+    place = f"{copy.revision}@{copy.pod}" if copy.pod else "activator"
+    return place + (f" {copy.weight * 100 / WHOLE:g}%" if copy.weight != 1 else "")
+
+
+def _step(word: str, checks: tuple[Check, ...]) -> Step:
+    """`10%`, `shadow:5%`, `pause`, `pause:30`, or `analyse:60`, which is by all checks."""
+    kind, _, value = word.partition(":")
+    match kind:
+        case "pause":
+            return Pause(float(value) if value else None)
+        case "analyse":
+            return Analyse(checks, float(value))
+        case "shadow":
+            return SetShadow(_per_mille(value))
+    return SetWeight(_per_mille(word))
+
+
+def _per_mille(percent: str) -> int:
+    return round(float(percent.removesuffix("%")) * WHOLE / 100)
+
+
+def _check(word: str) -> Check:
+    """`errors<0.01`, which needs 100 requests, or `webhook`."""
+    if word == "webhook":
+        return Check("webhook", Metric.WEBHOOK, url="http://127.0.0.1/check")
+    name, _, most = word.partition("<")
+    assert name == "errors", word
+    return Check(name, Metric.ERROR_RATE, max=float(most), min_samples=100)
