@@ -22,8 +22,8 @@ from bench.turns import ratios, spelled
 from shoal.cluster.kube_client import PODS, KubeClient, read_kubeconfig
 from shoal_protos import inference
 from shoal_runtime.drivers.base import Artifact
-from shoal_runtime.drivers.mlserver import MODELS_FOLDER
 from shoal_runtime.layout.mlserver import MLServerLayout
+from shoal_runtime.servers.mlserver import MODELS_FOLDER
 
 _CALL_SECONDS = 30.0
 _SETTLE_SECONDS = 0.4

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import logging
 import signal
 import socket
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 import grpc.aio
 
@@ -18,12 +19,12 @@ from shoal_protos.mmesh import model_runtime_pb2_grpc as runtime_pb2_grpc
 from shoal_runtime.adapter import Adapter
 from shoal_runtime.drivers.base import Driver
 from shoal_runtime.drivers.forward import ForwardDriver
-from shoal_runtime.drivers.mlserver import MLServerDriver
 from shoal_runtime.endpoints import local_target
 from shoal_runtime.memory import SizeBook
 from shoal_runtime.pressure import cpu_pressure
 from shoal_runtime.prestop import HookApp, HookServer
 from shoal_runtime.scales import Scales
+from shoal_runtime.servers import formats, servers
 from shoal_runtime.service import AdapterService, Limits, ModelRuntime
 from shoal_runtime.settings import AdapterSettings, SettingsError, read_settings
 from shoal_runtime.storage import ArtifactStore, StorageSettings
@@ -40,16 +41,16 @@ Runs beside a model server in a pod: fetches models from storage, has the server
 mesh over gRPC (mmesh.ModelRuntime, shoal.adapter.v1.Adapter) what is loaded and how much memory it takes.
 
 kinds of model server:
-  mlserver   an MLServer on POD_IP:RUNTIME_PORT, started with ROOT_MODEL_DIR/_mlserver_models as its folder
+  {servers}
   puller     a server that implements mmesh.ModelRuntime itself at MODEL_SERVER_ENDPOINT; models are fetched for it
 """
 _ENVIRONMENT: Final = """\
 environment (names as in ModelMesh Serving):
   POD_IP                   address to listen on, and where the model server is (127.0.0.1)
-  ADAPTER_PORT             port to listen on: mlserver (8085);  PORT: puller (8086)
+  ADAPTER_PORT             port to listen on: {names} (8085);  PORT: puller (8086)
   RUNTIME_PORT             gRPC port of the model server (8001)
   MODEL_SERVER_ENDPOINT    puller: port:N or unix:PATH (port:8085)
-  CONTAINER_MEM_REQ_BYTES  memory request of the model server's container; required with mlserver
+  CONTAINER_MEM_REQ_BYTES  memory request of the model server's container; required with {names}
   MEM_BUFFER_BYTES         part of it models may not use (268435456)
   LOADING_CONCURRENCY      models loaded at once (1);  LOADTIME_TIMEOUT: milliseconds for one load (30000)
   LIMIT_PER_MODEL_CONCURRENCY  requests at once for a model, for a mesh that bounds them (0: no limit)
@@ -74,11 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the adapter until SIGTERM or SIGINT. Returns the exit status: 2 for settings that cannot be used."""
     parser = argparse.ArgumentParser(
         prog="shoal-adapter",
-        description=_HELP,
-        epilog=_ENVIRONMENT,
+        description=_HELP.format(
+            servers="\n  ".join(f"{name:<10} {server.about}" for name, server in servers().items())
+        ),
+        epilog=_ENVIRONMENT.format(names=" or ".join(servers())),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("kind", choices=("mlserver", "puller"), help="what serves the models")
+    parser.add_argument("kind", choices=(*servers(), "puller"), help="what serves the models")
     kind = parser.parse_args(arguments).kind
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
@@ -101,7 +104,7 @@ def driver_settings_complete(kind: str, settings: AdapterSettings) -> None:
     Raises:
         SettingsError: something is missing.
     """
-    if kind == "mlserver" and settings.memory_bytes is None:
+    if kind in servers() and settings.memory_bytes is None:
         raise SettingsError("CONTAINER_MEM_REQ_BYTES is not set: give the container's memory request in bytes")
 
 
@@ -109,9 +112,8 @@ def make_driver(kind: str, settings: AdapterSettings) -> Driver:
     """The driver of a kind of model server."""
     if kind == "puller":
         return ForwardDriver(local_target(settings.model_server_endpoint, settings.pod_ip))
-    return MLServerDriver(
-        settings.root_dir, settings.pod_ip, settings.runtime_port, allow_hub=settings.allow_hub_models
-    )
+    module, _, function = servers()[kind].driver.partition(":")
+    return cast("Driver", getattr(importlib.import_module(module), function)(settings))
 
 
 def make_store(settings: AdapterSettings) -> ArtifactStore:
@@ -140,7 +142,8 @@ async def serve(kind: str, settings: AdapterSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     driver = make_driver(kind, settings)
-    scales = Scales(SizeBook(settings.default_model_bytes, settings.size_multiplier))
+    known = servers()[kind].formats if kind in servers() else formats()
+    scales = Scales(SizeBook(settings.default_model_bytes, known, settings.size_multiplier))
     adapter = Adapter(settings, driver, make_store(settings), scales)
     limits = Limits(settings, adapter, driver)
     server = _listen(f"{settings.pod_ip}:{port}", settings, adapter, limits)

@@ -9,34 +9,13 @@ from __future__ import annotations
 import statistics
 from collections import OrderedDict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from shoal_runtime.servers import Format, Rule
+
 KIB: Final = 1024
-MIB: Final = 1024 * KIB
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Memory of a loaded model: `fixed + factor * disk` bytes."""
-
-    fixed: int
-    factor: float
-
-    def bytes(self, disk_bytes: int) -> int:
-        """The prediction for a model of this size on disk."""
-        return int(self.fixed + self.factor * disk_bytes)
-
-
-RULES: Final[Mapping[str, Rule]] = {
-    # Measured with MLServer 1.7.1, rounded up: see docs of the formats' runtimes and `bench`.
-    "sklearn": Rule(8 * KIB, 1.25),
-    "xgboost": Rule(64 * KIB, 1.0),
-    "lightgbm": Rule(64 * KIB, 3.0),
-    "onnx": Rule(80 * KIB, 6.0),
-    "mlflow": Rule(64 * KIB, 1.5),
-    "huggingface": Rule(16 * MIB, 1.3),
-}
 OTHER: Final = Rule(8 * KIB, 1.25)
 MIN_SHARE: Final = 0.5
 """Growth below this share of the rule's prediction is not believed: freed memory was used again."""
@@ -56,8 +35,9 @@ _REMEMBERED: Final = 10_000
 class SizeBook:
     """What is known about sizes: per revision as measured, per format as learned, else by rule."""
 
-    def __init__(self, default_bytes: int, multiplier: float | None = None) -> None:
+    def __init__(self, default_bytes: int, formats: Mapping[str, Format], multiplier: float | None = None) -> None:
         self._default = default_bytes
+        self._formats = formats
         self._multiplier = multiplier
         self._measured: OrderedDict[str, deque[int]] = OrderedDict()
         self._ratios: dict[str, deque[float]] = {}
@@ -98,7 +78,8 @@ class SizeBook:
     def _rule(self, model_format: str) -> Rule:
         if self._multiplier is not None:
             return Rule(0, self._multiplier)
-        return RULES.get(model_format, OTHER)
+        known = self._formats.get(model_format)
+        return known.memory if known is not None and known.memory is not None else OTHER
 
 
 class GrowthMeter:

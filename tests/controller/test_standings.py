@@ -9,7 +9,7 @@ from shoal.controller.conditions import condition
 from shoal.controller.kube import CLUSTER_RUNTIME, CONFIG_MAP, DEPLOYMENT, EVENT, ISVC, POD, RUNTIME
 from shoal.core.types import ModelState
 from shoal.core.views import NO_POD
-from shoal.resources.runtimerules import BUILT_IN_SERVER_TYPES
+from shoal.resources.runtimerules import server_types
 from shoal_runtime.main import main as adapter
 from support.controller import endpoint_view, load_failure, model_view
 from support.resources import isvc, model, runtime
@@ -268,7 +268,7 @@ async def test_pods_that_cannot_be_created_are_told(bench):
     assert found["message"] == "pods of runtime r cannot be created: exceeded quota"
 
 
-@pytest.mark.parametrize("kind", BUILT_IN_SERVER_TYPES)
+@pytest.mark.parametrize("kind", server_types())
 def test_the_adapter_has_what_the_controller_says_it_has(kind, capsys, monkeypatch):
     from shoal.resources.adapters import missing_adapter
     from shoal.resources.runtimerules import parse

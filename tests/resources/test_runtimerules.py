@@ -2,7 +2,7 @@ import copy
 
 import pytest
 
-from shoal.resources.builtin import BUILT_IN_RUNTIMES, builtin_runtime
+from shoal.resources.builtin import builtin_names, builtin_runtime
 from shoal.resources.problems import InvalidManifest
 from shoal.resources.runtimerules import parse, validate, warn
 from support.resources import example, runtime
@@ -24,7 +24,7 @@ def test_published_examples_are_accepted_without_a_word(name):
     assert warn(example(name)) == []
 
 
-@pytest.mark.parametrize("name", BUILT_IN_RUNTIMES)
+@pytest.mark.parametrize("name", builtin_names())
 def test_built_in_runtimes_are_valid_and_take_another_memory_request(name):
     manifest = builtin_runtime(name, memory="300Mi")
     assert validate(manifest) == []

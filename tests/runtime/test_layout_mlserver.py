@@ -8,8 +8,8 @@ import pytest
 
 from shoal_runtime.drivers.base import Artifact
 from shoal_runtime.errors import InvalidModelError
-from shoal_runtime.layout.formats import FORMATS
 from shoal_runtime.layout.mlserver import MLServerLayout
+from shoal_runtime.servers.mlserver import FORMATS
 
 
 class Folder:

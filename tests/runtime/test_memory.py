@@ -4,13 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal_runtime.memory import KIB, MIB, GrowthMeter, SizeBook
+from shoal_runtime.memory import KIB, GrowthMeter, SizeBook
+from shoal_runtime.servers.mlserver import FORMATS
 
 DEFAULT = 1_000_000
+MIB = 1024 * KIB
 
 
 def test_formats_differ_in_what_a_byte_on_disk_costs() -> None:
-    book = SizeBook(DEFAULT)
+    book = SizeBook(DEFAULT, FORMATS)
     assert book.predict("m", "sklearn", 20 * MIB) == 8 * KIB + 25 * MIB
     assert book.predict("m", "lightgbm", 10 * MIB) == 64 * KIB + 30 * MIB
     assert book.predict("m", "onnx", 500) == 80 * KIB + 3000
@@ -18,7 +20,7 @@ def test_formats_differ_in_what_a_byte_on_disk_costs() -> None:
 
 
 def test_without_a_size_on_disk_it_is_the_formats_average_or_the_default() -> None:
-    book = SizeBook(DEFAULT)
+    book = SizeBook(DEFAULT, FORMATS)
     assert book.predict("m", "sklearn", None) == DEFAULT
     book.learn("other", "sklearn", 2 * MIB, 5 * MIB)
     assert book.predict("m", "sklearn", None) == 5 * MIB
@@ -26,26 +28,26 @@ def test_without_a_size_on_disk_it_is_the_formats_average_or_the_default() -> No
 
 
 def test_one_multiplier_for_all_replaces_the_rules() -> None:
-    book = SizeBook(DEFAULT, multiplier=2.0)
+    book = SizeBook(DEFAULT, FORMATS, multiplier=2.0)
     assert book.predict("m", "lightgbm", 1000) == 2000
     assert book.weigh("m", "lightgbm", 1000, 999) == 2000
     assert book.weigh("m", "lightgbm", 1000, 1000) == 1000
 
 
 def test_a_revision_once_measured_is_known() -> None:
-    book = SizeBook(DEFAULT)
+    book = SizeBook(DEFAULT, FORMATS)
     book.learn("m", "sklearn", 1000, 123_456)
     assert book.predict("m", "sklearn", 1000) == 123_456
 
 
 def test_a_revision_is_counted_with_the_middle_of_what_it_was_measured_to_take() -> None:
-    book = SizeBook(DEFAULT)
+    book = SizeBook(DEFAULT, FORMATS)
     sizes = [book.weigh("m", "sklearn", 4 * MIB, grown * MIB) for grown in (8, 4, 4, 8, 4)]
     assert [size // MIB for size in sizes] == [8, 4, 4, 4, 4]
 
 
 def test_growth_into_freed_memory_says_nothing() -> None:
-    book = SizeBook(DEFAULT)
+    book = SizeBook(DEFAULT, FORMATS)
     assert book.weigh("m", "sklearn", 4 * MIB, MIB) == 8 * KIB + 5 * MIB
     assert book.weigh("m", "sklearn", 4 * MIB, 4 * MIB) == 4 * MIB
     assert book.weigh("m", "sklearn", 4 * MIB, 0) == 4 * MIB
@@ -55,7 +57,7 @@ def test_growth_into_freed_memory_says_nothing() -> None:
 
 
 def test_a_format_that_is_larger_than_its_rule_is_learned_from_large_models_only() -> None:
-    book = SizeBook(DEFAULT)
+    book = SizeBook(DEFAULT, FORMATS)
     for number in range(20):
         book.learn(f"tiny{number}", "xgboost", 10, 100)
     assert book.predict("m", "xgboost", 10 * MIB) == 64 * KIB + 10 * MIB

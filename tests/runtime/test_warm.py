@@ -12,6 +12,7 @@ from shoal_runtime.memory import SizeBook
 from shoal_runtime.mlserver.warm import WARM_MODULES, extensions_of, stated_formats, wanted_formats, warm
 from shoal_runtime.processes import ServerProcess
 from shoal_runtime.scales import Scales
+from shoal_runtime.servers.mlserver import FORMATS
 from support.runtime import Pod
 from waiting import until
 
@@ -55,7 +56,7 @@ def test_the_first_models_growth_counts_only_if_its_format_was_warm(
     sizes = iter([100 * MIB, 105 * MIB])
     read: Callable[[ServerProcess], int] = lambda _: next(sizes)  # noqa: E731
     monkeypatch.setattr("shoal_runtime.processes.private_bytes", read)
-    scales = Scales(SizeBook(MIB))
+    scales = Scales(SizeBook(MIB, FORMATS))
     scales.server_is(ServerProcess(1, 1), warm_formats)
     artifact = Artifact("m", tmp_path, MIB, "sklearn")
     scales.begin(artifact)

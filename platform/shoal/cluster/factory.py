@@ -12,7 +12,7 @@ from shoal.cluster.ports import BuiltInPorts
 from shoal.cluster.settings import ClusterSettings
 from shoal.package.errors import PackageError
 from shoal.package.keys import ensure_keys, trusted_keys_manifest
-from shoal.resources.builtin import BUILT_IN_RUNTIMES, builtin_runtime
+from shoal.resources.builtin import builtin_names, builtin_runtime
 from shoal.resources.settings import CONFIG_KEY, FACTORY_CONFIG
 
 SERVING_RUNTIMES = ApiResource("serving.kserve.io", "v1alpha1", "servingruntimes", "ServingRuntime")
@@ -30,7 +30,7 @@ async def apply_factory(client: KubeClient, settings: ClusterSettings, ports: Bu
     """
     await _apply(client, settings.namespace, CONFIG_MAPS, _config_map(settings))
     await _apply(client, settings.namespace, CONFIG_MAPS, _trusted_keys(settings))
-    for name in BUILT_IN_RUNTIMES:
+    for name in builtin_names():
         manifest = builtin_runtime(name, memory=settings.pod_memory, ports=astuple(ports))
         await _apply(client, settings.namespace, SERVING_RUNTIMES, manifest)
     secret: Object = {

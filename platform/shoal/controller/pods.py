@@ -16,6 +16,7 @@ from shoal.resources.pod import Container
 from shoal.resources.servingruntime import ServingRuntime
 from shoal.resources.settings import ModelServingConfig
 from shoal.resources.shape import parse_quantity
+from shoal_runtime.servers import servers
 
 ADAPTER_PORT = 8085
 STOP_SECONDS = 90
@@ -27,7 +28,6 @@ MANAGEMENT_PORT_ANNOTATION = "shoal.dev/management-port"
 GRPC_PORT_ANNOTATION = "shoal.dev/grpc-port"
 HTTP_PORT_ANNOTATION = "shoal.dev/http-port"
 _LEAST_DISK = 1 << 30
-_MLSERVER_REPOSITORY = "shoal_runtime.mlserver.repository.DirectRepository"
 
 _HELPERS = HelperPorts()
 
@@ -106,25 +106,18 @@ def _server(runtime: ServingRuntime, container: Container, claims: tuple[str, ..
 def _server_env(runtime: ServingRuntime, container: Container, ports: HelperPorts) -> list[Document]:
     env = [variable.model_dump(mode="json", by_alias=True, exclude_unset=True) for variable in container.env]
     adapter = runtime.spec.built_in_adapter
-    if adapter is None or adapter.server_type != "mlserver" or container.name != "mlserver":
+    server = servers().get(container.name)
+    if adapter is None or adapter.server_type != container.name or server is None:
         return env
     threads = str(max(1, math.ceil(parse_quantity(container.resources.requests.get("cpu", "1")))))
-    defaults = {
-        # Worker processes crash-loop with current event loops and copy every model.
-        "MLSERVER_PARALLEL_WORKERS": "0",
-        "MLSERVER_MODEL_REPOSITORY_IMPLEMENTATION": _MLSERVER_REPOSITORY,
-        "MLSERVER_DEBUG": "false",
-        "OMP_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        **({"MLSERVER_METRICS_PORT": str(ports.metrics)} if ports.metrics != _HELPERS.metrics else {}),
-    }
+    defaults = {name: value.format(threads=threads) for name, value in server.pod_defaults.items()}
+    if server.metrics_variable and ports.metrics != _HELPERS.metrics:
+        defaults[server.metrics_variable] = str(ports.metrics)
     given = {variable["name"] for variable in env}
     return [
         _pod_ip(),
-        *(variable for variable in env if variable["name"] not in ("MLSERVER_HOST", "POD_IP")),
-        # The gateway calls the model server itself, so it must not listen on the pod's loopback alone.
-        {"name": "MLSERVER_HOST", "value": "$(POD_IP)"},
+        *(variable for variable in env if variable["name"] not in ("POD_IP", *server.pod_env)),
+        *({"name": name, "value": value} for name, value in server.pod_env.items()),
         *({"name": name, "value": value} for name, value in defaults.items() if name not in given),
     ]
 

@@ -6,13 +6,13 @@ however the file was called.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from shoal.package.errors import InvalidPackage
 from shoal.package.stores.local import open_plain
+from shoal_runtime.servers import ModelServer, formats, servers
 
 SKLEARN, XGBOOST, LIGHTGBM, ONNX, MLFLOW, HUGGINGFACE = (
     "sklearn",
@@ -22,27 +22,7 @@ SKLEARN, XGBOOST, LIGHTGBM, ONNX, MLFLOW, HUGGINGFACE = (
     "mlflow",
     "huggingface",
 )
-NATIVE_SETTINGS: Final = "model-settings.json"
 MLMODEL: Final = "MLmodel"
-_SUFFIXES: Final[Mapping[str, str]] = {
-    ".joblib": SKLEARN,
-    ".pickle": SKLEARN,
-    ".pkl": SKLEARN,
-    ".onnx": ONNX,
-    ".ubj": XGBOOST,
-    ".xgb": XGBOOST,
-    ".json": XGBOOST,
-    ".bst": XGBOOST,
-    ".lgb": LIGHTGBM,
-    ".txt": LIGHTGBM,
-}
-_IMPLEMENTATIONS: Final[Mapping[str, str]] = {
-    "mlserver_sklearn.SKLearnModel": SKLEARN,
-    "mlserver_xgboost.XGBoostModel": XGBOOST,
-    "mlserver_lightgbm.LightGBMModel": LIGHTGBM,
-    "mlserver_mlflow.MLflowRuntime": MLFLOW,
-    "mlserver_huggingface.HuggingFaceRuntime": HUGGINGFACE,
-}
 _LOOK_BYTES: Final = 4096
 _FIX: Final = "name it by --format"
 
@@ -57,8 +37,9 @@ def format_of(source: Path) -> str:
         return _format_of_file(source)
     if (source / MLMODEL).is_file():
         return MLFLOW
-    if (source / NATIVE_SETTINGS).is_file():
-        return _native(source / NATIVE_SETTINGS)
+    for server in servers().values():
+        if server.settings_file and (source / server.settings_file).is_file():
+            return _native(source / server.settings_file, server)
     if (source / "config.json").is_file():
         return HUGGINGFACE
     if not any(source.iterdir()):
@@ -66,25 +47,25 @@ def format_of(source: Path) -> str:
     files = [entry for entry in source.iterdir() if entry.is_file()]
     if len(files) == 1 and len(list(source.iterdir())) == 1:
         return _format_of_file(files[0])
-    raise InvalidPackage(
-        f"{source} is no folder of one known format (no {MLMODEL}, {NATIVE_SETTINGS} or single model file); {_FIX}"
-    )
+    known = ", ".join([MLMODEL, *(server.settings_file for server in servers().values() if server.settings_file)])
+    raise InvalidPackage(f"{source} is no folder of one known format (no {known} or single model file); {_FIX}")
 
 
 def is_file_of(path: Path, model_format: str) -> bool:
     """Whether a file is in this format, by its name: other tools' files of such models are not for its server."""
-    return _SUFFIXES.get(path.suffix) == model_format or (path.suffix, model_format) == (".bst", LIGHTGBM)
+    known = formats().get(model_format)
+    return known is not None and path.suffix in known.suffixes
 
 
 def uniform_name(path: Path) -> str:
     """What a single model file is called in a package: `model` and its suffix."""
-    return f"model{path.suffix}" if path.suffix in _SUFFIXES else path.name
+    return f"model{path.suffix}" if path.suffix in _suffixes() else path.name
 
 
 def _format_of_file(path: Path) -> str:
-    found = _SUFFIXES.get(path.suffix)
+    found = _suffixes().get(path.suffix)
     if found is None:
-        known = ", ".join(_SUFFIXES)
+        known = ", ".join(_suffixes())
         raise InvalidPackage(f"the format of {path.name} cannot be told by its name (known: {known}); {_FIX}")
     try:
         with open_plain(path) as file:
@@ -105,12 +86,21 @@ def _format_of_file(path: Path) -> str:
     return found
 
 
-def _native(path: Path) -> str:
+def _suffixes() -> Mapping[str, str]:
+    """The format that a file's ending tells: the first that has it, until one looks into the file."""
+    found: dict[str, str] = {}
+    for name, known in formats().items():
+        for suffix in known.suffixes:
+            found.setdefault(suffix, name)
+    return found
+
+
+def _native(path: Path, server: ModelServer) -> str:
     try:
-        settings: Any = json.loads(path.read_bytes())
-        implementation = settings.get("implementation")
-    except (ValueError, AttributeError, OSError) as error:
-        raise InvalidPackage(f"{path} is no JSON object: {error}") from None
-    if implementation in _IMPLEMENTATIONS:
-        return _IMPLEMENTATIONS[implementation]
+        implementation = server.implementation_in(path.read_bytes())
+    except (ValueError, OSError) as error:
+        raise InvalidPackage(f"{path} cannot be read: {error}") from None
+    for name, known in server.formats.items():
+        if known.implementation == implementation:
+            return name
     raise InvalidPackage(f"{path}: implementation {implementation!r} is none whose format is known; {_FIX}")

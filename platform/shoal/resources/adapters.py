@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from shoal.resources.servingruntime import ServingRuntime
 from shoal.resources.settings import ModelServingConfig
-
-ADAPTED_SERVER_TYPES: Final = ("mlserver",)
+from shoal_runtime.servers import servers
 
 
 def missing_adapter(runtime: ServingRuntime, config: ModelServingConfig) -> str:
@@ -16,9 +13,9 @@ def missing_adapter(runtime: ServingRuntime, config: ModelServingConfig) -> str:
     Who sets a command in `storageHelperImage` brings an adapter along, of which nothing is known here.
     """
     adapter = runtime.spec.built_in_adapter
-    if adapter is None or adapter.server_type in ADAPTED_SERVER_TYPES or config.storage_helper_image.command:
+    if adapter is None or adapter.server_type in servers() or config.storage_helper_image.command:
         return ""
-    supported = ", ".join(ADAPTED_SERVER_TYPES)
+    supported = ", ".join(servers())
     return (
         f"serverType {adapter.server_type!r} has no adapter in this version of Shoal; "
         f"supported: {supported}, and servers of your own without builtInAdapter"

@@ -19,8 +19,9 @@ from shoal.resources.parse import problems_of, read, unused_fields, without_null
 from shoal.resources.pod import Container
 from shoal.resources.problems import FieldProblem, InvalidManifest
 from shoal.resources.servingruntime import ServingRuntime, ServingRuntimeSpec
+from shoal_runtime.servers import servers
 
-BUILT_IN_SERVER_TYPES = ("triton", "mlserver", "ovms", "torchserve")
+UPSTREAM_SERVER_TYPES = ("triton", "mlserver", "ovms", "torchserve")
 DEPLOYMENT_PREFIX = "modelmesh-serving-"
 RESERVED_CONTAINERS = frozenset({"mm", "rest-proxy", "puller"})
 RESERVED_PREFIX = "mm-"
@@ -30,6 +31,11 @@ RESERVED_PORT_NAMES = frozenset({"grpc", "http", "prometheus"})
 RESERVED_PORTS = frozenset({8080, 8085, 8089, 8090, *range(11881, 11900)})
 _NAME = re.compile(r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")
 _LABEL_BYTES = 63
+
+
+def server_types() -> tuple[str, ...]:
+    """What `builtInAdapter` may name: the model servers of ModelMesh, and those Shoal has besides."""
+    return tuple(dict.fromkeys((*UPSTREAM_SERVER_TYPES, *servers())))
 
 
 def parse(manifest: Mapping[str, Any]) -> ServingRuntime:
@@ -141,8 +147,8 @@ def _adapter(spec: ServingRuntimeSpec) -> Iterator[FieldProblem]:
     if adapter is None:
         return
     path = "spec.builtInAdapter.serverType"
-    if adapter.server_type not in BUILT_IN_SERVER_TYPES:
-        yield FieldProblem(path, f"{adapter.server_type!r} is not known", f"use {', '.join(BUILT_IN_SERVER_TYPES)}")
+    if adapter.server_type not in server_types():
+        yield FieldProblem(path, f"{adapter.server_type!r} is not known", f"use {', '.join(server_types())}")
     elif all(container.name != adapter.server_type for container in spec.containers):
         yield FieldProblem(
             path,

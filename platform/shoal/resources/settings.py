@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from shoal.resources.parse import read
 from shoal.resources.pod import EnvVar, LocalObjectReference, ResourceRequirements
 from shoal.resources.problems import FieldProblem, InvalidManifest
-from shoal.resources.runtimerules import BUILT_IN_SERVER_TYPES
+from shoal.resources.runtimerules import server_types
 from shoal.resources.shape import Opaque, Shape
 
 CONFIG_KEY = "config.yaml"
@@ -117,7 +117,7 @@ class ModelServingConfig(Shape):
     model_mesh_resources: Opaque | None = None
     storage_helper_image: ImageSettings = ImageSettings(name="shoal", tag="latest")
     storage_helper_resources: ResourceRequirements = Field(default_factory=_helper_resources)
-    built_in_server_types: list[str] = Field(default_factory=lambda: list(BUILT_IN_SERVER_TYPES))
+    built_in_server_types: list[str] = Field(default_factory=lambda: list(server_types()))
     payload_processors: list[Annotated[str, AfterValidator(_no_spaces)]] = Field(default_factory=list)
     runtime_pod_labels: dict[str, str] = Field(default_factory=dict)
     runtime_pod_annotations: dict[str, str] = Field(default_factory=dict)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import grpc
 
@@ -21,14 +21,21 @@ from shoal_runtime.errors import InvalidModelError, NotReadyError, ServerError
 from shoal_runtime.layout.mlserver import MLServerLayout
 from shoal_runtime.mlserver.extensions import DRAINS
 from shoal_runtime.mlserver.warm import stated_formats
+from shoal_runtime.servers.mlserver import MODELS_FOLDER
+from shoal_runtime.settings import AdapterSettings
 
-MODELS_FOLDER: Final = "_mlserver_models"
-"""Below the adapter's root; what `MLSERVER_MODELS_DIR` must name."""
 _GONE = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
 """Answers to an unload that mean there is nothing to unload (the second one: MLServer up to 1.3)."""
 
 _NO_SETTINGS = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
 """Answers to a load of a model whose settings name no class: of stock MLServer, and of Shoal's."""
+
+
+def make_driver(settings: AdapterSettings) -> MLServerDriver:
+    """The driver of the MLServer that the settings tell of."""
+    return MLServerDriver(
+        settings.root_dir, settings.pod_ip, settings.runtime_port, allow_hub=settings.allow_hub_models
+    )
 
 
 class MLServerDriver:

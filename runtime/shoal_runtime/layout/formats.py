@@ -1,49 +1,11 @@
-"""What MLServer needs to know of each model format: the class that serves it and how its files are called."""
+"""Which file of a model's folder is the model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from shoal_runtime.errors import InvalidModelError
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """One model format."""
-
-    implementation: str
-    """Import path of the class that serves it."""
-    names: tuple[str, ...] = ()
-    """File names the class looks for in a folder by itself."""
-    suffixes: tuple[str, ...] = ()
-    """How files of this format usually end."""
-    folder: bool = False
-    """Whether the class wants the folder rather than a file in it."""
-    hub: bool = False
-    """Whether the class can fetch a model from a hub by its name."""
-
-
-FORMATS: Final[Mapping[str, Format]] = {
-    "sklearn": Format(
-        "mlserver_sklearn.SKLearnModel",
-        ("model.joblib", "model.pickle", "model.pkl"),
-        (".joblib", ".pickle", ".pkl"),
-    ),
-    "xgboost": Format(
-        "mlserver_xgboost.XGBoostModel",
-        ("model.bst", "model.json", "model.ubj"),
-        (".ubj", ".bst", ".json", ".xgb", ".model"),
-    ),
-    "lightgbm": Format("mlserver_lightgbm.LightGBMModel", ("model.bst",), (".bst", ".txt", ".lgb", ".model")),
-    "mlflow": Format("mlserver_mlflow.MLflowRuntime", folder=True),
-    "huggingface": Format("mlserver_huggingface.HuggingFaceRuntime", folder=True, hub=True),
-    "onnx": Format("shoal_runtime.mlserver.onnx.OnnxModel", ("model.onnx",), (".onnx",)),
-    "mllib": Format("mlserver_mllib.MLlibModel", folder=True),
-}
-"""Formats whose class is known. For others the settings name one, or the server's own default is used."""
+from shoal_runtime.servers import Format
 
 
 def artifact_in(path: Path, known: Format | None) -> Path:
@@ -61,7 +23,7 @@ def artifact_in(path: Path, known: Format | None) -> Path:
         return path
     if any((path / name).is_file() for name in known.names):
         return path
-    usual = [file for file in files if file.suffix in known.suffixes]
+    usual = [file for file in files if file.suffix in (*known.suffixes, *known.other_suffixes)]
     if len(usual) == 1:
         return usual[0]
     only_file = len(files) == 1 and not any(entry.is_dir() for entry in path.iterdir())

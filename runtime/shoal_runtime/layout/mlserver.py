@@ -15,9 +15,11 @@ from typing import Any, Final
 
 from shoal_runtime.drivers.base import Artifact
 from shoal_runtime.errors import InvalidModelError
-from shoal_runtime.layout.formats import FORMATS, Format, artifact_in
+from shoal_runtime.layout.formats import artifact_in
 from shoal_runtime.layout.options import batching
 from shoal_runtime.mlserver.folders import SETTINGS_FILE, folder_for, model_of
+from shoal_runtime.servers import Format
+from shoal_runtime.servers.mlserver import FORMATS
 
 MAX_JSON_BYTES: Final = 4 * 1024 * 1024
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")

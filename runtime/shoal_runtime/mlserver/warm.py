@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from shoal_runtime.servers.mlserver import FORMATS
+
 log = logging.getLogger(__name__)
 
 WARM_SECONDS: Final = 30.0
@@ -18,25 +20,7 @@ WARM_SECONDS: Final = 30.0
 _EXTENSION: Final = "shoal.warm."
 """A server extension of this name and a format tells the adapter that the format is warm."""
 
-WARM_MODULES: Final[Mapping[str, tuple[str, ...]]] = {
-    "sklearn": (
-        "mlserver_sklearn",
-        "sklearn.cluster",
-        "sklearn.compose",
-        "sklearn.ensemble",
-        "sklearn.feature_extraction.text",
-        "sklearn.linear_model",
-        "sklearn.naive_bayes",
-        "sklearn.neural_network",
-        "sklearn.svm",
-    ),
-    "xgboost": ("mlserver_xgboost",),
-    "lightgbm": ("mlserver_lightgbm",),
-    "onnx": ("shoal_runtime.mlserver.onnx",),
-    "mlflow": ("mlserver_mlflow",),
-    "huggingface": ("mlserver_huggingface",),
-}
-"""What a format's models need, also the estimators that pickles name. All of sklearn's: 1.5 s, 65 MiB."""
+WARM_MODULES: Final[Mapping[str, tuple[str, ...]]] = {name: known.warm for name, known in FORMATS.items() if known.warm}
 
 
 def wanted_formats() -> tuple[str, ...]:

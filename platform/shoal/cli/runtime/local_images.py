@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from shoal.cli.errors import CliError, UsageProblem
+from shoal_runtime.servers.mlserver import MODELS_FOLDER, SERVER
 
-COMMAND = ["python", "-m", "shoal_runtime.mlserver", "start", "$(MLSERVER_MODELS_DIR)"]
 CONVENTIONS = {
-    "MLSERVER_MODELS_DIR": "/models/_mlserver_models",
+    "MLSERVER_MODELS_DIR": f"/models/{MODELS_FOLDER}",
     "MLSERVER_GRPC_PORT": "8001",
     "MLSERVER_HTTP_PORT": "8002",
     "MLSERVER_LOAD_MODELS_AT_STARTUP": "false",
@@ -47,7 +47,7 @@ def register(images: Path, name: str, folder: Path) -> Path:
         before = json.loads(description.read_text())["workdir"] if description.exists() else None
         image.mkdir(parents=True, exist_ok=True)
         shutil.copytree(folder, version, ignore=shutil.ignore_patterns(*_SKIPPED))
-        document = {"command": COMMAND, "env": {**env, "PYTHONPATH": str(version)}, "workdir": str(version)}
+        document = {"command": SERVER.command, "env": {**env, "PYTHONPATH": str(version)}, "workdir": str(version)}
         draft = image / "image.json.new"
         draft.write_text(json.dumps(document, indent=2))
         draft.replace(description)

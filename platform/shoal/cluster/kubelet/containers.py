@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shoal.cluster.kubelet.quantity import in_units
+from shoal_runtime.servers import servers
 
-MLSERVER_COMMAND = ("python", "-m", "shoal_runtime.mlserver", "start", "$(MLSERVER_MODELS_DIR)")
 _REFERENCE = re.compile(r"\$\$|\$\(([^()\s]+)\)")
 
 
@@ -102,8 +102,9 @@ def _image(container: Mapping[str, Any], context: PodContext) -> Image:
     built = context.find_image(name)
     if built is not None:
         return built
-    if name == "mlserver":
-        return Image(MLSERVER_COMMAND)
+    for server in servers().values():
+        if name == image_name(server.image):
+            return Image(server.command)
     raise CannotStart(
         "ErrImageNeverPull",
         f"image {reference!r} is not on this machine and the embedded cluster cannot pull images: build it with "
