@@ -193,7 +193,7 @@ class Player:
         return show(self.world.send(ev.EndpointDeclared(EndpointName(names[0]), target, active)))
 
     def _rollout(self, names: list[str], options: dict[str, str]) -> list[str]:
-        """`rollout ENDPOINT TARGET 10% pause:30 shadow:5% analyse:60 errors<0.01 webhook warm=8 inconclusive=rollback`."""
+        """`rollout ENDPOINT TARGET 10% pause:30 shadow:5% analyse:60 errors<0.01 webhook warm=8`."""
         name, target, *steps = names
         checks = tuple(_check(step) for step in steps if step == "webhook" or "<" in step)
         plan = Plan(
