@@ -52,8 +52,14 @@ def test_the_adapter_drives_it_and_predicts_what_its_models_take(monkeypatch, ca
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "toy        a Toy server" in capsys.readouterr().out
-    assert isinstance(make_driver("toy", AdapterSettings()), MLServerDriver)
     assert SizeBook(1, servers.servers()["toy"].formats).predict("m", "toy", 100) == 1200
+
+
+@pytest.mark.usefixtures("toy")
+async def test_the_adapter_uses_the_driver_that_the_row_names():
+    driver = make_driver("toy", AdapterSettings())
+    assert isinstance(driver, MLServerDriver)
+    await driver.close()
 
 
 @pytest.mark.usefixtures("toy")
