@@ -22,7 +22,7 @@ from shoal.core.types import FailureReason, RuntimeName, Unplaceable
 from shoal.gateway.bootstrap import command, write_bootstrap
 from shoal.gateway.settings import Address
 from shoal.mesh.api import PodEndpoint
-from shoal.mesh.serve.process import MeshProcess, gateway_settings
+from shoal.mesh.serve.process import MeshProcess
 from shoal.mesh.serve.settings import MeshSettings
 from shoal_protos.mmesh import model_mesh_pb2, model_mesh_pb2_grpc
 
@@ -84,7 +84,7 @@ async def mesh(folder: Path, pods: Pods, models: int) -> AsyncIterator[Mesh]:
         pid = await stack.enter_async_context(process)
         port = free_port()
         listens = {"grpc": Address(host=HOST, port=port), "rest": Address(host=HOST, port=free_port())}
-        settings = gateway_settings(MeshSettings(host=HOST, **ports)).model_copy(update=listens)
+        settings = MeshSettings(host=HOST, **ports).of_gateways.model_copy(update=listens)
         path = folder / "gateway.json"
         write_bootstrap(settings, path)
         gateway = await stack.enter_async_context(

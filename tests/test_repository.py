@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("platform/shoal", "runtime/shoal_runtime", "protos/shoal_protos")
 SOURCES = ("platform", "runtime", "pipelines")
+MOST_LINES = 400
+MOST_FILES = 15
 NINE = ("dagster", "etcd3", "grpcio", "kubernetes", "minio", "mlserver", "numpy", "protobuf", "pydantic")
 # Put together here, so that this file does not contain them.
 HOSTS = tuple(
@@ -137,11 +139,23 @@ def test_a_wheel_holds_every_file_of_the_packages(tmp_path):
     assert missing == []
 
 
+def sources() -> list[Path]:
+    return [path for path in tracked() if path.suffix == ".py" and path.parts[len(ROOT.parts)] in SOURCES]
+
+
+def test_no_file_is_long_and_the_folders_of_mesh_and_command_line_are_small():
+    long = {str(path.relative_to(ROOT)) for path in sources() if len(path.read_text().splitlines()) > MOST_LINES}
+    assert long == set()
+    rooms = Counter(path.parent for path in sources() if path.name != "__init__.py")
+    parts = (ROOT / "platform/shoal/mesh", ROOT / "platform/shoal/cli")
+    full = {room for room, files in rooms.items() if files > MOST_FILES and any(map(room.is_relative_to, parts))}
+    assert full == set()
+
+
 def test_no_two_classes_have_the_same_name():
     """Who reads a name, or searches for it, finds one thing. Private ones are known in their file only."""
-    files = [path for path in tracked() if path.suffix == ".py" and path.parts[len(ROOT.parts)] in SOURCES]
     places = defaultdict(list)
-    for path in files:
+    for path in sources():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(str(path.relative_to(ROOT)))

@@ -12,7 +12,7 @@ from shoal.core.types import FailureReason, Unplaceable
 from shoal.gateway.bootstrap import command, write_bootstrap
 from shoal.gateway.settings import Address
 from shoal.mesh.api import PodEndpoint
-from shoal.mesh.serve.process import MeshProcess, gateway_settings
+from shoal.mesh.serve.process import MeshProcess
 from shoal.mesh.serve.settings import MeshSettings
 from shoal_protos.mmesh import model_mesh_pb2_grpc
 from speeds import starts_server
@@ -91,7 +91,7 @@ async def world(tmp_path):
 async def following(world):
     """An Envoy that follows the mesh; a client of it."""
     host = f"{world.subnet}.2"
-    settings = gateway_settings(world.settings).model_copy(
+    settings = world.settings.of_gateways.model_copy(
         update={"grpc": Address(host=host, port=8033), "rest": Address(host=host, port=8008)}
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,6 @@ from shoal.core.suspicion import Cause
 from shoal.core.types import CopyState, EndpointView, PodId, RevisionId, RuntimeName
 from shoal.gateway.control import GatewayControl
 from shoal.gateway.protocols import GatewayCallbacks, Gateways, Upstream
-from shoal.gateway.settings import Address, GatewaySettings
 from shoal.listening import by, port_owner, require_bindable
 from shoal.mesh.activator import grpc as activator_grpc
 from shoal.mesh.activator.forwarding import Forwarder
@@ -127,7 +126,7 @@ class MeshProcess:
             self._engine, self._links, self._in_flight, self._metrics.registry, self._models.info
         )  # fmt: skip
         self._gateways: Gateways = GatewayControl(
-            gateway_settings(settings),
+            settings.of_gateways,
             GatewayCallbacks(
                 self._acknowledged,
                 self._usage.gateway_reported,
@@ -388,18 +387,3 @@ class MeshProcess:
     def _loaded_since(self, pod: PodId) -> dict[RevisionId, float]:
         core = self._engine.core
         return {c.revision: c.since for c in core.copies_on(pod) if c.state is CopyState.LOADED}
-
-
-def gateway_settings(settings: MeshSettings) -> GatewaySettings:
-    """What gateways need to know of a mesh with these settings; listeners and files are each gateway's own."""
-
-    def at(port: int) -> Address:
-        return Address(host=settings.host, port=port)
-
-    return GatewaySettings(
-        xds=at(settings.xds_port),
-        activator_grpc=at(settings.activator_grpc_port),
-        activator_http=at(settings.activator_http_port),
-        management=at(settings.management_port),
-        max_message_bytes=settings.max_message_bytes,
-    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from shoal.gateway.settings import Address, GatewaySettings
+
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
@@ -57,3 +59,18 @@ class MeshSettings:
     def ports(self) -> tuple[int, ...]:
         """What is listened on from the start, at `host`; gateways are let in later."""
         return (self.activator_grpc_port, self.activator_http_port, self.management_port, self.admin_port)
+
+    @property
+    def of_gateways(self) -> GatewaySettings:
+        """What gateways need to know of this mesh; listeners and files are each gateway's own."""
+
+        def at(port: int) -> Address:
+            return Address(host=self.host, port=port)
+
+        return GatewaySettings(
+            xds=at(self.xds_port),
+            activator_grpc=at(self.activator_grpc_port),
+            activator_http=at(self.activator_http_port),
+            management=at(self.management_port),
+            max_message_bytes=self.max_message_bytes,
+        )
