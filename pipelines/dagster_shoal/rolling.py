@@ -20,10 +20,9 @@ from dagster_shoal.stages import MODEL_TAG, ROLLOUT_TAG, VERSION_TAG, Stage
 from dagster_shoal.steps import DIGEST, Pipeline, refusal, told
 from dagster_shoal.store import ModelStore
 from dagster_shoal.strategy import rollout_spec
-from shoal.client import NotFound, RolloutReport, ShoalClient, ShoalError
+from shoal.client import RolloutReport, ShoalClient, ShoalError
 from shoal.package.predictor import predictor_for
 from shoal.package.publish import Published
-from shoal.resources.rollout import ROLLOUT_BY
 
 FIELD_MANAGER = "dagster-shoal"
 PROMOTED = "promoted"
@@ -105,42 +104,26 @@ class _Run:
     def _begin(self, package: Published, config: RolloutConfig) -> RolloutReport | None:
         """The rollout to follow: one under way to this revision, or a new one; None: there is nothing to roll out."""
         began = time.monotonic()
-        manifest = self._manifest(package, config)
-        revision = self.client.revision_of(manifest)
-        under_way = self._newest()
-        if under_way is not None and under_way.live and under_way.target == revision:
-            if not self.shoal.adopt:
-                raise refusal(f"rollout {under_way.id} to this version is under way, started by {under_way.by or '?'}")
-            self.context.log.info(f"rollout {under_way.id} to {revision} is under way: following it")
-            return under_way
-        item = self.client.apply(manifest, FIELD_MANAGER)
-        report = self.client.rollout_to(self.model.service, revision)
-        if report is None:
-            self.client.wait_ready(self.model.service, int(item["metadata"]["generation"]), _LOAD_SECONDS)
-        elif report.phase == "RolledBack" and under_way is not None and report.id == under_way.id:
-            # The same change as before, which went back: whoever runs this again wants it tried again.
-            reason = config.reason or "rolled out again"
-            report = self.client.steer(self.model.service, "retry", report.id, self._by(), reason)
+        report = self.client.roll_out(
+            self._manifest(package, config),
+            by=self._by(),
+            reason=config.reason,
+            field_manager=FIELD_MANAGER,
+            adopt=self.shoal.adopt,
+            timeout=_LOAD_SECONDS,
+        )
+        if report is not None and not report.by.startswith(self._by()):
+            self.context.log.info(f"following rollout {report.id} to {report.target}, started by {report.by or '?'}")
         self.parts["declare_seconds"] = round(time.monotonic() - began, 3)
         return report
-
-    def _newest(self) -> RolloutReport | None:
-        try:
-            return self.client.rollout(self.model.service)
-        except NotFound:
-            return None
 
     def _manifest(self, package: Published, config: RolloutConfig) -> dict[str, Any]:
         try:
             spec = rollout_spec(config, self.model.gates)
         except ValueError as error:
             raise refusal(f"config.{error}") from None
-        by = f"{self._by()}: {config.reason}" if config.reason else self._by()
-        annotations = {"serving.kserve.io/deploymentMode": "ModelMesh", ROLLOUT_BY: by}
         return {
-            "apiVersion": "serving.kserve.io/v1beta1",
-            "kind": "InferenceService",
-            "metadata": {"name": self.model.service, "namespace": self.client.namespace, "annotations": annotations},
+            "metadata": {"name": self.model.service},
             "spec": {"predictor": predictor_for(package, runtime=self.model.runtime or None), "rollout": spec},
         }
 
@@ -171,7 +154,7 @@ class _Run:
         if verb == "leave":
             return
         try:
-            newest = self._newest()
+            newest = self.client.newest_rollout(self.model.service)
             if newest and newest.live and (newest.id == self.followed or newest.by.startswith(self._by())):
                 why = "the run that follows it was cancelled"
                 self.client.steer(self.model.service, verb, newest.id, self._by(), why)

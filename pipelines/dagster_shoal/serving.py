@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shoal.client import NotFound, Refused, ShoalClient, ShoalError
+from shoal.client import Refused, ShoalClient, ShoalError
 from shoal.package.errors import PackageError, PackageNotFound
 from shoal.package.keys import TrustedKeys
 from shoal.package.names import PAYLOAD, is_short_digest
@@ -62,9 +62,8 @@ def _active(client: ShoalClient, service: str, item: Mapping[str, Any]) -> tuple
         declared_revision = client.revision_of(item)
     except Refused:  # Somebody declared what cannot be used; what serves is in the history.
         declared_revision = ""
-    try:
-        report = client.rollout(service)
-    except NotFound:
+    report = client.newest_rollout(service)
+    if report is None:
         return declared_revision, declared if declared_revision else {}
     active = report.target if report.succeeded else report.active
     if active == declared_revision:

@@ -93,6 +93,28 @@ def test_an_aborted_rollout_leaves_the_active_revision_and_can_be_undone(client:
     assert client.isvc("abort")["status"]["modelRevisionName"] == first
 
 
+def test_a_rollout_is_begun_once_adopted_by_whoever_comes_next_and_tried_again(client: ShoalClient):
+    assert client.roll_out(service("twice", 0, APPROVAL), by="run 1") is None
+    assert client.newest_rollout("twice") is None, "the first revision replaces nothing, and serves"
+    manifest = service("twice", 1, APPROVAL)
+    begun = client.roll_out(manifest, by="run 2", reason="new data")
+    assert begun is not None
+    assert begun.by == "run 2: new data"
+    adopted = client.roll_out(manifest, by="run 3")
+    assert adopted is not None
+    assert (adopted.id, adopted.by) == (begun.id, begun.by)
+    with pytest.raises(Refused, match=f"rollout {begun.id} to this version is under way, started by run 2: new data"):
+        client.roll_out(manifest, by="run 3", adopt=False)
+
+    client.steer("twice", "abort", begun.id)
+    again = client.roll_out(manifest, by="run 4")
+    assert again is not None
+    assert (again.id, again.live) == (begun.id, True)
+    assert "retried by run 4: rolled out again" in [entry.what for entry in again.timeline]
+    with pytest.raises(Refused, match=r"spec\.predictor"):
+        client.roll_out({"metadata": {"name": "twice"}, "spec": {}}, by="run 5")
+
+
 def test_a_superseded_rollout_is_followed_to_its_end(client: ShoalClient):
     serving(client, "newer", APPROVAL)
     waiting = paused(client, "newer", 1)

@@ -14,8 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskD
 from airflow_provider_shoal.hooks import ShoalHook
 from airflow_provider_shoal.reports import STOPS, OnKill, summary
 from airflow_provider_shoal.triggers import RolloutTrigger
-from shoal.client import NotFound, Refused, RolloutReport, ShoalClient, ShoalError
-from shoal.resources.rollout import ROLLOUT_BY
+from shoal.client import Refused, ShoalError
 
 FIELD_MANAGER = "airflow-provider-shoal"
 _SLACK = timedelta(seconds=60)
@@ -81,7 +80,13 @@ class ShoalRolloutOperator(BaseOperator):
         end = time.time() + self.timeout
         try:
             with ShoalHook(self.shoal_conn_id).get_conn() as client:
-                report = self._begin(client, context)
+                report = client.roll_out(
+                    self.manifest,
+                    by=_by(context),
+                    reason=self.reason,
+                    field_manager=FIELD_MANAGER,
+                    timeout=self.timeout,
+                )
                 if report is None:
                     self.log.info("%s serves it; there was nothing to replace", self._name)
                     return {"name": self._name, "phase": "Serving", "weight": 100.0}
@@ -121,42 +126,11 @@ class ShoalRolloutOperator(BaseOperator):
     def _name(self) -> str:
         return str((self.manifest.get("metadata") or {}).get("name") or "")
 
-    def _begin(self, client: ShoalClient, context: Mapping[str, Any]) -> RolloutReport | None:
-        """The rollout to follow; None: there is nothing to roll out, and the revision serves."""
-        manifest = self._declared(client.namespace, context)
-        revision = client.revision_of(manifest)
-        before = _newest(client, self._name)
-        if before is not None and before.live and before.target == revision:
-            return before
-        item = client.apply(manifest, FIELD_MANAGER)
-        report = client.rollout_to(self._name, revision)
-        if report is None:
-            client.wait_ready(self._name, int(item["metadata"]["generation"]), self.timeout)
-        elif before is not None and report.id == before.id and report.phase == "RolledBack":
-            # The same change as before, which went back: whoever runs this again wants it tried again.
-            report = client.steer(self._name, "retry", report.id, _by(context), self.reason or "rolled out again")
-        return report
-
-    def _declared(self, namespace: str, context: Mapping[str, Any]) -> dict[str, Any]:
-        metadata = dict(self.manifest.get("metadata") or {})
-        by = f"{_by(context)}: {self.reason}" if self.reason else _by(context)
-        annotations = {"serving.kserve.io/deploymentMode": "ModelMesh", **(metadata.get("annotations") or {})}
-        metadata |= {"namespace": namespace, "annotations": {**annotations, ROLLOUT_BY: by}}
-        kind = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService"}
-        return {**kind, **self.manifest, "metadata": metadata}
-
     def _concluded(self, report: dict[str, Any]) -> dict[str, Any]:
         if report["phase"] != "Succeeded":
             _fail(report)
         self.log.info("rollout %s of %s succeeded", report["rollout"], report["name"])
         return report
-
-
-def _newest(client: ShoalClient, name: str) -> RolloutReport | None:
-    try:
-        return client.rollout(name)
-    except NotFound:
-        return None
 
 
 def _by(context: Mapping[str, Any]) -> str:

@@ -6,9 +6,8 @@ whoever may use the API needs no other address and no other credentials.
     from shoal.client import ShoalClient
 
     client = ShoalClient.from_state_dir()
-    client.apply(manifest)
-    rollout = client.rollout_to("fraud", client.revision_of(manifest))
-    for report in client.follow("fraud", rollout.id, timeout=600):
+    rollout = client.roll_out(manifest, by="me")
+    for report in client.follow("fraud", rollout.id, timeout=600) if rollout else ():
         print(report.phase, report.weight)
 """
 

@@ -14,38 +14,32 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from shoal.client import standing
-from shoal.client.connection import APPLY, JSON_PATCH, Connection, Document
+from shoal.client.connection import JSON_PATCH, Connection, Document
 from shoal.client.embedded import gateway_of
 from shoal.client.errors import NotFound, Refused, ShoalError, TimedOut, Unreachable
 from shoal.client.history import predictor_of, revision_to_go_back_to
 from shoal.client.inference import post
+from shoal.client.inferenceservices import FIELD_MANAGER, InferenceServices
 from shoal.client.reports import RolloutReport
-from shoal.resources import inferenceservice
-from shoal.resources.problems import InvalidManifest
-from shoal.resources.revision import revision_id
 from shoal.resources.rollout import ROLLOUT_BY
 from shoal.statedir import state_dir
 
 NAMESPACE = "modelmesh-serving"
-FIELD_MANAGER = "shoal-client"
 Verb = Literal["pause", "resume", "promote", "abort", "retry"]
 VERBS: tuple[Verb, ...] = ("pause", "resume", "promote", "abort", "retry")
-_ISVCS = "/apis/serving.kserve.io/v1beta1/namespaces/{}/inferenceservices"
 _GATEWAY = "modelmesh-serving"
 """The gateway's Service unless the configuration names it otherwise."""
-_POLL_SECONDS = 0.2
 _PATIENCE = 60.0
 """Seconds for which a cluster that does not answer is asked again while something is waited for: it may restart."""
 
 
-class ShoalClient:
-    """One namespace of a cluster."""
+class ShoalClient(InferenceServices):
+    """One namespace of a cluster: its InferenceServices, their rollouts, and requests to them."""
 
     def __init__(self, connection: Connection, namespace: str = NAMESPACE, gateway: str = "") -> None:
         """Use one of the `from_` methods instead. `gateway`: base URL of its REST endpoint."""
-        self._connection = connection
+        super().__init__(connection, namespace)
         self._gateway = gateway.rstrip("/")
-        self.namespace = namespace
 
     @classmethod
     def from_kubeconfig(
@@ -91,101 +85,6 @@ class ShoalClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- InferenceServices -------------------------------------------------------------------------------------------
-
-    def isvc(self, name: str) -> Document | None:
-        """An InferenceService as the API has it; None if there is none."""
-        try:
-            return self._connection.call("GET", self._isvc_path(name))
-        except NotFound:
-            return None
-
-    def isvcs(self, selector: str = "") -> list[Document]:
-        """All InferenceServices that a label selector chooses, such as `shoal.dev/scratch=true`."""
-        query = {"labelSelector": selector} if selector else None
-        found = self._connection.call("GET", self._isvc_path("").rstrip("/"), query=query)
-        return [item for item in found.get("items") or () if isinstance(item, dict)]
-
-    def create(self, manifest: Mapping[str, Any]) -> Document:
-        """Declare an InferenceService that is not there yet; the object as stored.
-
-        Raises:
-            Refused: one of this name is there, which stays as it is; or a field is wrong.
-        """
-        document = self._document(manifest)
-        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
-        return self._connection.call("POST", self._isvc_path("").rstrip("/"), document, query=query)
-
-    def apply(self, manifest: Mapping[str, Any], field_manager: str = FIELD_MANAGER, *, force: bool = True) -> Document:
-        """Declare an InferenceService by server-side apply; the object as stored.
-
-        Args:
-            manifest: with the fields this caller cares for; fields it applied before and leaves out now are removed.
-            field_manager: under which name the API remembers whose fields they are.
-            force: take over fields that others set.
-
-        Raises:
-            Refused: a field is wrong, with its path and the fix; or, without `force`, belongs to another.
-        """
-        document = self._document(manifest)
-        query = {"fieldManager": field_manager, "force": str(force).lower(), "fieldValidation": "Strict"}
-        path = self._isvc_path(str(document["metadata"]["name"]))
-        return self._connection.call("PATCH", path, document, kind=APPLY, query=query)
-
-    def delete(self, name: str, uid: str = "") -> bool:
-        """Delete an InferenceService. False if there is none.
-
-        Args:
-            name: of it.
-            uid: only the object with this `metadata.uid`: not one that somebody else made under the name since.
-
-        Raises:
-            Refused: it has another uid.
-        """
-        body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}} if uid else None
-        try:
-            self._connection.call("DELETE", self._isvc_path(name), body)
-        except NotFound:
-            return False
-        return True
-
-    def wait_ready(self, name: str, generation: int | None = None, timeout: float = 60.0) -> Document:
-        """Wait until a generation of an InferenceService serves; the object then.
-
-        Args:
-            name: of the InferenceService.
-            generation: `metadata.generation` that `apply` returned; None: whichever is newest now.
-            timeout: seconds.
-
-        Raises:
-            NotFound: there is none.
-            Refused: its spec cannot be used.
-            TimedOut: with how it stands.
-        """
-        wanted = generation if generation is not None else int(self._require(name)["metadata"]["generation"])
-        for item in self._looks(name, timeout, "is not ready"):
-            if standing.taken_up(item, wanted) and (why := standing.invalid(item)):
-                raise Refused(f"InferenceService {name}: {why}")
-            if standing.ready(item, wanted):
-                return item
-        raise AssertionError("the looks end by TimedOut only")
-
-    @staticmethod
-    def revision_of(manifest: Mapping[str, Any]) -> str:
-        """The id of the revision that a manifest leads to, such as `fraud__isvc-3c10c62d34`.
-
-        With an entry in `spec.canary` that is the canary's.
-
-        Raises:
-            Refused: a field is wrong, with its path and the fix.
-        """
-        try:
-            service, stable = inferenceservice.parse(manifest)
-        except InvalidManifest as error:
-            raise Refused(str(error)) from None
-        canary = inferenceservice.parse_canary(service)
-        return revision_id(service.name, canary.model if canary else stable)
-
     # --- rollouts ----------------------------------------------------------------------------------------------------
 
     def rollouts(self) -> list[RolloutReport]:
@@ -200,6 +99,62 @@ class ShoalClient:
             NotFound: it never had one.
         """
         return _report(self._mesh("GET", f"rollouts/{name}"))
+
+    def newest_rollout(self, name: str) -> RolloutReport | None:
+        """The newest rollout of an InferenceService; None if it never had one."""
+        try:
+            return self.rollout(name)
+        except NotFound:
+            return None
+
+    def roll_out(
+        self,
+        manifest: Mapping[str, Any],
+        *,
+        by: str = "",
+        reason: str = "",
+        field_manager: str = FIELD_MANAGER,
+        adopt: bool = True,
+        timeout: float = 600.0,
+    ) -> RolloutReport | None:
+        """Begin the rollout that a manifest asks for, or adopt the one that leads to its revision already.
+
+        So this may be done twice: who died while following a rollout finds it again. A change that was rolled back
+        before is tried again.
+
+        Args:
+            manifest: an InferenceService; kind, namespace and the deployment mode are added.
+            by: who asks, for the history.
+            reason: why, for the history.
+            field_manager: under which name the API remembers whose fields they are.
+            adopt: whether a rollout to this revision that is under way is taken for this one; otherwise it is refused.
+            timeout: seconds that the first revision of a new InferenceService may take to serve.
+
+        Returns:
+            The rollout, for `follow`. None: there was nothing to replace, and the revision serves.
+
+        Raises:
+            Refused: a field is wrong, with its path and the fix; a rollout is under way that `adopt` or its own plan
+                does not allow to take over.
+            TimedOut: the controller did not take it up in time, or the first revision does not serve in time.
+        """
+        document = self._document(manifest)
+        metadata, told = document["metadata"], ": ".join(part for part in (by, reason) if part)
+        annotations = {"serving.kserve.io/deploymentMode": "ModelMesh", **(metadata.get("annotations") or {})}
+        metadata["annotations"] = annotations | ({ROLLOUT_BY: told} if told else {})
+        name, revision = str(metadata["name"]), self.revision_of(document)
+        before = self.newest_rollout(name)
+        if before is not None and before.live and before.target == revision:
+            if not adopt:
+                raise Refused(f"rollout {before.id} to this version is under way, started by {before.by or '?'}")
+            return before
+        item = self.apply(document, field_manager)
+        report = self.rollout_to(name, revision)
+        if report is None:
+            self.wait_ready(name, int(item["metadata"]["generation"]), timeout)
+        elif before is not None and report.id == before.id and report.phase == "RolledBack":
+            return self.steer(name, "retry", report.id, by, reason or "rolled out again")
+        return report
 
     def rollout_to(self, name: str, revision: str, timeout: float = 30.0) -> RolloutReport | None:
         """The rollout that leads to a revision just applied, as soon as the mesh knows of it.
@@ -321,36 +276,9 @@ class ShoalClient:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _isvc_path(self, name: str) -> str:
-        return f"{_ISVCS.format(self.namespace)}/{name}"
-
-    def _document(self, manifest: Mapping[str, Any]) -> Document:
-        document = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", **manifest}
-        metadata = {**(document.get("metadata") or {}), "namespace": self.namespace}
-        if not metadata.get("name"):
-            raise Refused("metadata.name: is required; add it")
-        return {**document, "metadata": metadata}
-
     def _mesh(self, verb: str, path: str, body: object = None) -> Document:
         base = f"/api/v1/namespaces/{self.namespace}/services/shoal-mesh:admin/proxy"
         return self._connection.call(verb, f"{base}/{path}", body)
-
-    def _require(self, name: str) -> Document:
-        item = self.isvc(name)
-        if item is None:
-            raise NotFound(f"there is no InferenceService {name!r} in namespace {self.namespace}; apply it first")
-        return item
-
-    def _looks(self, name: str, timeout: float, not_yet: str) -> Iterator[Document]:
-        """The InferenceService again and again, until it is enough."""
-        end = time.monotonic() + timeout
-        while True:
-            item = self._require(name)
-            yield item
-            if time.monotonic() >= end:
-                words = standing.words_of(standing.status(item))
-                raise TimedOut(f"InferenceService {name} {not_yet} after {timeout:g} s: {words}")
-            time.sleep(_POLL_SECONDS)
 
     def _same(self, report: RolloutReport, rollout_id: str) -> RolloutReport:
         """The report of the rollout that is followed, also if another began since."""
