@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shoal.cluster import process
+from shoal import process
 from support.cli import CONFIG, free_ports, shoal
 from support.disk import small_disk
 from waiting import eventually

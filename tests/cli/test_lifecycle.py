@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shoal.cluster.process import leftovers
+from shoal.process import leftovers
 from support.cli import CONFIG, free_ports, shoal
 from waiting import eventually
 

@@ -12,8 +12,8 @@ from typing import ClassVar
 
 import pytest
 
+from shoal import process
 from shoal.cli.cluster.status import faults_of, judged, problem_of
-from shoal.cluster import process
 from shoal.cluster.report import STALE_SECONDS, ClusterAddresses, ClusterPhase, ClusterReport, PartReport, PartState
 from shoal.disk import FULL_BYTES, LOW_BYTES, Disk
 

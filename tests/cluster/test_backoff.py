@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.cluster.backoff import Backoff, BackoffPolicy
+from shoal.process import Backoff, BackoffPolicy
 
 POLICY = BackoffPolicy(first=0.5, most=30.0, factor=2.0, healthy_after=60.0)
 

@@ -12,19 +12,18 @@ from pathlib import Path
 import pytest
 
 from shoal.cluster import lock
-from shoal.cluster.backoff import BackoffPolicy
 from shoal.cluster.control_plane import ControlPlanePart
 from shoal.cluster.errors import ClusterError
 from shoal.cluster.keeper import Keeper
 from shoal.cluster.kubelet.containers import LocalCommand
 from shoal.cluster.kubelet.podstatus import ContainerFact, Waiting
 from shoal.cluster.kubelet.runner import Runner
-from shoal.cluster.process import trim_log
 from shoal.cluster.report import ClusterAddresses, ClusterPhase, ClusterReport, read_report, write_report
 from shoal.cluster.settings import ClusterSettings, load_settings
 from shoal.cluster.supervisor import prepare_state_dir
 from shoal.gateway.bootstrap import write_bootstrap
 from shoal.gateway.settings import GatewaySettings
+from shoal.process import BackoffPolicy, trim_log
 from support.disk import SmallDisk, small_disk
 
 

@@ -17,7 +17,7 @@ from shoal.cluster.errors import AlreadyRunningError, ClusterError
 from shoal.cluster.kubelet.containers import CannotStart
 from shoal.cluster.kubelet.volumes import Volumes, sync_files
 from shoal.cluster.network import PodAddresses, Subnet, bindable, choose_subnet, port_owner, require_port
-from shoal.cluster.process import Child, trim_log
+from shoal.process import Child, trim_log
 
 
 def test_a_state_directory_keeps_its_subnet_unless_it_clashes():

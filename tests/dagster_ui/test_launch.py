@@ -17,7 +17,8 @@ from dagster_shoal.__main__ import main, options_of
 from dagster_shoal.local import launch
 from dagster_shoal.local.home import LaunchError, configure, owned, settle
 from dagster_shoal.local.launch import Launch, Options, port_for
-from dagster_shoal.local.processes import MARK, LocalProgram, end, end_leftovers
+from dagster_shoal.local.processes import MARK, LocalProgram, end
+from shoal.process import end_leftovers
 from support.dagster_ui import Stack, listens_on, marked
 from waiting import eventually
 
@@ -50,7 +51,7 @@ def test_what_a_killed_launch_left_is_ended_by_the_next(tmp_path: Path):
     left = subprocess.Popen(command, env={**os.environ, MARK: str(tmp_path)})
     other = subprocess.Popen(command, env={**os.environ, MARK: str(tmp_path / "other")})
     try:
-        assert end_leftovers(tmp_path) == 1
+        assert end_leftovers(str(tmp_path), MARK) == 1
         assert left.wait(10) == -signal.SIGKILL
         assert other.poll() is None
     finally:

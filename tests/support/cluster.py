@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 
 import httpx
 
-from shoal.cluster.backoff import BackoffPolicy
 from shoal.cluster.errors import ApiUnreachableError
 from shoal.cluster.kube_client import DEPLOYMENTS, PODS, KubeClient, Object, read_kubeconfig
 from shoal.cluster.kubelet.kubelet import Kubelet
 from shoal.cluster.layout import Layout
 from shoal.cluster.network import Subnet, choose_subnet
 from shoal.cluster.settings import API_PORT
+from shoal.process import BackoffPolicy
 from waiting import until
 
 T = TypeVar("T")

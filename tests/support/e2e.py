@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from needs import need_program
 from shoal.client import ShoalClient
-from shoal.cluster.process import leftovers
+from shoal.process import leftovers
 from support.cli import Outcome, shoal
 
 T = TypeVar("T")

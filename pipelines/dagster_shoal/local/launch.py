@@ -22,10 +22,11 @@ import httpx
 import yaml
 
 from dagster_shoal.local.home import LaunchError, configure, owned, settle
-from dagster_shoal.local.processes import MARK, LocalProgram, end, end_leftovers
+from dagster_shoal.local.processes import MARK, LocalProgram, end
 from dagster_shoal.stages import MODELS
 from shoal.client.embedded import gateway_of
 from shoal.listening import by, port_owner
+from shoal.process import end_leftovers
 
 HOST = "127.0.0.1"
 _LOAD_SECONDS = 180.0
@@ -105,7 +106,7 @@ class Launch:
 
     def _start(self) -> None:
         home = self.options.home
-        if left := end_leftovers(home):
+        if left := end_leftovers(str(home), MARK):
             self.say(f"ended {left} processes of a launch that was killed")
         configure(home)
         ui, code = port_for(self.options.port), port_for(0)

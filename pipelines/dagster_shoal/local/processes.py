@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -12,16 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shoal.process import dying_with_parent, log_end, signal_group
+
 MARK = "SHOAL_PIPELINES"
 """In the environment of all that is started, so that the next launch finds and ends what a killed one left behind."""
-_PR_SET_PDEATHSIG = 1
-# Asks the kernel before the program begins; `preexec_fn` could hang in a process that has threads.
-_DIE_WITH_PARENT = f"""\
-import ctypes, os, sys
-ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {int(signal.SIGTERM)})
-if os.getppid() != int(sys.argv[1]): sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 @dataclass
@@ -51,7 +44,7 @@ class LocalProgram:
         self.starts += 1
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), sys.executable, *self.arguments],
+                dying_with_parent(sys.executable, [sys.executable, *self.arguments], signal.SIGTERM),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -60,25 +53,22 @@ class LocalProgram:
                 start_new_session=True,
             )
 
-    def last_words(self, lines: int = 15) -> str:
+    def last_words(self) -> str:
         """The end of its log."""
-        with contextlib.suppress(OSError), self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - 8192))
-            return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
-        return ""
+        return log_end(self.log)
 
 
 def end(parts: Sequence[LocalProgram], grace: float) -> None:
     """SIGTERM to all groups, and SIGKILL to what is left of them after `grace` seconds."""
     for part in parts:
         if _lives(part):
-            _signal_group(part.pid, signal.SIGTERM)
+            signal_group(part.pid, signal.SIGTERM)
     deadline = time.monotonic() + grace
     while any(_lives(part) for part in parts) and time.monotonic() < deadline:
         time.sleep(0.05)
     for part in parts:
         if _lives(part):
-            _signal_group(part.pid, signal.SIGKILL)
+            signal_group(part.pid, signal.SIGKILL)
     for part in parts:
         if part._process is not None:
             part._process.wait()
@@ -97,27 +87,3 @@ def _lives(part: LocalProgram) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)
-
-
-def end_leftovers(home: Path) -> int:
-    """SIGKILL to what a killed launch left behind on this home: how many processes there were."""
-    mark = f"{MARK}={home}".encode()
-    ended = 0
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        with contextlib.suppress(OSError):
-            handle = os.pidfd_open(int(entry.name))
-            try:
-                # While the handle is held, nothing else can get the number.
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
-                    ended += 1
-            finally:
-                os.close(handle)
-    return ended

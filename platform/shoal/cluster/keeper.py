@@ -11,12 +11,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from shoal.cluster import process
-from shoal.cluster.backoff import Backoff, BackoffPolicy
+from shoal import process
 from shoal.cluster.control_plane import ControlPlanePart
 from shoal.cluster.errors import ClusterError
-from shoal.cluster.kubelet.runner import log_end
 from shoal.cluster.report import PartReport, PartState
+from shoal.process import Backoff, BackoffPolicy
 from shoal.resources.lastwords import telling_line
 
 log = logging.getLogger(__name__)
@@ -75,7 +74,8 @@ class Keeper:
                 continue
             self._backoff = self._backoff.ended(self._ready_for())
             why = (
-                self._why_killed or f"ended with {_how(code)}: {telling_line(log_end(self._log)) or 'its log is empty'}"
+                self._why_killed
+                or f"ended with {_how(code)}: {telling_line(process.log_end(self._log)) or 'its log is empty'}"
             )
             self._why_killed = ""
             log.warning("%s %s; next start in %g s", self.part.name, why, self._backoff.delay)
@@ -159,7 +159,7 @@ class Keeper:
                 raise ClusterError(f"the {self.part.title} is not ready after {timeout:g} s: {words}; see {self._log}")
 
     def _last_words(self) -> str:
-        return self.report.message or f"ended; last line of its log: {telling_line(log_end(self._log))}"
+        return self.report.message or f"ended; last line of its log: {telling_line(process.log_end(self._log))}"
 
     async def renew(self, grace: float, why: str) -> None:
         """Start it anew at once with what its command is now: SIGTERM, SIGKILL after `grace` seconds."""

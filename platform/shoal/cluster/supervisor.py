@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import astuple
 from typing import Any
 
-from shoal.cluster import lock, process
+from shoal import process
+from shoal.cluster import lock
 from shoal.cluster.control_plane import ControlPlanePart, api_server, gateway, mesh, save_usage
 from shoal.cluster.errors import ApiRequestError, ApiUnreachableError, ClusterError
 from shoal.cluster.factory import apply_factory

@@ -221,7 +221,7 @@ def stop(state_dir: Path | None, timeout: float) -> None:
     Raises:
         CliError: it cannot be stopped.
     """
-    from shoal.cluster.process import end_leftovers
+    from shoal.process import end_leftovers
 
     root = statedir.state_dir(state_dir)
     layout = Layout(root)

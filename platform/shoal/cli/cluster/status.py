@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shoal import statedir
+from shoal import process, statedir
 from shoal.cli.errors import CliError
 from shoal.cli.output import age, age_of, note, show, size, table
-from shoal.cluster import lock, process
+from shoal.cluster import lock
 from shoal.cluster.layout import Layout
 from shoal.cluster.report import STALE_SECONDS, ClusterPhase, ClusterReport, PartReport, PartState, read_report
 from shoal.disk import FULL_BYTES, Disk, disk_of, full_message

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pydantic
 
-from shoal.cluster.backoff import BackoffPolicy
 from shoal.cluster.errors import ApiRequestError, ApiUnreachableError
 from shoal.cluster.kube_client import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, EVENTS, PODS, SECRETS, KubeClient, Object
 from shoal.cluster.kubelet.containers import Image, Mount
@@ -22,7 +21,7 @@ from shoal.cluster.kubelet.podstatus import timestamp
 from shoal.cluster.kubelet.volumes import config_map_values, secret_values
 from shoal.cluster.layout import Layout
 from shoal.cluster.network import PodAddresses, Subnet
-from shoal.cluster.process import INSTANCE_VARIABLE
+from shoal.process import INSTANCE_VARIABLE, BackoffPolicy
 
 log = logging.getLogger(__name__)
 PVC_MOUNTS = "/pvc_mounts"

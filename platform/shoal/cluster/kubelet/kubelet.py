@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 
-from shoal.cluster.backoff import BackoffPolicy
 from shoal.cluster.errors import ApiRequestError, ApiUnreachableError
 from shoal.cluster.kube_client import KubeClient, Object
 from shoal.cluster.kubelet.claims import bind_claims
@@ -19,6 +18,7 @@ from shoal.cluster.kubelet.host import Host
 from shoal.cluster.kubelet.worker import DEFAULT_GRACE, PodWorker, remove_tree
 from shoal.cluster.layout import Layout
 from shoal.cluster.network import Subnet
+from shoal.process import BackoffPolicy
 
 log = logging.getLogger(__name__)
 _GATHER_SECONDS = 0.02

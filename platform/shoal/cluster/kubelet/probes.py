@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from shoal.cluster import process
+from shoal import process
 from shoal.cluster.kubelet.containers import LocalCommand
 
 

@@ -11,16 +11,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from shoal.cluster import process
-from shoal.cluster.backoff import Backoff, BackoffPolicy
+from shoal import process
 from shoal.cluster.kubelet import memory, probes
 from shoal.cluster.kubelet.containers import CannotStart, LocalCommand
 from shoal.cluster.kubelet.podstatus import ContainerFact, Running, Terminated, Waiting
+from shoal.process import Backoff, BackoffPolicy
 from shoal.resources.lastwords import telling_line
 
 log = logging.getLogger(__name__)
-_TAIL_BYTES = 2048
-_TAIL_LINES = 80
 _MESSAGE_CHARACTERS = 300
 
 Report = Callable[[str, str, str], Awaitable[None]]
@@ -133,7 +131,7 @@ class Runner:
             await asyncio.gather(*watching, return_exceptions=True)
         if code == -signal.SIGKILL and memory.kernel_kills() > before:
             self._why_killed = self._why_killed or memory.OUT_OF_MEMORY
-        message = "" if code == 0 else log_end(self._log, self._log_start)
+        message = "" if code == 0 else process.log_end(self._log, self._log_start)
         ended = Terminated(code, child.started, time.time(), message, self._why_killed)
         self._why_killed = ""
         self._child = None
@@ -259,18 +257,3 @@ def _cannot_run(error: OSError, command: LocalCommand | None) -> str:
     if isinstance(error, FileNotFoundError) and Path(command.cwd).is_dir():
         return f"program {program!r} is not on this machine (PATH is searched, Python's own environment first)"
     return f"cannot run {program!r} in {command.cwd}: {error.strerror or error}"
-
-
-def log_end(path: Path, start: int = 0) -> str:
-    """The end of a log, for why a container ended: as much as Kubernetes keeps (`FallbackToLogsOnError`).
-
-    `start`: where the log of this run begins; what is before is not looked at, unless the log is another file by now.
-    """
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0 if size < start else start, size - _TAIL_BYTES))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    return "\n".join(lines[-_TAIL_LINES:]).strip()

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from shoal.cluster import process
+from shoal import process
 from shoal.cluster.errors import ApiRequestError, ApiUnreachableError, ClusterError
 from shoal.cluster.kube_client import PODS, Object
 from shoal.cluster.kubelet.containers import PORT_IN_USE, CannotStart, LocalCommand, PodContext, local_command

@@ -1,8 +1,4 @@
-"""Local processes: started in a group of their own, ended with the supervisor, ended by id, their output kept bounded.
-
-Every process gets SIGKILL from the kernel when the supervisor dies (PR_SET_PDEATHSIG). Its own children do not, so all
-carry `SHOAL_INSTANCE` in their environment, by which the next start finds and ends what was left behind.
-"""
+"""Local processes: started in a group of their own, ended as a group, and ended with the process that started them."""
 
 from __future__ import annotations
 
@@ -19,11 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shoal.disk import means_full
-
-INSTANCE_VARIABLE = "SHOAL_INSTANCE"
-LOG_BYTES = 10 * 1024 * 1024
-"""A log longer than this is moved to `<name>.log.1`, of which there is one."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -91,7 +82,7 @@ async def start(command: Command) -> Child:
     command.log.parent.mkdir(parents=True, exist_ok=True)
     with command.log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
-            *_dying_with_parent(program, command.argv),
+            *dying_with_parent(program, command.argv),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -106,43 +97,21 @@ async def start(command: Command) -> Child:
 # its own asks the kernel, and then becomes the program.
 _DIE_WITH_PARENT = f"""\
 import ctypes, os, sys
-ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {int(signal.SIGKILL)})
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, int(sys.argv[2]))
 if os.getppid() != int(sys.argv[1]): sys.exit(1)
-os.execv(sys.argv[2], sys.argv[3:])
+os.execv(sys.argv[3], sys.argv[4:])
 """
 
 
-def _dying_with_parent(program: str, argv: Sequence[str]) -> list[str]:
-    """The command, killed by the kernel when this process dies."""
-    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), program, *argv]
+def dying_with_parent(program: str, argv: Sequence[str], number: signal.Signals = signal.SIGKILL) -> list[str]:
+    """The command, which gets this signal from the kernel when this process dies. What it starts itself does not."""
+    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), str(int(number)), program, *argv]
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:
     """Send a signal to a process group that may be gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
-
-
-def trim_log(path: Path, limit: int = LOG_BYTES) -> bool:
-    """Move a log's text to `<path>.1` if it is longer than `limit` bytes; the process goes on writing to the same file.
-
-    Lines written between copying and cutting are lost; that is the price of not passing all output through Python. On
-    a full disk nothing is kept of the old text: a log that cannot be moved must not take the space there will be.
-    """
-    before = path.with_name(path.name + ".1")
-    try:
-        if path.stat().st_size <= limit:
-            return False
-        try:
-            shutil.copyfile(path, before)
-        except OSError as error:
-            if not means_full(error, path.parent):
-                raise
-            before.unlink(missing_ok=True)
-        os.truncate(path, 0)
-    except OSError:
-        return False
-    return True
 
 
 def started(pid: int) -> int | None:
@@ -152,32 +121,3 @@ def started(pid: int) -> int | None:
     except (OSError, ValueError):
         return None
     return None if state in ("Z", "X") else int(rest[18])
-
-
-def leftovers(instance: str) -> list[int]:
-    """Processes of this user that carry the instance's mark: what a killed supervisor left behind."""
-    numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    return [pid for pid in numbers if pid != os.getpid() and is_of(pid, instance)]
-
-
-def is_of(pid: int, instance: str) -> bool:
-    """Whether a process carries the instance's mark."""
-    with contextlib.suppress(OSError):
-        return f"{INSTANCE_VARIABLE}={instance}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    return False
-
-
-def end_leftovers(instance: str) -> int:
-    """SIGKILL to everything `leftovers` finds: how many there were."""
-    ended = 0
-    for pid in leftovers(instance):
-        with contextlib.suppress(OSError):
-            handle = os.pidfd_open(pid)
-            try:
-                # The number may have become another process's since, but not while the handle is held.
-                if is_of(pid, instance):
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
-                    ended += 1
-            finally:
-                os.close(handle)
-    return ended
