@@ -18,6 +18,8 @@ from waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 MODELS = ("m1", "m2", "m3", "m4")
+COUNTED_SECONDS = 5.0
+"""What is used is counted every second."""
 
 
 def ask(cluster: Cluster, name: str) -> None:
@@ -29,6 +31,16 @@ def ask(cluster: Cluster, name: str) -> None:
 def uses(cluster: Cluster) -> dict[str, float]:
     """When each model was used last, by the mesh's account."""
     return {copy["revision"].split("__")[0]: copy["lastUsed"] for copy in cluster.copies()}
+
+
+def used(cluster: Cluster, name: str) -> bool:
+    """Use a model; whether the mesh counts that after the answer came. On a busy machine it may do so before."""
+    ask(cluster, name)
+    answered = time.time()
+    while time.time() < answered + COUNTED_SECONDS:
+        if uses(cluster)[name] > answered:
+            return True
+    return False
 
 
 async def kept_uses(cluster: Cluster) -> dict[str, float]:
